@@ -1,0 +1,135 @@
+"""Everything that sbi_flows raises on purpose, as one tree.
+
+    SbiFlowsError
+    |-- InputError (also ValueError)         the caller's input cannot be used as it is
+    |   |-- PriorError                       a marginal that is not a proper continuous distribution
+    |   |-- ShapeError                       an array of the wrong shape
+    |   |-- ObservationError                 observed data that are missing, not numbers, or not finite
+    |   |-- SettingsError                    an option out of its range, or options that exclude one another
+    |   |-- PluginError                      a simulator that cannot be found or imported
+    |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
+    |-- SimulationError
+    |   |-- SimulatorContractError           a simulator that breaks its contract (shape, type, writes to theta)
+    |   `-- TooManyFailuresError             more simulations failed than the stated share
+    |-- TrainingError
+    |   `-- NonFiniteLossError               the loss became NaN or infinite; `.rows` are the rows of that batch
+    `-- StorageError
+        |-- CorruptFileError                 a file that is not what its digest says, or not ours
+        |-- FormatVersionError               a file written by a newer format
+        `-- BankMismatchError                a bank that belongs to another simulator, prior, seed or block size
+
+Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the command line
+returns: 2 where the user can put it right by changing the input, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BankMismatchError",
+    "CorruptFileError",
+    "FormatVersionError",
+    "InputError",
+    "NonFiniteLossError",
+    "ObservationError",
+    "PluginError",
+    "PriorError",
+    "SbiFlowsError",
+    "SettingsError",
+    "ShapeError",
+    "SimulationError",
+    "SimulatorContractError",
+    "StorageError",
+    "TooFewSimulationsError",
+    "TooManyFailuresError",
+    "TrainingError",
+]
+
+
+class SbiFlowsError(Exception):
+    """Root of all errors raised by sbi_flows."""
+
+    exit_code = 1
+
+
+class InputError(SbiFlowsError, ValueError):
+    """The caller's input cannot be used as it is."""
+
+    exit_code = 2
+
+
+class PriorError(InputError):
+    """A prior, or one of its marginals, is not a proper continuous distribution."""
+
+
+class ShapeError(InputError):
+    """An array has another shape than the one that is declared."""
+
+
+class ObservationError(InputError):
+    """Observed data are missing, not numbers, or not finite."""
+
+
+class SettingsError(InputError):
+    """An option is out of its range, or two options exclude one another."""
+
+
+class PluginError(InputError):
+    """A simulator cannot be found, or its module cannot be imported."""
+
+
+class TooFewSimulationsError(InputError):
+    """There are not enough usable simulations for what was asked."""
+
+
+class SimulationError(SbiFlowsError):
+    """Simulating did not go as it should."""
+
+    exit_code = 2
+
+
+class SimulatorContractError(SimulationError):
+    """A simulator returned something other than `(n, *event_shape)` finite-typed numbers, or wrote to its input."""
+
+
+class TooManyFailuresError(SimulationError):
+    """More simulations failed than `max_failures` allows."""
+
+
+class TrainingError(SbiFlowsError):
+    """Training could not be completed."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite.
+
+    `rows` holds the indices, in the training set, of the batch in which it happened.
+    """
+
+    def __init__(self, message: str, rows: NDArray[np.int64]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class StorageError(SbiFlowsError):
+    """A file could not be read or written."""
+
+
+class CorruptFileError(StorageError):
+    """A file does not match its digest, or was not written by sbi_flows."""
+
+    exit_code = 2
+
+
+class FormatVersionError(StorageError):
+    """A file was written in a newer format than this version reads."""
+
+    exit_code = 2
+
+
+class BankMismatchError(StorageError):
+    """A bank belongs to another simulator, prior, seed or block size than the one asked for."""
+
+    exit_code = 2

@@ -1,0 +1,144 @@
+"""One way to put a file on disk whole: safetensors + JSON manifest + SHA-256, written under a temporary name, synced, renamed.
+
+The only module that knows the format. A file holds named arrays and a JSON manifest in the safetensors header; the digest covers
+the names, types, shapes and bytes of the arrays and the manifest, because safetensors itself does not notice a flipped bit.
+Nothing in a file can name code: reading is parsing numbers and JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from sbi_flows.errors import CorruptFileError, FormatVersionError, StorageError
+
+FORMAT_VERSION = 1
+_KEY = "sbi_flows"
+_MAX_HEADER = 100_000_000
+
+Arrays = dict[str, NDArray[Any]]
+Manifest = dict[str, Any]
+
+
+def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> None:
+    """Write arrays and manifest to `path`, whole or not at all.
+
+    The bytes depend on the arguments alone. Raises `StorageError` where the disk refuses.
+    """
+    ordered = {name: _plain(arrays[name]) for name in sorted(arrays)}
+    stamped = {"format_version": FORMAT_VERSION, **manifest}
+    header = json.dumps({"manifest": stamped, "sha256": _digest(ordered, stamped)}, sort_keys=True, allow_nan=False)
+    write_bytes(path, safetensors.numpy.save(ordered, metadata={_KEY: header}))
+
+
+def read_file(path: str | os.PathLike[str], kind: str) -> tuple[Arrays, Manifest]:
+    """Read a file of the given `kind` (the manifest's own word for what it is) and verify its digest.
+
+    Raises `StorageError` if it cannot be read, `CorruptFileError` if it is not whole or not ours, `FormatVersionError` if newer.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path, kind) from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error}).") from error
+    stamp = _stamp(path, data)
+    manifest, wanted = stamp.get("manifest"), stamp.get("sha256")
+    if not isinstance(manifest, dict) or not isinstance(wanted, str):
+        raise CorruptFileError(f"{path}: the manifest is incomplete. Restore the file from a copy or make it again.")
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{path}: the arrays cannot be read ({error}). Restore the file from a copy.") from error
+    if _digest(arrays, manifest) != wanted:
+        raise CorruptFileError(
+            f"{path}: the contents do not match the SHA-256 in the header, so at least one bit has changed since it was written. "
+            "Restore the file from a copy or make it again."
+        )
+    if manifest.get("format_version", 0) > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {manifest['format_version']}; this version of sbi_flows reads up to {FORMAT_VERSION}. "
+            "Update sbi_flows."
+        )
+    if manifest.get("kind") != kind:
+        raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. Pass a file of the right kind.")
+    return arrays, manifest
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Put `data` at `path` through a temporary file in the same folder, fsync and rename."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: writing failed ({error}). Choose another place or free some space.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def fingerprint(value: object) -> str:
+    """The SHA-256, in hex, of `value` as canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _missing(path: Path, kind: str) -> StorageError:
+    error = StorageError(f"{path}: there is no such file. A {kind} was expected there; check the path.")
+    error.exit_code = 2
+    return error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stamp(path: Path, data: bytes) -> dict[str, Any]:
+    refusal = CorruptFileError(f"{path} was not written by sbi_flows, or its header is damaged. Pass a file that sbi_flows saved.")
+    if len(data) < 8:
+        raise refusal
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > min(len(data) - 8, _MAX_HEADER):
+        raise refusal
+    try:
+        stamp = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise refusal from error
+    if not isinstance(stamp, dict):
+        raise refusal
+    return stamp
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> str:
+    sha = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
