@@ -1,0 +1,1 @@
+"""The problem: a prior, a simulator, how a simulator is found, observed data."""

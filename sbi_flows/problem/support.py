@@ -1,0 +1,132 @@
+"""Maps of a support to R^u and back, in float64: intervals elementwise, and the simplex.
+
+Every map gives z and log |det dz/dx|; its inverse never leaves the open support, however large |z| is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+F = NDArray[np.float64]
+
+_LARGEST = float(np.finfo(np.float64).max)
+_TAME = 1e290
+_SUM_TOLERANCE = 1e-6
+
+
+class Support(Protocol):
+    """A support and its map; arrays have the marginal's own columns last."""
+
+    def to_unconstrained(self, x: F) -> tuple[F, F]: ...
+    def from_unconstrained(self, z: F) -> F: ...
+    def inside(self, x: F) -> NDArray[np.bool_]: ...
+    def interior(self, x: F) -> F: ...
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The elementwise map of k intervals to R. All fields have shape (k,).
+
+    Bounded: z = log((x - a)/(b - x)). Half-bounded: z = log((x - a)/s), or -log((b - x)/s). Unbounded: z = (x - m)/s, or
+    asinh of it where `heavy`. m and s are the median and the interquartile range of the marginal where they are finite.
+    """
+
+    lower: F
+    upper: F
+    centre: F
+    scale: F
+    heavy: NDArray[np.bool_]
+
+    def to_unconstrained(self, x: F) -> tuple[F, F]:
+        below, above = np.isfinite(self.lower), np.isfinite(self.upper)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            from_below, from_above = x - self.lower, self.upper - x
+            width = self.upper - self.lower
+            standard = (x - self.centre) / self.scale
+            z = np.select(
+                [below & above, below, above, self.heavy],
+                [
+                    _log_ratio(from_below, from_above),
+                    _log_ratio(from_below, self.scale),
+                    -_log_ratio(from_above, self.scale),
+                    np.arcsinh(standard),
+                ],
+                standard,
+            )
+            log_det = np.select(
+                [below & above, below, above, self.heavy],
+                [
+                    np.log(width) - np.log(from_below) - np.log(from_above),
+                    -np.log(from_below),
+                    -np.log(from_above),
+                    -np.log(self.scale) - np.log(np.hypot(1.0, standard)),
+                ],
+                -np.log(self.scale),
+            )
+        return z, log_det.sum(axis=-1)
+
+    def from_unconstrained(self, z: F) -> F:
+        below, above = np.isfinite(self.lower), np.isfinite(self.upper)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            width = self.upper - self.lower
+            small = width * scipy.special.expit(-np.abs(z))
+            bounded = np.where(z < 0, self.lower + small, self.upper - small)
+            centred = np.where(self.heavy, np.sinh(z), z)
+            x = np.select(
+                [below & above, below, above],
+                [bounded, self.lower + self.scale * np.exp(z), self.upper - self.scale * np.exp(-z)],
+                self.centre + self.scale * centred,
+            )
+        return self.interior(x)
+
+    def inside(self, x: F) -> NDArray[np.bool_]:
+        return np.asarray(((x >= self.lower) & (x <= self.upper)).all(axis=-1))
+
+    def interior(self, x: F) -> F:
+        """x, with what lies on a bound or beyond moved to the nearest float64 inside; NaN stays."""
+        low = np.where(np.isfinite(self.lower), np.nextafter(self.lower, np.inf), -_LARGEST)
+        high = np.where(np.isfinite(self.upper), np.nextafter(self.upper, -np.inf), _LARGEST)
+        return np.asarray(np.where(np.isnan(x), x, np.minimum(np.maximum(x, low), high)))
+
+
+class Simplex:
+    """Stick-breaking: k components that sum to one to k - 1 coordinates.
+
+    z_i = log(x_i / (x_{i+1} + ... + x_k)) + log(k - i),   log |det dz/dx_{1..k-1}| = -sum_{i <= k} log x_i
+
+    The rest of the stick is summed from its own components, never as one minus the others, so small ones keep their digits.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._offset = np.log(np.arange(size - 1, 0, -1.0))
+
+    def to_unconstrained(self, x: F) -> tuple[F, F]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rest = np.cumsum(x[..., :0:-1], axis=-1)[..., ::-1]
+            logs = np.log(x)
+            return logs[..., :-1] - np.log(rest) + self._offset, -logs.sum(axis=-1)
+
+    def from_unconstrained(self, z: F) -> F:
+        u = z - self._offset
+        none = np.zeros((*z.shape[:-1], 1))
+        taken = np.concatenate([scipy.special.log_expit(u), none], axis=-1)
+        left = np.concatenate([none, np.cumsum(scipy.special.log_expit(-u), axis=-1)], axis=-1)
+        with np.errstate(under="ignore"):
+            return self.interior(np.exp(taken + left))
+
+    def inside(self, x: F) -> NDArray[np.bool_]:
+        return np.asarray((x >= 0).all(axis=-1) & (np.abs(x.sum(axis=-1) - 1) < _SUM_TOLERANCE))
+
+    def interior(self, x: F) -> F:
+        """x, with components of exactly 0 or 1 moved to the nearest float64 between; NaN stays."""
+        return np.asarray(np.clip(x, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)))
+
+
+def _log_ratio(a: F, b: F) -> F:
+    ratio = a / b
+    return np.where((ratio > 1 / _TAME) & (ratio < _TAME), np.log(ratio), np.log(a) - np.log(b))
