@@ -1,0 +1,194 @@
+"""Draws: labelled samples of theta with weights, origin and verdict. The only file that knows ArviZ."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from sbi_flows.errors import SettingsError, ShapeError, StorageError
+from sbi_flows.files import write_bytes
+
+if TYPE_CHECKING:
+    import pandas
+
+Level = Literal["trust", "caution", "do not trust"]
+LEVELS: tuple[Level, ...] = ("trust", "caution", "do not trust")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to believe an answer, in words.
+
+    level: "trust", "caution" or "do not trust"; text: the reasons and the next step; quantile: the share of simulated data sets that
+    lie nearer to the rest of the simulations than the observation does (NaN where it does not apply).
+    """
+
+    level: Level
+    text: str
+    quantile: float = float("nan")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the level is "trust"."""
+        return self.level == "trust"
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """One verdict for several observations: the worst level, with the count of each."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    level = max((verdict.level for verdict in verdicts), key=LEVELS.index)
+    counts = ", ".join(f"{sum(v.level == name for v in verdicts)} {name}" for name in LEVELS if any(v.level == name for v in verdicts))
+    first = next(i for i, verdict in enumerate(verdicts) if verdict.level == level)
+    quantile = float(np.max([verdict.quantile for verdict in verdicts]))
+    return Verdict(level, f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}", quantile)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Samples of theta for one observation, (n, d), or for a stack of m, (m, n, d).
+
+    values: as computed; weights: None, or (n,) summing to one; names: a label for each column; groups: parameter name -> columns.
+    Everything that leaves this class except `values` and `summary` is equally weighted: where there are weights, `to_numpy`,
+    `draws[name]` and `to_arviz` resample systematically to the same number of draws, so weights cannot be forgotten.
+    """
+
+    values: Float[np.ndarray, "*m n d"]
+    groups: Mapping[str, slice | int]
+    names: tuple[str, ...]
+    verdict: Verdict
+    origin: str
+    weights: Float[np.ndarray, " n"] | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.values.shape[-2])
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """The draws of one parameter, (n,) or (m, n), with a last axis for a block; also by label, such as `w[0]`."""
+        values = self.to_numpy()
+        if name in self.groups:
+            return np.asarray(values[..., self.groups[name]])
+        if name in self.names:
+            return np.asarray(values[..., self.names.index(name)])
+        raise KeyError(f"no parameter {name!r}; there are {', '.join(self.groups)}")
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.values.shape[:-1]))
+        return f"Draws({shape} of {', '.join(self.names)}; {self.origin}; verdict: {self.verdict.level})"
+
+    @property
+    def ess(self) -> float:
+        """Effective number of draws: n, or 1 / sum(weights^2) (Kish 1965)."""
+        return float(len(self)) if self.weights is None else float(1 / np.square(self.weights).sum())
+
+    def to_numpy(self) -> Float[np.ndarray, "*m n d"]:
+        """Equally weighted draws, (n, d) or (m, n, d)."""
+        if self.weights is None:
+            return self.values
+        places = (np.arange(len(self)) + 0.5) / len(self)
+        chosen = np.searchsorted(np.cumsum(self.weights), places * (1 - 1e-12))
+        return self.values[..., np.minimum(chosen, len(self) - 1), :]
+
+    def summary(self) -> pandas.DataFrame:
+        """Mean, sd, 5%, 50% and 95% quantiles and effective number of draws; one row a parameter (and observation)."""
+        import pandas
+
+        stacked = self.values.reshape(-1, len(self), len(self.names))
+        weights = np.full(len(self), 1 / len(self)) if self.weights is None else self.weights
+        tables = [_table(values, weights, self.names, self.ess) for values in stacked]
+        if self.values.ndim == 2:
+            return tables[0]
+        return pandas.concat(dict(enumerate(tables)), names=["observation", "parameter"])
+
+    def to_arviz(self) -> Any:
+        """The draws as ArviZ takes them (InferenceData, or a DataTree from ArviZ 1.0): one chain, group posterior.
+
+        Raises `SettingsError` for a stack; index its observations first.
+        """
+        if self.values.ndim != 2:
+            raise SettingsError("ArviZ holds the draws of one observation; take one of the stack with draws.observation(i).")
+        arviz = _arviz()
+        posterior = {name: self[name][None] for name in self.groups}
+        attrs = {"origin": self.origin, "verdict": str(self.verdict)}
+        if int(arviz.__version__.split(".")[0]) >= 1:
+            return arviz.from_dict({"posterior": posterior}, attrs={"posterior": attrs})
+        return arviz.from_dict(posterior=posterior, attrs=attrs)
+
+    def observation(self, i: int) -> Draws:
+        """The draws of observation `i` of a stack."""
+        if self.values.ndim != 3 or not -len(self.values) <= i < len(self.values):
+            raise ShapeError(f"there is no observation {i} in draws of shape {self.values.shape}.")
+        verdict = self.verdicts[i]
+        return Draws(self.values[i], self.groups, self.names, verdict, self.origin, self.weights, facts=self.facts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted)."""
+        path = Path(path)
+        if path.suffix not in (".nc", ".csv"):
+            raise SettingsError(f"draws are written as .nc or .csv, got {path.name!r}.")
+        write_bytes(path, self._netcdf() if path.suffix == ".nc" else self._csv())
+
+    def _netcdf(self) -> bytes:
+        data = self.to_arviz()
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                data.to_netcdf(str(Path(folder, "draws.nc")))
+                return Path(folder, "draws.nc").read_bytes()
+        except OSError as error:
+            raise StorageError(f"the draws cannot be written as NetCDF ({error}). Free some space for temporary files.") from error
+
+    def _csv(self) -> bytes:
+        text = io.StringIO()
+        flat = self.to_numpy().reshape(-1, len(self.names))
+        np.savetxt(text, flat, delimiter=",", header=",".join(self.names), comments="", fmt="%.17g")
+        return text.getvalue().encode()
+
+
+def _arviz() -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="\\s*ArviZ is undergoing", category=FutureWarning)
+        import arviz
+
+    return arviz
+
+
+def _table(values: NDArray[np.float64], weights: NDArray[np.float64], names: tuple[str, ...], ess: float) -> pandas.DataFrame:
+    import pandas
+
+    mean = weights @ values
+    with np.errstate(invalid="ignore"):
+        variance = weights @ np.square(values - mean) / (1 - np.square(weights).sum())
+    rows = {
+        "mean": mean,
+        "sd": np.sqrt(variance),
+        **{f"q{p:02d}": [weighted_quantile(column, weights, p / 100) for column in values.T] for p in (5, 50, 95)},
+        "ess": ess,
+    }
+    return pandas.DataFrame(rows, index=pandas.Index(names, name="parameter"))
+
+
+def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], p: float) -> float:
+    """The p-quantile of weighted values, by linear interpolation of the mid-point distribution function."""
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    return float(np.interp(p, cumulative - 0.5 * weights[order], values[order]))
+
+
+def groups_of(slices: Mapping[str, slice], scalars: Mapping[str, bool]) -> dict[str, slice | int]:
+    """Columns by parameter name: an int for a parameter, a slice for a block."""
+    return {name: columns.start if scalars[name] else columns for name, columns in slices.items()}

@@ -1,0 +1,1 @@
+"""Simulating from prior and simulator: engine, bank on disk, the table of simulations."""
