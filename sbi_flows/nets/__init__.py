@@ -1,0 +1,1 @@
+"""Data to a fixed-length summary: input scaling and summary networks."""

@@ -1,0 +1,72 @@
+"""The scaling is chosen from the data, stored as numbers, and applied to the observation as to the simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sbi_flows.errors import SimulatorContractError
+from sbi_flows.nets.scaling import COUNTS, HEAVY, PLAIN, Scaler
+
+
+def table() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.column_stack(
+        [
+            rng.standard_normal(5000),
+            rng.poisson(40, 5000),
+            rng.standard_cauchy(5000),
+            rng.integers(0, 2, 5000),
+            np.full(5000, 7.0),
+            1e9 + rng.standard_normal(5000),
+        ]
+    )
+
+
+def test_each_column_gets_its_own_scaling_and_constants_are_dropped_with_a_word() -> None:
+    scaler = Scaler.from_data(table(), shared=False)
+    assert scaler.code.tolist() == [PLAIN, COUNTS, HEAVY, PLAIN, COUNTS, PLAIN]
+    assert scaler.keep.tolist() == [True, True, True, True, False, True]
+    assert scaler.out_shape == (5,)
+    assert "1 column log1p (counts)" in scaler.describe()
+    assert "1 constant column dropped" in scaler.describe()
+
+
+def test_scaled_columns_have_mean_zero_and_sd_one() -> None:
+    scaled = Scaler.from_data(table(), shared=False)(table())
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-6)
+
+
+def test_float32_output_is_the_rounded_float64_one_even_on_a_large_offset() -> None:
+    scaler = Scaler.from_data(table(), shared=False)
+    np.testing.assert_array_equal(scaler.in_float32(table()), scaler(table()).astype(np.float32))
+
+
+def test_a_series_shares_one_scaling_over_time_and_keeps_its_shape() -> None:
+    y = np.random.default_rng(0).poisson(5, (300, 40)).astype(np.float32)
+    scaler = Scaler.from_data(y, shared=True)
+    assert scaler(y).shape == (300, 40, 1)
+    assert scaler.code.tolist() == [COUNTS]
+    two = np.stack([y, np.full_like(y, 3)], axis=-1)
+    assert Scaler.from_data(two, shared=True)(two).shape == (300, 40, 1)
+
+
+def test_counts_below_zero_stay_finite_and_are_counted() -> None:
+    scaler = Scaler.from_data(np.random.default_rng(0).poisson(5, (300, 4)).astype(float), shared=False)
+    observed = np.array([-3.0, 2.5, 4.0, 1.0])
+    assert np.isfinite(scaler(observed[None])).all()
+    assert scaler.unlike_counts(observed[None]) == 2
+    assert scaler.unlike_counts(np.array([[3.0, 2.0, 4.0, 1.0]])) == 0
+
+
+def test_a_mostly_zero_column_is_scaled_by_something_positive() -> None:
+    y = np.zeros((5000, 1))
+    y[:20, 0] = np.random.default_rng(0).standard_cauchy(20)
+    scaled = Scaler.from_data(y, shared=False)(y)
+    assert np.isfinite(scaled).all()
+
+
+def test_data_that_never_vary_are_refused() -> None:
+    with pytest.raises(SimulatorContractError, match="no information"):
+        Scaler.from_data(np.ones((100, 3)), shared=False)
