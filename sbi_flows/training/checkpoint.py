@@ -1,0 +1,85 @@
+"""The state of a training run on disk, enough to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sbi_flows.errors import BankMismatchError
+from sbi_flows.files import read_file, write_file
+
+if TYPE_CHECKING:
+    from sbi_flows.training.loop import History
+
+_KIND = "training checkpoint"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Checkpoint:
+    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the history after some epoch."""
+
+    path: Path
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: list[Tensor]
+    run: dict[str, Any]
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike[str] | None,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        average: list[Tensor],
+        run: dict[str, Any],
+    ) -> Checkpoint | None:
+        """The checkpoint at `path` for the run that `run` describes in JSON, or None where no path is given."""
+        if path is None:
+            return None
+        shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
+        return cls(Path(path), module, optimiser, average, {**run, "shapes": shapes})
+
+    def restore(self, history: History) -> int:
+        """Load what is there into module, optimiser and history; return the epoch to go on with (0 if there is no file)."""
+        self.best = self.module.state_dict()
+        if not self.path.exists():
+            return 0
+        arrays, manifest = read_file(self.path, _KIND)
+        if manifest["run"] != self.run:
+            different = [key for key in self.run if manifest["run"].get(key) != self.run[key]]
+            raise BankMismatchError(
+                f"{self.path} is the checkpoint of another run (other {', '.join(different)}). Remove it or choose another path."
+            )
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        self.module.load_state_dict(_under("now/", tensors))
+        self.best = _under("best/", tensors)
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        for i, parameter in enumerate(parameters):
+            self.optimiser.state[parameter] = {key: tensors[f"adam/{i}/{key}"] for key in _MOMENTS}
+            self.average[i].copy_(tensors[f"average/{i}"])
+        for key, value in manifest["history"].items():
+            setattr(history, key, value)
+        return int(manifest["epoch"])
+
+    def save(self, epoch: int, best: dict[str, Tensor], history: History) -> None:
+        """Write the state before `epoch`."""
+        self.best = best
+        arrays = {f"now/{name}": value.numpy(force=True) for name, value in self.module.state_dict().items()}
+        arrays |= {f"best/{name}": value.numpy(force=True) for name, value in best.items()}
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        for i, parameter in enumerate(parameters):
+            state = self.optimiser.state[parameter]
+            arrays |= {f"adam/{i}/{key}": state[key].numpy(force=True) for key in _MOMENTS}
+            arrays[f"average/{i}"] = self.average[i].numpy(force=True)
+        write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, "history": asdict(history)})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

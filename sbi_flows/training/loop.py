@@ -1,0 +1,191 @@
+"""The training loop: the only one. The module, the loss and the rows are arguments.
+
+    minimise  mean_i loss(module, row_i)  by AdamW (Loshchilov & Hutter 2019, 1711.05101)
+
+with linear warm-up and a cosine to zero, gradients clipped by norm, validation on all rows kept apart, the weights of the best epoch
+returned, and a stop at the first loss that is not finite. The order of the rows in epoch e is a function of (seed, e), so a run that
+is resumed from a checkpoint ends at the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sbi_flows.errors import NonFiniteLossError, TooFewSimulationsError
+from sbi_flows.rng import stream, torch_scope
+from sbi_flows.training.checkpoint import Checkpoint
+from sbi_flows.training.settings import TrainSettings
+
+Loss = Callable[[nn.Module, tuple[Tensor, ...]], Float[Tensor, " rows"]]
+_ROWS_AT_ONCE = 2048
+_LEAST_ROWS = 50
+_CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class History:
+    """What happened: mean loss by epoch on the training rows (while they were trained on) and on the rows kept apart.
+
+    best_epoch counts from 0; stopped is "finished", "patience" or "time".
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    stopped: str = "finished"
+
+    @property
+    def best_loss(self) -> float:
+        """The validation loss of the weights that were kept."""
+        return self.valid_loss[self.best_epoch]
+
+
+def split_rows(n: int, settings: TrainSettings, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A seeded split of n rows into training rows and rows kept apart. Raises `TooFewSimulationsError` below 50 rows."""
+    if n < _LEAST_ROWS:
+        raise TooFewSimulationsError(
+            f"{n} usable simulations are too few to train on; at least {_LEAST_ROWS} are needed, thousands are usual."
+        )
+    kept_apart = min(max(int(n * settings.validation_share), 10), settings.validation_most)
+    order = stream(seed, "split").permutation(n)
+    return np.sort(order[kept_apart:]), np.sort(order[:kept_apart])
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    rows: Sequence[Tensor],
+    settings: TrainSettings,
+    *,
+    seed: int,
+    undecayed: tuple[str, ...] = (),
+    limit_seconds: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> History:
+    """Train `module` in place and leave it in evaluation mode with its best weights.
+
+    rows: tensors with one row a simulation, moved along together. loss(module, batch) -> (rows,), one number a row.
+    undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
+    limit_seconds: the schedule is then shortened so that training ends in that time.
+    checkpoint: a file written every 30 s or so, from which the same call goes on.
+    progress(step, steps, text) is called now and then.
+
+    Raises `NonFiniteLossError` (with the rows), `TooFewSimulationsError`, `BankMismatchError` for another run's checkpoint.
+    """
+    train_rows, valid_rows = split_rows(len(rows[0]), settings, seed)
+    batch_size = min(settings.batch_size, len(train_rows))
+    steps_an_epoch = len(train_rows) // batch_size
+    steps = settings.epochs * steps_an_epoch
+    parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(_groups(module, undecayed), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    average = [p.detach().clone() for p in parameters]
+    keeper = Checkpoint.of(checkpoint, module, optimiser, average, {"settings": asdict(settings), "seed": seed, "rows": len(rows[0])})
+    history = History()
+    first_epoch = 0 if keeper is None else keeper.restore(history)
+    best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
+    valid = [part[torch.from_numpy(valid_rows)] for part in rows]
+    began = saved = time.monotonic()
+    for epoch in range(first_epoch, settings.epochs):
+        if history.stopped != "finished":
+            break
+        module.train()
+        rng = stream(seed, "batches", epoch)
+        order = torch.from_numpy(rng.permutation(train_rows))
+        total = torch.zeros(())
+        out_of_time = False
+        with torch_scope(rng):
+            for i in range(steps_an_epoch):
+                step = epoch * steps_an_epoch + i
+                place = step / steps
+                if limit_seconds is not None:
+                    place = max(place, (time.monotonic() - began) / limit_seconds)
+                    if place >= 1:
+                        out_of_time = True
+                        break
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.learning_rate * _schedule(place, settings.warmup)
+                chosen = order[i * batch_size : (i + 1) * batch_size]
+                value = loss(module, tuple(part[chosen] for part in rows)).mean()
+                optimiser.zero_grad(set_to_none=True)
+                value.backward()
+                norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
+                if not math.isfinite(float(norm) + float(value.detach())):
+                    raise NonFiniteLossError(_diverged(float(value.detach()), epoch, i, settings), chosen.numpy())
+                optimiser.step()
+                with torch.no_grad():
+                    torch._foreach_lerp_(average, parameters, 1 - min(settings.averaging, (1 + step) / (10 + step)))
+                total += value.detach()
+                if progress is not None and (i % 20 == 0 or i + 1 == steps_an_epoch):
+                    progress(max(step + 1, int(place * steps)), steps, f"loss {float(total) / (i + 1):.3f}")
+        if not (out_of_time and i == 0):
+            history.train_loss.append(float(total) / max(i, 1) if out_of_time else float(total) / steps_an_epoch)
+            with _averaged(parameters, average):
+                history.valid_loss.append(mean_loss(module, loss, valid))
+            if history.best_epoch < 0 or history.valid_loss[-1] < history.best_loss:
+                history.best_epoch = len(history.valid_loss) - 1
+                with _averaged(parameters, average):
+                    best = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        if out_of_time:
+            history.stopped = "time"
+        elif len(history.valid_loss) - 1 - history.best_epoch >= settings.patience:
+            history.stopped = "patience"
+        last = epoch + 1 == settings.epochs or history.stopped != "finished"
+        if keeper is not None and (last or time.monotonic() - saved > _CHECKPOINT_SECONDS):
+            keeper.save(epoch + 1, best, history)
+            saved = time.monotonic()
+    module.load_state_dict(best)
+    module.eval()
+    return history
+
+
+@contextmanager
+def _averaged(parameters: list[Tensor], average: list[Tensor]) -> Iterator[None]:
+    """The module with its averaged weights inside the block."""
+    now = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, average)
+        yield
+        torch._foreach_copy_(parameters, now)
+
+
+@torch.no_grad()
+def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
+    """The mean loss over all rows, in evaluation mode."""
+    module.eval()
+    n = len(rows[0])
+    parts = [loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double().sum() for i in range(0, n, _ROWS_AT_ONCE)]
+    return float(torch.stack(parts).sum() / n)
+
+
+def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, object]]:
+    free: list[Tensor] = []
+    decayed: list[Tensor] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (free if parameter.ndim < 2 or name.startswith(undecayed or ("\0",)) else decayed).append(parameter)
+    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+
+
+def _schedule(place: float, warmup: float) -> float:
+    if place < warmup:
+        return (place + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (place - warmup) / (1 - warmup)))
+
+
+def _diverged(value: float, epoch: int, step: int, settings: TrainSettings) -> str:
+    return (
+        f"the loss became {value} (or its gradient did) in epoch {epoch}, step {step}, at learning rate {settings.learning_rate:g}. "
+        "The rows of that batch are in this error's `.rows`. Look for extreme values in them; else lower learning_rate."
+    )

@@ -1,0 +1,41 @@
+"""The knobs of training, checked when they are set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sbi_flows.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How `train` runs.
+
+    epochs: passes over the training rows, and the length of the schedule. batch_size: rows a step.
+    learning_rate: the peak, reached after `warmup` of the schedule and then lowered to zero along a cosine.
+    weight_decay: AdamW's. clip: largest norm of the gradient. averaging: decay, per step, of the running average of the weights, which is
+    what is validated and kept (0: none). patience: epochs without improvement before stopping.
+    validation_share, validation_most: rows kept apart, all of which are scored after each epoch.
+    """
+
+    epochs: int = 50
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    warmup: float = 0.02
+    weight_decay: float = 1e-4
+    clip: float = 5.0
+    averaging: float = 0.998
+    patience: int = 20
+    validation_share: float = 0.1
+    validation_most: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "validation_most"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"{name} must be a positive integer, got {value!r}.")
+        for name, low, high in (("learning_rate", 0, 1), ("warmup", 0, 1), ("clip", 0, float("inf")), ("validation_share", 0, 1)):
+            if not low < getattr(self, name) < high:
+                raise SettingsError(f"{name} must lie strictly between {low} and {high}, got {getattr(self, name)!r}.")
+        if not 0 <= self.weight_decay <= 10:
+            raise SettingsError(f"weight_decay must lie in [0, 1), got {self.weight_decay!r}.")
