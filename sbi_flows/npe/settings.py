@@ -1,0 +1,59 @@
+"""The knobs of a fit, and the rule that fills in those left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sbi_flows.errors import SettingsError
+from sbi_flows.flows.recipes import RECIPES, FlowKind
+from sbi_flows.training.settings import TrainSettings
+
+_ROWS_SEEN = 2_000_000
+_MOST_EPOCHS, _LEAST_EPOCHS = 200, 10
+_BATCHES = ((4_000, 64),)
+_LARGEST_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """What `sf.fit` trains.
+
+    flow: "maf", "nsf", "coupling" or "spline_coupling"; steps: its layers; hidden: width of its networks and of the summary network.
+    summary: "auto" (chosen from the data), "vector" or "series"; features: length of s(y).
+    train: the training settings, or None for those that `training_for` gives.
+    """
+
+    flow: FlowKind = "nsf"
+    steps: int = 3
+    hidden: int = 64
+    summary: Literal["auto", "vector", "series"] = "auto"
+    features: int = 32
+    train: TrainSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.flow not in RECIPES:
+            raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
+        if self.summary not in ("auto", "vector", "series"):
+            raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}.")
+        for name, least in (("steps", 2), ("hidden", 1), ("features", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> FitSettings:
+        """Settings from `to_json`."""
+        train = record["train"]
+        return cls(**{**record, "train": None if train is None else TrainSettings(**train)})
+
+
+def training_for(n: int, *, timed: bool) -> TrainSettings:
+    """Training settings for n usable simulations: about 2,000,000 rows seen, in 10 to 200 epochs, unless the time decides."""
+    batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
+    epochs = 10_000 if timed else min(max(round(_ROWS_SEEN / n), _LEAST_EPOCHS), _MOST_EPOCHS)
+    return TrainSettings(epochs=epochs, batch_size=batch_size)

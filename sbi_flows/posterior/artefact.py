@@ -1,0 +1,111 @@
+"""A posterior on disk: one safetensors file with weights, scaling, cloud, prior, settings, history and canary values.
+
+Loading rebuilds the modules from the settings, puts the leaves in, and recomputes the canaries: log densities of a few simulated
+pairs, which must come out as they were when the posterior was saved.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from sbi_flows.errors import CorruptFileError, PriorError
+from sbi_flows.files import Arrays, read_file, write_file
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.summary import SummaryKind
+from sbi_flows.npe.estimator import build_estimator
+from sbi_flows.npe.settings import FitSettings
+from sbi_flows.posterior.cloud import TrainingCloud
+from sbi_flows.problem.prior import Prior
+from sbi_flows.rng import stream
+from sbi_flows.training.loop import History
+
+if TYPE_CHECKING:
+    from sbi_flows.posterior.posterior import Posterior
+
+_KIND = "posterior"
+_CANARIES = 8
+_CANARY_TOLERANCE = 1e-4
+
+
+def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
+    """Write `posterior` to `path`."""
+    theta = posterior.prior.sample(_CANARIES, stream(0, "canary"))
+    y = stream(0, "canary", 1).uniform(0, 10, (_CANARIES, *posterior.event_shape)).round()
+    arrays: Arrays = {f"net/{name}": value.numpy(force=True) for name, value in posterior.estimator.state_dict().items()}
+    arrays |= {f"scaler/{name}": value for name, value in posterior.scaler.arrays().items()}
+    arrays |= {f"cloud/{name}": value for name, value in posterior.cloud.arrays().items()}
+    arrays |= {"theta/centre": posterior.centre, "theta/scale": posterior.scale}
+    arrays |= {"canary/theta": theta, "canary/y": y, "canary/log_prob": posterior.log_prob(theta, y)}
+    manifest = {
+        "kind": _KIND,
+        "prior": posterior.prior.to_json(),
+        "event_shape": list(posterior.event_shape),
+        "series": posterior.scaler.shared,
+        "settings": posterior.settings.to_json(),
+        "history": asdict(posterior.history),
+        "facts": dict(posterior.facts),
+        "notes": list(posterior.notes),
+    }
+    write_file(path, arrays, manifest)
+
+
+def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posterior:
+    """Load a posterior that `Posterior.save` wrote.
+
+    prior: needed only where a marginal was the user's own class, which a file cannot hold; it must have the stored names.
+    Raises `StorageError`, `CorruptFileError` (also if the canary values do not come out), `FormatVersionError`, `PriorError`.
+    """
+    from sbi_flows.posterior.posterior import Posterior
+
+    arrays, manifest = read_file(path, _KIND)
+    try:
+        found = _rebuild(arrays, manifest, prior)
+    except (KeyError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+        raise CorruptFileError(
+            f"{path}: the contents do not fit together ({type(error).__name__}: {error}). Make the file again."
+        ) from error
+    posterior = Posterior(**found)
+    expected = arrays["canary/log_prob"]
+    recomputed = posterior.log_prob(arrays["canary/theta"], arrays["canary/y"])
+    if not np.allclose(recomputed, expected, rtol=_CANARY_TOLERANCE, atol=_CANARY_TOLERANCE):
+        worst = int(np.argmax(np.abs(recomputed - expected)))
+        raise CorruptFileError(
+            f"{path}: the loaded posterior does not reproduce its stored check values (log density {recomputed[worst]:.6g}, stored "
+            f"{expected[worst]:.6g}). Package versions when saved: {manifest['facts'].get('versions')}."
+        )
+    return posterior
+
+
+def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> dict[str, Any]:
+    if prior is None:
+        prior = Prior.from_json(manifest["prior"])
+    elif [record["name"] for record in manifest["prior"]] != list(prior.marginals):
+        stored = [record["name"] for record in manifest["prior"]]
+        raise PriorError(f"the stored posterior has parameters {stored}, the prior that was passed has {list(prior.marginals)}.")
+    settings = FitSettings.from_json(manifest["settings"])
+    event_shape = tuple(manifest["event_shape"])
+    scaler = Scaler(event_shape, manifest["series"], **_under("scaler/", arrays))
+    estimator = build_estimator(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0)
+    estimator.load_state_dict({name: torch.from_numpy(value) for name, value in _under("net/", arrays).items()})
+    return {
+        "prior": prior,
+        "event_shape": event_shape,
+        "estimator": estimator.eval(),
+        "scaler": scaler,
+        "centre": arrays["theta/centre"],
+        "scale": arrays["theta/scale"],
+        "cloud": TrainingCloud(**_under("cloud/", arrays)),
+        "settings": settings,
+        "history": History(**manifest["history"]),
+        "facts": manifest["facts"],
+        "notes": tuple(manifest["notes"]),
+    }
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): value.copy() for name, value in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,166 @@
+"""The amortised posterior: q(theta | y) for any y, with a verdict on each.
+
+    theta = T^-1(m + c u),   u = flow^-1(zeta; s(y)),   zeta ~ N(0, I)
+    log q(theta | y) = log q_flow(u | s(y)) - sum log c + log |det dT/dtheta|
+
+Inference runs in float64, so that spline inverses are exact to rounding and a row gives the same number alone or in a batch. There is
+no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that support.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+
+from sbi_flows.draws import Draws, Verdict, groups_of, worst
+from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.npe.estimator import PosteriorEstimator
+from sbi_flows.npe.settings import FitSettings
+from sbi_flows.posterior.cloud import TrainingCloud, representation
+from sbi_flows.problem.prior import Prior
+from sbi_flows.problem.simulator import as_observation
+from sbi_flows.rng import check_seed, stream
+from sbi_flows.training.loop import History
+
+_ROWS_AT_ONCE = 16_384
+_EVENTS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """An amortised posterior. Made by `sf.fit` and `sf.load`.
+
+    notes: what was chosen and why; facts: simulator name, simulations used, seed, package versions; history: the loss by epoch, in nats
+    of the standardised parameters; seconds: how long simulating and training took, where this process did it.
+    """
+
+    prior: Prior
+    event_shape: tuple[int, ...]
+    estimator: PosteriorEstimator
+    scaler: Scaler
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    cloud: TrainingCloud
+    settings: FitSettings
+    history: History
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_double", copy.deepcopy(self.estimator).double().eval().requires_grad_(False))
+
+    def __repr__(self) -> str:
+        source = f"{self.facts['simulations']:,} simulations of {self.facts['simulator']!r}"
+        return f"Posterior({', '.join(self.names)} | y of shape {self.event_shape}; {source})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One label for each column of theta."""
+        return self.prior.names
+
+    def sample(self, y_obs: ArrayLike, n: int = 4_000, *, seed: int = 0) -> Draws:
+        """`n` draws from q(theta | y_obs), with the verdict on y_obs.
+
+        y_obs: one event, or a stack (m, *event_shape) for draws of shape (m, n, d); observation i of a stack is drawn from the stream
+        (seed, i), so the first has the same draws alone. Raises `ShapeError` and `ObservationError` for data that do not fit.
+        """
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise SettingsError(f"n must be a positive integer, got {n!r}.")
+        seed = check_seed(seed)
+        values = as_observation(y_obs, self.event_shape, stack=True)
+        single = values.ndim == len(self.event_shape)
+        stack = values[None] if single else values
+        contexts, verdicts = self._contexts(stack)
+        theta = np.empty((len(stack), n, self.prior.d))
+        for i, context in enumerate(contexts):
+            noise = stream(seed, "sample", i).standard_normal((n, self.prior.unconstrained_dim))
+            theta[i] = self._from_noise(noise, context)
+        scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
+        return Draws(
+            values=theta[0] if single else theta,
+            groups=groups_of(self.prior.slices, scalars),
+            names=self.names,
+            verdict=worst(verdicts),
+            origin="neural posterior",
+            verdicts=tuple(verdicts),
+            facts={"simulations": self.facts["simulations"], "simulator": self.facts["simulator"], "seed": seed},
+        )
+
+    def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike], y_obs: ArrayLike) -> NDArray[np.float64]:
+        """log q(theta | y_obs) in nats, on the original scale of theta, -inf outside the prior's support.
+
+        One event: theta (..., d) -> (...). A stack of m: theta (m, d), one row an event, -> (m,); or (m, n, d) -> (m, n).
+        """
+        values = as_observation(y_obs, self.event_shape, stack=True)
+        rows = self.prior.as_array(theta)
+        if np.isnan(rows).any():
+            raise ShapeError(f"theta holds {int(np.isnan(rows).sum())} NaN values; log_prob needs numbers.")
+        if values.ndim == len(self.event_shape):
+            flat = rows.reshape(1, -1, self.prior.d)
+            return self._log_prob(flat, values[None]).reshape(rows.shape[:-1])
+        if rows.ndim not in (2, 3) or len(rows) != len(values):
+            raise ShapeError(
+                f"for a stack of {len(values)} events theta must have shape ({len(values)}, d) or ({len(values)}, n, d), got {rows.shape}."
+            )
+        return self._log_prob(rows.reshape(len(values), -1, self.prior.d), values).reshape(rows.shape[:-1])
+
+    def verdicts(self, y_obs: ArrayLike) -> tuple[Verdict, ...]:
+        """The verdict on each event of a stack, or on one event, without drawing."""
+        values = as_observation(y_obs, self.event_shape, stack=True)
+        return tuple(self._contexts(values[None] if values.ndim == len(self.event_shape) else values)[1])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
+        from sbi_flows.posterior.artefact import save_posterior
+
+        save_posterior(self, path)
+
+    @torch.no_grad()
+    def _contexts(self, stack: Float[np.ndarray, "m *event"], judge: bool = True) -> tuple[torch.Tensor, list[Verdict]]:
+        contexts, verdicts = [], []
+        for start in range(0, len(stack), _EVENTS_AT_ONCE):
+            part = stack[start : start + _EVENTS_AT_ONCE]
+            scaled = self.scaler(part)
+            contexts.append(self._double.summary(torch.from_numpy(scaled)))  # type: ignore[attr-defined]
+            if judge:
+                points = representation(contexts[-1], scaled, self.scaler)
+                verdicts += [self.cloud.judge(point, self.scaler.unlike_counts(part[i : i + 1])) for i, point in enumerate(points)]
+        return torch.cat(contexts), verdicts
+
+    @torch.no_grad()
+    def _from_noise(self, noise: NDArray[np.float64], context: torch.Tensor) -> NDArray[np.float64]:
+        parts = []
+        for start in range(0, len(noise), _ROWS_AT_ONCE):
+            part = torch.from_numpy(noise[start : start + _ROWS_AT_ONCE])
+            u, _ = self._double.flow.to_value(part, context.expand(len(part), -1))  # type: ignore[attr-defined]
+            parts.append(self.prior.from_unconstrained(self.centre + self.scale * u.numpy()))
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def _log_prob(self, theta: Float[np.ndarray, "m n d"], stack: Float[np.ndarray, "m *event"]) -> NDArray[np.float64]:
+        m, n, _ = theta.shape
+        contexts, _ = self._contexts(stack, judge=False)
+        inside = self.prior.inside(theta)
+        z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], theta, self._inner_point()))
+        inside &= np.isfinite(z).all(axis=-1)
+        u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0).reshape(m * n, -1))
+        out = np.empty(m * n)
+        event = torch.arange(m).repeat_interleave(n)
+        for start in range(0, m * n, _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            out[rows] = self._double.flow.log_prob(u[rows], contexts[event[rows]]).numpy()  # type: ignore[attr-defined]
+        log_prob = out.reshape(m, n) - np.log(self.scale).sum() + np.where(inside, log_det, 0.0)
+        return np.where(inside, log_prob, -np.inf)
+
+    def _inner_point(self) -> NDArray[np.float64]:
+        return self.prior.from_unconstrained(self.centre)

@@ -1,0 +1,73 @@
+"""The verdict on an observation: the false-alarm rate is the stated one, and what is far is called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+import sbi_flows as sf
+from sbi_flows.posterior.cloud import CAUTION_AT, TrainingCloud
+
+
+def cloud() -> TrainingCloud:
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((5, 5))
+    return TrainingCloud.of(rng.standard_normal((3000, 5)) @ mix, rng.standard_normal((3000, 5)) @ mix)
+
+
+def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> None:
+    """Flags among 5,000 fresh points lie within binomial limits (false-alarm rate 1e-4), widened by 4 sd of the reference's own error."""
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((5, 5))
+    fresh = np.random.default_rng(1).standard_normal((5000, 5)) @ mix
+    made = cloud()
+    flagged = sum(made.judge(point, 0).level != "trust" for point in fresh)
+    share_error = 4 * np.sqrt(CAUTION_AT / 3000)
+    low, high = (
+        binom.isf(1 - 5e-5, 5000, CAUTION_AT - share_error if share_error < CAUTION_AT else 1e-9),
+        binom.isf(5e-5, 5000, CAUTION_AT + share_error),
+    )
+    assert low <= flagged <= high
+
+
+def test_far_points_and_holes_in_the_cloud_are_called() -> None:
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 6000)
+    ring = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.02 * rng.standard_normal((6000, 2))
+    made = TrainingCloud.of(ring[:3000], ring[3000:])
+    assert made.judge(np.array([1.0, 0.0]), 0).ok
+    assert made.judge(np.array([0.0, 0.0]), 0).level == "do not trust"
+    assert made.judge(np.array([3.0, 0.0]), 0).level == "do not trust"
+
+
+def test_an_observation_from_the_simulator_is_trusted_and_one_from_elsewhere_is_not(bounded_posterior: sf.Posterior) -> None:
+    assert bounded_posterior.sample([0.5, 0.2, 0.1], 10).verdict.ok
+    verdict = bounded_posterior.sample([0.5, 0.2, 40.0], 10).verdict
+    assert verdict.level == "do not trust"
+    assert "times as far" in verdict.text
+
+
+def test_values_that_no_count_can_take_are_a_warning(
+    counts_posterior: sf.Posterior,
+) -> None:
+    y = np.asarray(sf.simulate(sf.load_simulator("simulators.ricker:ricker"), 1, seed=5).y[0, :30], dtype=float)
+    assert "negative or fractional" not in counts_posterior.sample(y, 10).verdict.text
+    spoiled = y.copy()
+    spoiled[3], spoiled[5] = -2, 4.5
+    verdict = counts_posterior.sample(spoiled, 10).verdict
+    assert not verdict.ok
+    assert "2 of its values are negative or fractional" in verdict.text
+
+
+def test_a_stack_reports_the_worst_and_keeps_each(bounded_posterior: sf.Posterior) -> None:
+    draws = bounded_posterior.sample([[0.5, 0.2, 0.1], [0.5, 0.2, 40.0], [0.5, 0.2, 0.1]], 10)
+    assert [verdict.level for verdict in draws.verdicts] == ["trust", "do not trust", "trust"]
+    assert draws.verdict.level == "do not trust"
+    assert "of 3 observations: 2 trust, 1 do not trust. Observation 1:" in draws.verdict.text
+    assert draws.observation(0).verdict.ok
+
+
+@pytest.mark.parametrize("level", ["trust", "caution", "do not trust"])
+def test_ok_means_trust(level: str) -> None:
+    assert sf.Verdict(level, "words").ok == (level == "trust")  # type: ignore[arg-type]
