@@ -1,0 +1,1 @@
+"""Judges of any sampler: distances between samples, calibration over the prior."""
