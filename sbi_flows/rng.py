@@ -8,6 +8,7 @@ neither read nor left changed.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import torch
 from sbi_flows.errors import SettingsError
 
 _NAMED = 0x5B1F
+_torch_lock = threading.RLock()
 
 
 def check_seed(seed: object) -> int:
@@ -43,8 +45,9 @@ def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
 def torch_scope(rng: np.random.Generator) -> Iterator[None]:
     """Seed torch's global generator from `rng` inside the block; the caller's state is back afterwards.
 
-    For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`, dropout.
+    For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`, dropout. Threads take turns,
+    because torch's generator is one for the process.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _torch_lock, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         yield

@@ -112,7 +112,7 @@ def make_ricker(
     def ricker(theta: Mapping[str, F], rng: np.random.Generator) -> NDArray[np.float32]:
         return simulate_ricker(theta, rng, steps, n0)
 
-    def log_likelihood(theta: Mapping[str, F], y: F, rng: np.random.Generator) -> F:
+    def log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
         return ricker_log_likelihood(theta, y, rng, n0)
 
     ricker.__name__ = name

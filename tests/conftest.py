@@ -19,9 +19,9 @@ QUICK = sf.FitSettings(hidden=16, steps=2, features=8, train=sf.TrainSettings(ep
 @pytest.fixture(autouse=True)
 def global_randomness_is_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail any test of a package function that reads or moves NumPy's or torch's global generator, unless marked `seeds_torch`."""
-    before_numpy, before_torch = np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()
+    before_numpy, before_torch = str(np.random.get_state()), torch.get_rng_state().numpy().tobytes()
     yield
-    assert np.random.get_state()[1].tobytes() == before_numpy, "NumPy's global generator was used"
+    assert str(np.random.get_state()) == before_numpy, "NumPy's global generator was used"
     if not request.node.get_closest_marker("seeds_torch"):
         assert torch.get_rng_state().numpy().tobytes() == before_torch, "torch's global generator was used"
 

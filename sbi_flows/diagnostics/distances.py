@@ -13,7 +13,7 @@ from sbi_flows.errors import ShapeError
 _LEAST = 20
 
 
-def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "n d"], *, seed: int = 1) -> float:
+def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *, seed: int = 1) -> float:
     """Mean held-out accuracy of a classifier that tells `draws` from `reference`: 0.5 indistinguishable, 1 disjoint.
 
     Lopez-Paz & Oquab (2017, 1610.06545) by the protocol of Lueckmann et al. (2021, 2101.04653): both z-scored by the reference, a
@@ -43,7 +43,7 @@ def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "n d"], *
 
 
 def sliced_wasserstein(
-    reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m d"], *, rng: np.random.Generator, projections: int = 200
+    reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *, rng: np.random.Generator, projections: int = 200
 ) -> float:
     """Root mean square over directions of the 2-Wasserstein distance of projections, in standard deviations of the reference.
 

@@ -9,8 +9,11 @@ from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
 from sbi_flows.training.settings import TrainSettings
 
-_ROWS_SEEN = 2_000_000
-_MOST_EPOCHS, _LEAST_EPOCHS = 200, 10
+_ROWS_SEEN = 1_000_000
+_EPOCH_ROWS = TrainSettings().epoch_rows
+_UNTIL_THE_LIMIT = 100_000
+_DECAY_ROWS, _MOST_DECAY = 3000, 0.5
+_MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
 
@@ -53,7 +56,11 @@ class FitSettings:
 
 
 def training_for(n: int, *, timed: bool) -> TrainSettings:
-    """Training settings for n usable simulations: about 2,000,000 rows seen, in 10 to 200 epochs, unless the time decides."""
+    """Training settings for n usable simulations.
+
+    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs, unless the time decides; the weight decay is 3000 / n,
+    at most 0.5, because it is small sets of simulations that are overfitted.
+    """
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
-    epochs = 10_000 if timed else min(max(round(_ROWS_SEEN / n), _LEAST_EPOCHS), _MOST_EPOCHS)
-    return TrainSettings(epochs=epochs, batch_size=batch_size)
+    epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
+    return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=min(_DECAY_ROWS / n, _MOST_DECAY))

@@ -81,10 +81,8 @@ class Posterior:
         single = values.ndim == len(self.event_shape)
         stack = values[None] if single else values
         contexts, verdicts = self._contexts(stack)
-        theta = np.empty((len(stack), n, self.prior.d))
-        for i, context in enumerate(contexts):
-            noise = stream(seed, "sample", i).standard_normal((n, self.prior.unconstrained_dim))
-            theta[i] = self._from_noise(noise, context)
+        noise = np.stack([stream(seed, "sample", i).standard_normal((n, self.prior.unconstrained_dim)) for i in range(len(stack))])
+        theta = self._from_noise(noise, contexts)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         return Draws(
             values=theta[0] if single else theta,
@@ -138,13 +136,16 @@ class Posterior:
         return torch.cat(contexts), verdicts
 
     @torch.no_grad()
-    def _from_noise(self, noise: NDArray[np.float64], context: torch.Tensor) -> NDArray[np.float64]:
-        parts = []
-        for start in range(0, len(noise), _ROWS_AT_ONCE):
-            part = torch.from_numpy(noise[start : start + _ROWS_AT_ONCE])
-            u, _ = self._double.flow.to_value(part, context.expand(len(part), -1))  # type: ignore[attr-defined]
-            parts.append(self.prior.from_unconstrained(self.centre + self.scale * u.numpy()))
-        return np.concatenate(parts)
+    def _from_noise(self, noise: Float[np.ndarray, "m n u"], contexts: torch.Tensor) -> NDArray[np.float64]:
+        m, n, _ = noise.shape
+        flat = torch.from_numpy(noise.reshape(m * n, -1))
+        event = torch.arange(m).repeat_interleave(n)
+        theta = np.empty((m * n, self.prior.d))
+        for start in range(0, m * n, _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            u, _ = self._double.flow.to_value(flat[rows], contexts[event[rows]])  # type: ignore[attr-defined]
+            theta[rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
+        return theta.reshape(m, n, -1)
 
     @torch.no_grad()
     def _log_prob(self, theta: Float[np.ndarray, "m n d"], stack: Float[np.ndarray, "m *event"]) -> NDArray[np.float64]:

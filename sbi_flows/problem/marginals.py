@@ -72,8 +72,9 @@ class ScipyMarginal:
 
     def __init__(self, name: str, distribution: Any) -> None:
         self.distribution = distribution
-        low, high = (float(end) for end in distribution.support())
-        median, quarter, three_quarters, tail = (float(distribution.ppf(p)) for p in (0.5, 0.25, 0.75, 0.9999))
+        with np.errstate(invalid="ignore"):
+            low, high = (float(end) for end in distribution.support())
+            median, quarter, three_quarters, tail = (float(distribution.ppf(p)) for p in (0.5, 0.25, 0.75, 0.9999))
         spread = three_quarters - quarter
         if not np.isfinite(median) or not spread > 0 or not low < high:
             raise PriorError(
@@ -169,7 +170,7 @@ class TorchMarginal:
         safe = np.where(inside[..., None], self._map.interior(x), self.sample(1, np.random.default_rng(0))[0])
         with torch.no_grad():
             log_prob = self.distribution.log_prob(self._event(safe)).numpy()
-        return np.where(inside, log_prob, -np.inf)
+        return np.where(inside & ~np.isnan(log_prob), log_prob, -np.inf)
 
     def inside(self, x: F) -> NDArray[np.bool_]:
         return self._map.inside(x)

@@ -141,7 +141,7 @@ class Simulator:
                 f"{self.name}: returned events of shape {y.shape[1:]}; declared, or returned before, was {self._event_shape}. "
                 "Return one fixed shape (pad if the length varies)."
             )
-        return np.array(y, dtype=np.float32 if y.dtype in (np.float32, np.float16) else np.float64)
+        return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
 
     def check_observation(self, y: ArrayLike) -> NDArray[np.float64]:
         """`y` as float64 of shape event_shape. Raises `ShapeError` or `ObservationError` in words."""

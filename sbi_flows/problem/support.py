@@ -68,7 +68,7 @@ class Intervals:
                 ],
                 -np.log(self.scale),
             )
-        return z, log_det.sum(axis=-1)
+        return z, np.asarray(log_det.sum(axis=-1))
 
     def from_unconstrained(self, z: F) -> F:
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
@@ -109,7 +109,7 @@ class Simplex:
         with np.errstate(divide="ignore", invalid="ignore"):
             rest = np.cumsum(x[..., :0:-1], axis=-1)[..., ::-1]
             logs = np.log(x)
-            return logs[..., :-1] - np.log(rest) + self._offset, -logs.sum(axis=-1)
+            return logs[..., :-1] - np.log(rest) + self._offset, np.asarray(-logs.sum(axis=-1))
 
     def from_unconstrained(self, z: F) -> F:
         u = z - self._offset

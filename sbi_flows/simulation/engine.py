@@ -1,8 +1,8 @@
 """Simulating: theta ~ p(theta), y ~ p(y | theta), block by block.
 
 Block k draws its theta, and everything a vectorised simulator uses, from `SeedSequence(seed, spawn_key=(k,))`; a simulator that
-runs one draw at a time gets a stream for each row, `spawn_key=(k, i)`. Which blocks run where, in what order and how often is
-therefore without effect on the bytes.
+runs one draw at a time gets a stream for each row, `spawn_key=(k, i)`, and so do the rows of a block in which a vectorised one raises.
+Which blocks run where, in what order and how often is therefore without effect on the bytes.
 """
 
 from __future__ import annotations
@@ -136,16 +136,8 @@ def _run_block(campaign: _Campaign, k: int, rows: int) -> Block:
     theta = simulator.prior.sample(campaign.block_size, rng)[:rows]
     codes = np.zeros(rows, dtype=np.uint8)
     failures: list[Failure] = []
-    shape = simulator.event_shape
-    if simulator.vectorized:
-        try:
-            y = simulator.run(theta, rng)
-        except SimulatorContractError:
-            raise
-        except Exception as error:
-            y, codes[:] = np.full((rows, *shape), np.nan, dtype=np.float32), RAISED
-            failures.append(_failure(k * campaign.block_size, k, error))
-    else:
+    y = _at_once(simulator, theta, rng) if simulator.vectorized else None
+    if y is None:
         parts: list[NDArray[np.floating]] = []
         for i in range(rows):
             try:
@@ -153,7 +145,7 @@ def _run_block(campaign: _Campaign, k: int, rows: int) -> Block:
             except SimulatorContractError:
                 raise
             except Exception as error:
-                parts.append(np.full((1, *shape), np.nan, dtype=np.float32))
+                parts.append(np.full((1, *simulator.event_shape), np.nan, dtype=np.float32))
                 codes[i] = RAISED
                 failures.append(_failure(k * campaign.block_size + i, k, error))
         y = np.concatenate(parts)
@@ -163,6 +155,16 @@ def _run_block(campaign: _Campaign, k: int, rows: int) -> Block:
     for i in np.flatnonzero(nonfinite)[:3]:
         failures.append(Failure(k * campaign.block_size + int(i), k, STATUS[NONFINITE], "NaN or infinite output", ""))
     return Block(theta, y, codes, tuple(failures[:_KEPT_FAILURES]))
+
+
+def _at_once(simulator: Simulator, theta: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.floating] | None:
+    """A whole block in one call, or None if the simulator raises: its rows are then run alone, so that only bad ones are lost."""
+    try:
+        return simulator.run(theta, rng)
+    except SimulatorContractError:
+        raise
+    except Exception:
+        return None
 
 
 def _failure(row: int, block: int, error: Exception) -> Failure:

@@ -18,7 +18,7 @@ OK, NONFINITE, RAISED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed simulation or, where a vectorised simulator raised, the first row of the block that failed as one."""
+    """One failed simulation: its row and block, its status in words, the cause and, where it raised, the traceback."""
 
     row: int
     block: int
@@ -58,7 +58,7 @@ class Simulations:
         return self.y.shape[1:]
 
     @property
-    def status(self) -> NDArray[np.str_]:
+    def status(self) -> Shaped[np.ndarray, " n"]:
         """(n,) words: ok, nonfinite, raised, timeout, died or shape."""
         return np.asarray(np.array(STATUS)[self.codes])
 

@@ -85,8 +85,9 @@ def train(
     Raises `NonFiniteLossError` (with the rows), `TooFewSimulationsError`, `BankMismatchError` for another run's checkpoint.
     """
     train_rows, valid_rows = split_rows(len(rows[0]), settings, seed)
-    batch_size = min(settings.batch_size, len(train_rows))
-    steps_an_epoch = len(train_rows) // batch_size
+    chunks = -(-len(train_rows) // settings.epoch_rows)
+    batch_size = min(settings.batch_size, len(train_rows) // chunks)
+    steps_an_epoch = len(train_rows) // chunks // batch_size
     steps = settings.epochs * steps_an_epoch
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(_groups(module, undecayed), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
@@ -101,11 +102,11 @@ def train(
         if history.stopped != "finished":
             break
         module.train()
-        rng = stream(seed, "batches", epoch)
-        order = torch.from_numpy(rng.permutation(train_rows))
+        whole_pass = stream(seed, "pass", epoch // chunks).permutation(train_rows)
+        order = torch.from_numpy(np.array_split(whole_pass, chunks)[epoch % chunks])
         total = torch.zeros(())
         out_of_time = False
-        with torch_scope(rng):
+        with torch_scope(stream(seed, "training", epoch)):
             for i in range(steps_an_epoch):
                 step = epoch * steps_an_epoch + i
                 place = step / steps

@@ -11,7 +11,8 @@ from sbi_flows.errors import SettingsError
 class TrainSettings:
     """How `train` runs.
 
-    epochs: passes over the training rows, and the length of the schedule. batch_size: rows a step.
+    epochs: the length of the schedule; an epoch is a pass over the training rows, or over the next `epoch_rows` of them where there are
+    more. batch_size: rows a step.
     learning_rate: the peak, reached after `warmup` of the schedule and then lowered to zero along a cosine.
     weight_decay: AdamW's. clip: largest norm of the gradient. averaging: decay, per step, of the running average of the weights, which is
     what is validated and kept (0: none). patience: epochs without improvement before stopping.
@@ -20,17 +21,18 @@ class TrainSettings:
 
     epochs: int = 50
     batch_size: int = 128
-    learning_rate: float = 3e-3
+    epoch_rows: int = 50_000
+    learning_rate: float = 4e-3
     warmup: float = 0.02
     weight_decay: float = 1e-4
     clip: float = 5.0
     averaging: float = 0.998
     patience: int = 20
     validation_share: float = 0.1
-    validation_most: int = 10_000
+    validation_most: int = 5_000
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "validation_most"):
+        for name in ("epochs", "batch_size", "patience", "validation_most", "epoch_rows"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"{name} must be a positive integer, got {value!r}.")

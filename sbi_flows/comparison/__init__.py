@@ -1,0 +1,1 @@
+"""Methods side by side; the check; figures and the HTML page."""

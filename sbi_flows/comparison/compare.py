@@ -1,0 +1,179 @@
+"""Methods side by side on one observation: neural | ABC | exact."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sbi_flows.abc.rejection import rejection_abc
+from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
+from sbi_flows.draws import Draws, Verdict, weighted_quantile
+from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import check_seed, stream
+from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.simulations import Simulations
+
+if TYPE_CHECKING:
+    import pandas
+
+NEURAL, ABC, ADJUSTED, EXACT = "neural posterior", "rejection ABC", "ABC, linear adjustment", "exact"
+_ABC_SIMULATIONS = 100_000
+_ABC_QUANTILE = 0.01
+_EXACT_DRAWS = 2000
+_DISTANCE_DRAWS = 2000
+_PREDICTIVE_DRAWS = 300
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
+
+    truth: theta by column where it is known. left_out: what could not be run, and why.
+    """
+
+    simulator: Simulator
+    posterior: Posterior
+    y_obs: NDArray[np.float64]
+    draws: Mapping[str, Draws]
+    predictive: Mapping[str, NDArray[np.float64]]
+    seconds: Mapping[str, float]
+    truth: NDArray[np.float64] | None
+    left_out: tuple[str, ...]
+    seed: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the observation for the neural posterior."""
+        return self.draws[NEURAL].verdict
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """Mean, sd, 90% interval, effective sample size, seconds and simulations of each method and parameter."""
+        import pandas
+
+        rows = []
+        for method, draws in self.draws.items():
+            weights = np.full(len(draws), 1 / len(draws)) if draws.weights is None else draws.weights
+            summary = draws.summary()
+            for j, name in enumerate(draws.names):
+                rows.append(
+                    {
+                        "method": method,
+                        "parameter": name,
+                        "mean": float(summary["mean"].iloc[j]),
+                        "sd": float(summary["sd"].iloc[j]),
+                        "q05": weighted_quantile(draws.values[:, j], weights, 0.05),
+                        "q95": weighted_quantile(draws.values[:, j], weights, 0.95),
+                        "truth": None if self.truth is None else float(self.truth[j]),
+                        "ess": draws.ess,
+                        "seconds": self.seconds[method],
+                        "simulations": draws.facts["simulations"],
+                    }
+                )
+        return pandas.DataFrame(rows)
+
+    @cached_property
+    def distances(self) -> pandas.DataFrame:
+        """C2ST (0.5 alike, 1 disjoint) and sliced Wasserstein distance (in sd) of each method from a reference, on equally many draws.
+
+        The reference, column `a`, is the exact posterior where there is one, else the neural posterior; it sets the scale.
+        """
+        import pandas
+
+        rows = []
+        a = EXACT if EXACT in self.draws else NEURAL
+        for b in (method for method in self.draws if method != a):
+            n = min(len(self.draws[a]), len(self.draws[b]), _DISTANCE_DRAWS)
+            rng = stream(self.seed, "distances")
+            first, second = (rng.permutation(self.draws[method].to_numpy())[:n] for method in (a, b))
+            rows.append(
+                {"a": a, "b": b, "c2st": c2st(first, second), "sliced_wasserstein": sliced_wasserstein(first, second, rng=rng), "n": n}
+            )
+        return pandas.DataFrame(rows)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report: one HTML file that needs nothing else."""
+        from sbi_flows.comparison.report import write_report
+
+        write_report([self], path)
+
+
+def compare(
+    posterior: Posterior,
+    y_obs: ArrayLike,
+    simulator: Simulator,
+    *,
+    simulations: Simulations | None = None,
+    truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    n: int = 4_000,
+    seed: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Hold the neural posterior beside rejection ABC, plain and adjusted, and the exact posterior where the simulator allows it.
+
+    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). truth: theta, where it is known.
+    Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise.
+    """
+    tell = say or (lambda text: None)
+    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
+        raise SettingsError(
+            f"the posterior was trained on {posterior.facts['simulator']!r} with {posterior.prior} and events {posterior.event_shape}; "
+            f"the simulator passed is {simulator.name!r} with {simulator.prior} and events {simulator.event_shape}. "
+            "Pass the one it was trained on."
+        )
+    seed = check_seed(seed)
+    y = simulator.check_observation(y_obs)
+    draws: dict[str, Draws] = {}
+    seconds: dict[str, float] = {}
+    left_out: list[str] = []
+
+    def run(method: str, make: Callable[[], Draws | None]) -> None:
+        tell(f"{method} ...")
+        began = time.monotonic()
+        found = make()
+        if found is not None:
+            draws[method], seconds[method] = found, time.monotonic() - began
+
+    run(NEURAL, lambda: posterior.sample(y, n, seed=seed))
+    if simulations is None:
+        total = posterior.facts["simulations"] + posterior.facts["failed"]
+        tell(f"simulating {min(total, _ABC_SIMULATIONS):,} for ABC ...")
+        simulations = simulate(simulator, min(total, _ABC_SIMULATIONS), seed=posterior.facts["simulation_seed"])
+    bank = simulations
+    try:
+        run(ABC, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank)))
+        run(ADJUSTED, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"))
+    except TooFewSimulationsError as error:
+        left_out.append(f"ABC: {error}")
+    run(EXACT, lambda: exact_draws(simulator, posterior, y, min(n, _EXACT_DRAWS), seed=seed))
+    if EXACT not in draws:
+        left_out.append("exact: the simulator declares neither log_likelihood nor exact_posterior.")
+    predictive = {}
+    for method, found in draws.items():
+        try:
+            predictive[method] = _predict(simulator, found, seed)
+        except Exception as error:
+            left_out.append(f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}")
+    known = None if truth is None else simulator.prior.as_array(truth)
+    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed)
+
+
+def _quantile(simulations: Simulations) -> float:
+    """1%, or more where that would be fewer than 200 simulations."""
+    return min(1.0, max(_ABC_QUANTILE, 200 / max(int(simulations.ok.sum()), 1)))
+
+
+def _predict(simulator: Simulator, draws: Draws, seed: int) -> NDArray[np.float64]:
+    rng = stream(seed, "predictive")
+    chosen = rng.choice(len(draws), _PREDICTIVE_DRAWS)
+    return np.asarray(simulator.run(draws.to_numpy()[chosen], rng), dtype=np.float64)

@@ -1,0 +1,88 @@
+"""`sf.check` on an exact posterior, on ones made too wide and too narrow, and on one that learnt nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, norm
+
+import sbi_flows as sf
+from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from simulators.gaussian import make_gaussian, posterior_moments
+
+SIMULATOR = make_gaussian(2)
+
+
+class Known:
+    """A posterior in closed form behind the face of `sf.Posterior`: N(mean(y), width^2 S)."""
+
+    def __init__(self, width: float, mean: Callable[[np.ndarray], np.ndarray] = lambda y: posterior_moments(y)[0]) -> None:
+        self.prior, self.event_shape, self.names = SIMULATOR.prior, (2,), SIMULATOR.prior.names
+        self.facts: dict[str, Any] = {"simulator": "gaussian", "seed": 0, "versions": {}}
+        self.law = multivariate_normal(np.zeros(2), width**2 * posterior_moments(np.zeros(2))[1])
+        self.mean = mean
+
+    def sample(self, y: np.ndarray, n: int, *, seed: int) -> Any:
+        noise = np.random.default_rng(seed).multivariate_normal(np.zeros(2), self.law.cov, (len(y), n))
+        return SimpleNamespace(values=np.array([self.mean(row) for row in y])[:, None] + noise)
+
+    def log_prob(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        centre = np.array([self.mean(row) for row in y])
+        offsets = theta - (centre if theta.ndim == 2 else centre[:, None])
+        return np.asarray(self.law.logpdf(offsets)).reshape(offsets.shape[:-1])
+
+
+def checked(posterior: Any, seed: int = 0) -> sf.Check:
+    return sf.check(posterior, SIMULATOR, n=1000, seed=seed)
+
+
+def test_an_exact_posterior_is_trusted() -> None:
+    for seed in range(10):
+        check = checked(Known(1.0), seed)
+        assert check.ok, check.text
+        assert check.gain > 0.5
+
+
+@pytest.mark.parametrize(("width", "level"), [(0.7, "do not trust"), (0.88, "caution"), (1.14, "caution"), (1.5, "do not trust")])
+def test_a_wrong_width_is_called_with_its_size(width: float, level: str) -> None:
+    check = checked(Known(width))
+    assert check.level == level
+    assert "times the right width" in check.text
+
+
+def test_a_posterior_that_ignores_the_data_is_not_trusted_although_its_ranks_are_uniform() -> None:
+    class PriorOnly(Known):
+        def sample(self, y: np.ndarray, n: int, *, seed: int) -> Any:
+            return SimpleNamespace(values=np.random.default_rng(seed).standard_normal((len(y), n, 2)))
+
+        def log_prob(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return np.asarray(norm.logpdf(theta).sum(axis=-1))
+
+    check = checked(PriorOnly(1.0))
+    assert check.level == "do not trust"
+    assert "nothing reliable was learnt" in check.text
+
+
+def test_a_posterior_with_swapped_parameters_is_not_trusted() -> None:
+    assert checked(Known(1.0, lambda y: posterior_moments(y)[0][::-1])).level == "do not trust"
+
+
+def test_a_trained_posterior_is_judged_and_the_page_is_written(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
+    check = sf.check(gaussian_posterior, SIMULATOR, n=300, seed=1)
+    assert check.table["quantity"].tolist() == ["theta_1", "theta_2", "log q"]
+    check.to_html(tmp_path / "check.html")
+    page = (tmp_path / "check.html").read_text()
+    assert "Calibration check: gaussian" in page
+    assert page.count("<svg") == 1
+
+
+def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
+    with pytest.raises(TooFewSimulationsError, match="at least 100 pairs"):
+        sf.check(gaussian_posterior, SIMULATOR, n=20)
+    with pytest.raises(SettingsError, match="another prior or shape"):
+        sf.check(gaussian_posterior, make_gaussian(3))

@@ -1,0 +1,125 @@
+"""Methods side by side: the numbers of each, the exact one by either way, and what cannot be run is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sbi_flows as sf
+from sbi_flows.comparison.compare import ABC, ADJUSTED, EXACT, NEURAL
+from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.errors import SettingsError, SimulatorContractError
+from simulators.gaussian import make_gaussian, posterior_moments
+
+Y = np.array([0.8, -0.3])
+
+
+@pytest.fixture(scope="module")
+def comparison(gaussian_posterior: sf.Posterior) -> sf.Comparison:
+    return sf.compare(gaussian_posterior, Y, make_gaussian(2), truth={"theta_1": 0.5, "theta_2": -0.5}, n=1000, seed=1)
+
+
+def test_the_table_has_a_row_for_each_method_and_parameter(comparison: sf.Comparison) -> None:
+    table = comparison.table
+    assert list(comparison.draws) == [NEURAL, ABC, ADJUSTED, EXACT]
+    assert list(zip(table["method"], table["parameter"], strict=True)) == [
+        (method, name) for method in comparison.draws for name in ("theta_1", "theta_2")
+    ]
+    mean, covariance = posterior_moments(Y)
+    exact = table[table["method"] == EXACT]
+    sd = np.sqrt(np.diag(covariance))
+    assert (np.abs(exact["mean"].to_numpy() - mean) < 4.4 * sd / np.sqrt(1000)).all()
+    assert (table["q05"] < table["mean"]).all()
+    assert (table["seconds"] >= 0).all()
+    assert table["truth"].tolist() == [0.5, -0.5] * 4
+    assert table[table["method"] == NEURAL]["simulations"].iloc[0] == 4000
+
+
+def test_distances_are_taken_from_the_exact_posterior_where_there_is_one(comparison: sf.Comparison) -> None:
+    distances = comparison.distances
+    assert distances["a"].tolist() == [EXACT] * 3
+    assert distances["b"].tolist() == [NEURAL, ABC, ADJUSTED]
+    assert distances["c2st"].between(0.4, 1.0).all()
+    assert (distances["sliced_wasserstein"] > 0).all()
+
+
+def test_the_report_is_one_file_with_all_figures(comparison: sf.Comparison, tmp_path: Path) -> None:
+    comparison.to_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for words in ("theta_1", EXACT, "sbi-flows fit gaussian -n 4000 --seed 3", "within the training cloud"):
+        assert words in page
+
+
+def test_importance_sampling_gives_the_closed_form(gaussian_posterior: sf.Posterior) -> None:
+    """Means within 5 Monte Carlo standard errors (false-alarm rate below 1e-5), sd within 15%, and the evidence to 0.1 nats."""
+    simulator = make_gaussian(2)
+    simulator.exact_posterior = None
+    draws = exact_draws(simulator, gaussian_posterior, Y, 4000, seed=1)
+    assert draws is not None
+    mean, covariance = posterior_moments(Y)
+    sd = np.sqrt(np.diag(covariance))
+    summary = draws.summary()
+    assert draws.ess > 1000
+    assert (np.abs(summary["mean"].to_numpy() - mean) < 5 * sd / np.sqrt(draws.ess)).all()
+    assert (np.abs(summary["sd"].to_numpy() / sd - 1) < 0.15).all()
+    from scipy.stats import multivariate_normal
+
+    from simulators.gaussian import design
+
+    evidence = multivariate_normal(np.zeros(2), design(2) @ design(2).T + 0.25 * np.eye(2)).logpdf(Y)
+    assert draws.facts["log_evidence"] == pytest.approx(evidence, abs=0.1)
+
+
+def test_importance_sampling_is_exact_with_a_noisy_unbiased_likelihood_and_a_wrong_proposal(gaussian_posterior: sf.Posterior) -> None:
+    """The proposal is the posterior at other data; the likelihood is multiplied by log-normal noise of mean one."""
+    simulator = make_gaussian(2)
+    clean = simulator.log_likelihood
+    assert clean is not None
+    simulator.exact_posterior = None
+    simulator.log_likelihood = lambda theta, y, rng: clean(theta, y, rng) + 0.7 * rng.standard_normal(len(theta["theta_1"])) - 0.245
+
+    class Elsewhere:
+        def sample(self, y: np.ndarray, n: int, *, seed: int) -> sf.Draws:
+            return gaussian_posterior.sample([-1.5, 1.5], n, seed=seed)
+
+        def log_prob(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return gaussian_posterior.log_prob(theta, [-1.5, 1.5])
+
+    draws = exact_draws(simulator, Elsewhere(), Y, 4000, seed=1)  # type: ignore[arg-type]
+    assert draws is not None
+    mean, covariance = posterior_moments(Y)
+    sd = np.sqrt(np.diag(covariance))
+    assert draws.ess > 500
+    assert (np.abs(draws.summary()["mean"].to_numpy() - mean) < 5 * sd / np.sqrt(draws.ess)).all()
+    assert (np.abs(draws.summary()["sd"].to_numpy() / sd - 1) < 0.2).all()
+
+
+def test_without_a_likelihood_the_exact_column_is_left_out_and_said(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+    found = sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, n=300)
+    assert EXACT not in found.draws
+    assert any("neither log_likelihood nor exact_posterior" in words for words in found.left_out)
+    assert found.distances["a"].tolist() == [NEURAL] * 2
+
+
+def test_too_few_simulations_for_abc_leave_it_out_and_say_so(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+    few = sf.simulate(bounded, 15, seed=1)
+    found = sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, simulations=few, n=300)
+    assert list(found.draws) == [NEURAL]
+    assert any(words.startswith("ABC: ") for words in found.left_out)
+
+
+def test_another_simulator_is_refused(bounded_posterior: sf.Posterior) -> None:
+    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
+        sf.compare(bounded_posterior, [0.5, 0.2], make_gaussian(2))
+
+
+def test_a_likelihood_of_the_wrong_shape_is_named(gaussian_posterior: sf.Posterior) -> None:
+    simulator = make_gaussian(2)
+    simulator.exact_posterior = None
+    simulator.log_likelihood = lambda theta, y, rng: np.zeros(3)
+    with pytest.raises(SimulatorContractError, match=r"wanted \(\d+,\) numbers"):
+        exact_draws(simulator, gaussian_posterior, Y, 400, seed=1)

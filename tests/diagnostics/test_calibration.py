@@ -1,0 +1,105 @@
+"""The judge is judged: an exact, a too wide, a too narrow, a shifted posterior, and the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import binom, multivariate_normal, norm
+
+from sbi_flows.diagnostics.calibration import LOG_Q, RankTest, rank_tests
+from sbi_flows.errors import ShapeError
+from simulators.gaussian import make_gaussian, posterior_moments
+
+D = 2
+SIMULATOR = make_gaussian(D)
+
+
+def exact(width: float = 1.0, shift: float = 0.0) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+    """The closed-form posterior with its sd times `width` and its mean moved by `shift` sd: sampler and log density."""
+    _, covariance = posterior_moments(np.zeros(D))
+    sd = np.sqrt(np.diag(covariance))
+
+    def mean(y: np.ndarray) -> np.ndarray:
+        return np.array([posterior_moments(row)[0] for row in y]) + shift * sd
+
+    def sampler(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        noise = rng.multivariate_normal(np.zeros(D), width**2 * covariance, (len(y), n))
+        return mean(y)[:, None] + noise
+
+    def log_prob(theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        density = multivariate_normal(np.zeros(D), width**2 * covariance)
+        return density.logpdf(theta - mean(y)[:, None]).reshape(theta.shape[:2])
+
+    return sampler, log_prob
+
+
+def ranks_of(posterior: tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]], m: int, seed: int) -> dict[str, RankTest]:
+    rng = np.random.default_rng(seed)
+    theta = SIMULATOR.prior.sample(m, rng)
+    y = np.asarray(SIMULATOR.run(theta, rng))
+    sampler, log_prob = posterior
+    tests = rank_tests(sampler, theta, y, names=SIMULATOR.prior.names, rng=rng, log_prob=log_prob)
+    return {test.quantity: test for test in tests}
+
+
+def test_the_exact_posterior_passes_and_its_statistics_are_standard_normal() -> None:
+    """200 repeats at m = 100: the z statistics' mean and variance lie within 4.4 sd of 0 and 1 (false-alarm rate 1e-5 each)."""
+    found = [ranks_of(exact(), 100, seed) for seed in range(200)]
+    assert not any(test.significant for tests in found for test in tests.values())
+    for statistic in ("mean_z", "spread_z"):
+        z = np.array([getattr(tests["theta_1"], statistic) for tests in found])
+        assert abs(z.mean()) < 4.4 / np.sqrt(200)
+        assert abs(z.var() - 1) < 4.4 * np.sqrt(2 / 200)
+
+
+@pytest.mark.parametrize(("width", "words"), [(0.8, "narrow"), (1.25, "wide")])
+def test_a_wrong_width_is_called_in_every_repeat_and_measured(width: float, words: str) -> None:
+    for seed in range(20):
+        tests = ranks_of(exact(width=width), 1000, seed)
+        assert tests["theta_1"].significant, words
+        assert tests[LOG_Q].significant
+        assert tests["theta_1"].width == pytest.approx(width, abs=0.12)
+        assert abs(tests["theta_1"].shift) < 0.15
+
+
+def test_a_shift_is_called_in_every_repeat_and_measured() -> None:
+    for seed in range(20):
+        tests = ranks_of(exact(shift=0.3), 1000, seed)
+        assert tests["theta_2"].significant
+        assert tests["theta_2"].shift == pytest.approx(-0.3, abs=0.15)
+
+
+def test_coverage_is_that_of_the_width() -> None:
+    """Binomial limits at a false-alarm rate of 1e-5 around the exact coverage of an interval `width` times as long."""
+    for width in (1.0, 0.8, 1.25):
+        test = ranks_of(exact(width=width), 2000, 5)["theta_1"]
+        for level in (0.5, 0.9):
+            expected = 2 * norm.cdf(norm.ppf(0.5 + level / 2) * width) - 1
+            low, high = binom.interval(1 - 1e-5, 2000, expected)
+            assert low / 2000 - 0.01 <= test.coverage(level) <= high / 2000 + 0.01
+
+
+def test_the_prior_passes_on_ranks_of_theta_alone() -> None:
+    """Why `check` also asks for a gain over the prior: its ranks are uniform."""
+
+    def sampler(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((len(y), n, D))
+
+    tests = ranks_of((sampler, lambda theta, y: norm.logpdf(theta).sum(axis=-1)), 1000, 0)
+    assert not tests["theta_1"].significant
+
+
+def test_ties_are_broken_at_random() -> None:
+    """A sampler that always returns the truth's own value has uniform ranks: |z| < 4.4 (1e-5)."""
+    rng = np.random.default_rng(0)
+    theta = np.ones((1000, 1))
+    tests = rank_tests(lambda y, n, rng: np.ones((len(y), n, 1)), theta, np.zeros((1000, 1)), names=("x",), rng=rng)
+    assert abs(tests[0].mean_z) < 4.4
+    assert abs(tests[0].spread_z) < 4.4
+
+
+def test_a_sampler_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"returned shape \(5, 10, 1\); wanted \(5, 200, 1\)"):
+        rank_tests(lambda y, n, rng: np.ones((5, 10, 1)), np.ones((5, 1)), np.ones((5, 1)), names=("x",), rng=np.random.default_rng(0))

@@ -1,0 +1,187 @@
+"""The verbs, end to end on a small simulator of the user's own, and every mistake with its words and exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import sbi_flows as sf
+from sbi_flows.cli import main
+
+MODEL = """
+import numpy as np
+from scipy.stats import uniform
+import sbi_flows as sf
+
+prior = sf.Prior(rate=uniform(0.5, 5), size=uniform(1, 4))
+
+@sf.simulator(prior, event_shape=(6,))
+def counts(theta, rng):
+    return rng.poisson((theta["rate"] * theta["size"])[:, None], (len(theta["rate"]), 6)).astype(float)
+
+@sf.simulator(prior)
+def too_few_rows(theta, rng):
+    return np.zeros((3, 6))
+
+@sf.simulator(prior, event_shape=(6,))
+def always_raises(theta, rng):
+    raise RuntimeError("the reservoir is empty")
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file, observed data and a posterior made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "model.py").write_text(MODEL)
+    (folder / "observed.csv").write_text("count\n9\n7\n11\n8\n10\n6\n")
+    done = run("fit", f"{folder}/model.py:counts", "-n", 2000, "--seed", 3, "-o", folder / "p.safetensors")
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_list_names_the_installed_plugins() -> None:
+    names = [entry["name"] for entry in json.loads(run("list", "--json").stdout)]
+    assert {"ricker", "great_tits", "gaussian"} <= set(names)
+    assert "data: classic" in run("list").stdout
+
+
+def test_fit_says_what_it_chose_and_why(folder: Path) -> None:
+    done = run("fit", f"{folder}/model.py:counts", "-n", 500, "-o", folder / "q.safetensors")
+    assert "scaling of y: 6 columns log1p (counts)" in done.output
+    assert "summary network: vector" in done.output
+    assert "500 simulations of 'counts'" in done.output
+
+
+def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
+    bank = folder / "bank"
+    done = run("simulate", f"{folder}/model.py:counts", "-n", 1500, "-o", bank, "--seed", 4, "--json")
+    assert json.loads(done.stdout)["status"] == {"ok": 1500}
+    again = run("simulate", f"{folder}/model.py:counts", "-n", 2500, "-o", bank, "--seed", 4)
+    assert "2,500 simulations" in again.stdout
+    fitted = run("fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json")
+    assert json.loads(fitted.stdout)["simulation_seed"] == 4
+    other = run("simulate", f"{folder}/model.py:counts", "-n", 10, "-o", bank, "--seed", 5)
+    assert other.exit_code == 2
+    assert "seed: 4 there, 5 here" in " ".join(other.output.split())
+
+
+def test_simulate_with_workers_gives_the_same_bytes(folder: Path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        done = run("simulate", f"{folder}/model.py:counts", "-n", 3000, "-o", folder / name, "--workers", workers)
+        assert done.exit_code == 0, done.output
+    files = [{p.relative_to(folder / name): p.read_bytes() for p in (folder / name).rglob("*.safetensors")} for name in ("one", "two")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 3
+
+
+def test_infer_prints_a_summary_and_a_verdict_and_writes_the_draws(folder: Path) -> None:
+    done = run("infer", folder / "p.safetensors", folder / "observed.csv", "-n", 300, "-o", folder / "draws.csv", "--seed", 1)
+    assert done.exit_code == 0, done.output
+    assert "verdict: trust" in done.output
+    written = np.loadtxt(folder / "draws.csv", delimiter=",", skiprows=1)
+    expected = sf.load(folder / "p.safetensors").sample([9, 7, 11, 8, 10, 6], 300, seed=1).to_numpy()
+    assert np.array_equal(written, expected)
+    as_json = json.loads(run("infer", folder / "p.safetensors", folder / "observed.csv", "-o", folder / "draws.nc", "--json").stdout)
+    assert as_json["verdict"]["ok"] is True
+    assert [row["parameter"] for row in as_json["summary"]] == ["rate", "size"]
+
+
+def test_check_judges_and_writes_a_page(folder: Path) -> None:
+    done = run(
+        "check", folder / "p.safetensors", "--simulator", f"{folder}/model.py:counts", "-n", 200, "-o", folder / "check.html", "--json"
+    )
+    found = json.loads(done.stdout)
+    assert {row["quantity"] for row in found["table"]} == {"rate", "size", "log q"}
+    assert (done.exit_code == 1) == (found["verdict"]["level"] == "do not trust")
+    assert "Calibration check: counts" in (folder / "check.html").read_text()
+
+
+def test_compare_writes_the_report(folder: Path) -> None:
+    done = run(
+        "compare", folder / "p.safetensors", folder / "observed.csv", "--simulator", f"{folder}/model.py:counts", "-o", folder / "r.html"
+    )
+    assert done.exit_code == 0, done.output
+    assert "rejection ABC" in done.output
+    page = (folder / "r.html").read_text()
+    assert page.count("<svg") == 4
+    assert "exact: the simulator declares neither log_likelihood nor exact_posterior" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("absent.csv", None, "there is no such file"),
+        ("words.csv", "count\n9\nseven\n11\n8\n10\n6\n", "line 3: found 'seven', which is not a number"),
+        ("long.csv", "9\n7\n11\n8\n10\n6\n5\n", "have shape (7,); the simulator makes events of shape (6,)"),
+        ("nan.csv", "9\n7\nnan\n8\n10\n6\n", "1 NaN or infinite values of 6"),
+        ("empty.csv", "", "holds no numbers"),
+        ("ragged.csv", "1,2\n3\n", "1 columns where line 1 has 2"),
+        ("data.txt", "1\n", ".csv or .npy"),
+    ],
+)
+def test_observed_data_that_cannot_be_used_exit_with_2(folder: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (folder / name).write_text(text)
+    done = run("infer", folder / "p.safetensors", folder / name)
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("values", ["9\n-7\n11\n8\n10\n6\n", "9\n7.5\n11\n8\n10\n6\n"])
+def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path, values: str) -> None:
+    (folder / "odd.csv").write_text(values)
+    done = run("infer", folder / "p.safetensors", folder / "odd.csv", "-n", 50)
+    assert done.exit_code == 0
+    assert "1 of its values are negative or fractional" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fit", "rickr", "-o", "x"), "there is no simulator plug-in called 'rickr'. Installed: gaussian, great_tits, ricker"),
+        (("fit", "no.such.module:sim", "-o", "x"), "importing no.such.module failed"),
+        (("fit", "{}/none.py:sim", "-o", "x"), "there is no such file"),
+        (("fit", "{}/model.py:nothing", "-o", "x"), "simulators there: always_raises, counts, too_few_rows"),
+        (("fit", "{}/model.py:too_few_rows", "-n", "500", "-o", "x"), "returned shape (3, 6) for 1 rows of theta"),
+        (("fit", "{}/model.py:always_raises", "-n", "500", "-o", "x"), "RuntimeError: the reservoir is empty"),
+        (("fit", "{}/model.py:counts", "-n", "40", "-o", "x"), "40 usable simulations are too few"),
+        (("fit", "{}/model.py:counts", "-n", "100", "--minutes", "1", "-o", "x"), "give one of simulations, n_simulations and minutes"),
+        (("fit", "{}/model.py:counts", "--simulations", "{}/nobank", "-o", "x"), "there is no simulation bank"),
+        (("fit", "ricker", "-o", "/no/such/folder/x"), "does not exist or cannot be written to"),
+        (("infer", "{}/none.safetensors", "{}/observed.csv"), "there is no such file. A posterior was expected there"),
+        (("infer", "{}/observed.csv", "{}/observed.csv"), "was not written by sbi_flows"),
+        (("infer", "{}/p.safetensors", "{}/observed.csv", "-o", "{}/draws.pdf"), "draws are written as .nc or .csv"),
+        (("check", "{}/p.safetensors"), "'counts' is not an installed plug-in. Name it: --simulator"),
+        (("check", "{}/p.safetensors", "--simulator", "gaussian"), "the simulator of another prior or shape"),
+        (("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"), "Pass the one it was trained on"),
+        (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
+    ],
+)
+def test_every_mistake_has_words_and_exit_code_2(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run(
+        *(
+            argument.replace("{}", str(folder)).replace("x", str(folder / "x")) if argument == "x" else argument.replace("{}", str(folder))
+            for argument in arguments
+        )
+    )
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+def test_every_verb_has_help_and_a_seed() -> None:
+    for verb in ("list", "simulate", "fit", "infer", "check", "compare", "demo"):
+        shown = run(verb, "--help")
+        assert shown.exit_code == 0
+        assert verb == "list" or "--seed" in shown.output
+        assert verb == "demo" or "--json" in shown.output
