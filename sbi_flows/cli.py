@@ -39,7 +39,7 @@ class _Verbs(click.Group):
             if ctx.params.get("debug"):
                 raise
             console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-            console.print(str(error), markup=False)
+            console.print(" ".join([str(error), *getattr(error, "__notes__", [])]), markup=False)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             console.print("stopped. Blocks in a bank and checkpoints are kept; the same command goes on from there.")

@@ -16,7 +16,7 @@
     `-- StorageError
         |-- CorruptFileError                 a file that is not what its digest says, or not ours
         |-- FormatVersionError               a file written by a newer format
-        `-- BankMismatchError                a bank that belongs to another simulator, prior, seed or block size
+        `-- BankMismatchError                a bank or checkpoint that belongs to another run
 
 Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the command line
 returns: 2 where the user can put it right by changing the input, 1 otherwise.
@@ -130,6 +130,6 @@ class FormatVersionError(StorageError):
 
 
 class BankMismatchError(StorageError):
-    """A bank belongs to another simulator, prior, seed or block size than the one asked for."""
+    """A bank or checkpoint belongs to another run (simulator, prior, seed, block size, settings) than the one asked for."""
 
     exit_code = 2

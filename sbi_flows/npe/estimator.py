@@ -20,7 +20,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbi_flows.errors import TooFewSimulationsError
+from sbi_flows.errors import NonFiniteLossError, TooFewSimulationsError
+from sbi_flows.files import write_file
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.scaling import Scaler
@@ -114,17 +115,24 @@ def estimate(
     size = f"{settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
     note(f"flow: {flow}, {size}; {len(train_rows):,} simulations to train on")
     tensors = (torch.from_numpy(((z - centre) / scale).astype(np.float32)), torch.from_numpy(scaler.in_float32(y)))
-    history = train(
-        estimator,
-        _negative_log_density,
-        tensors,
-        training,
-        seed=seed,
-        undecayed=_LINEAR_PATHS,
-        limit_seconds=limit_seconds,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    try:
+        history = train(
+            estimator,
+            _negative_log_density,
+            tensors,
+            training,
+            seed=seed,
+            undecayed=_LINEAR_PATHS,
+            limit_seconds=limit_seconds,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    except NonFiniteLossError as error:
+        if checkpoint is not None:
+            rows = {"rows": error.rows, "theta": theta[error.rows], "y": y[error.rows]}
+            write_file(f"{checkpoint}.rows", rows, {"kind": "offending rows"})
+            error.add_note(f"theta and y of those rows are in {checkpoint}.rows.")
+        raise
     return Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
 
 

@@ -3,8 +3,8 @@
     minimise  mean_i loss(module, row_i)  by AdamW (Loshchilov & Hutter 2019, 1711.05101)
 
 with linear warm-up and a cosine to zero, gradients clipped by norm, validation on all rows kept apart, the weights of the best epoch
-returned, and a stop at the first loss that is not finite. The order of the rows in epoch e is a function of (seed, e), so a run that
-is resumed from a checkpoint ends at the same bytes.
+returned, and a stop at the first loss that is not finite. The order of the rows is a function of the seed and the epoch, so a run that is
+resumed from a checkpoint ends at the same bytes. Rows that would not fill the last batch of an epoch wait for another pass.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def train(
                 value.backward()
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
                 if not math.isfinite(float(norm) + float(value.detach())):
-                    raise NonFiniteLossError(_diverged(float(value.detach()), epoch, i, settings), chosen.numpy())
+                    raise NonFiniteLossError(_diverged(f"in step {i}", float(value.detach()), epoch, settings), chosen.numpy())
                 optimiser.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(average, parameters, 1 - min(settings.averaging, (1 + step) / (10 + step)))
@@ -134,9 +134,10 @@ def train(
             history.train_loss.append(float(total) / max(i, 1) if out_of_time else float(total) / steps_an_epoch)
             with _averaged(parameters, average):
                 history.valid_loss.append(mean_loss(module, loss, valid))
-            if history.best_epoch < 0 or history.valid_loss[-1] < history.best_loss:
-                history.best_epoch = len(history.valid_loss) - 1
-                with _averaged(parameters, average):
+                if not math.isfinite(history.valid_loss[-1]):
+                    raise NonFiniteLossError(_diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings), valid_rows)
+                if history.best_epoch < 0 or history.valid_loss[-1] < history.best_loss:
+                    history.best_epoch = len(history.valid_loss) - 1
                     best = {name: value.detach().clone() for name, value in module.state_dict().items()}
         if out_of_time:
             history.stopped = "time"
@@ -157,8 +158,10 @@ def _averaged(parameters: list[Tensor], average: list[Tensor]) -> Iterator[None]
     now = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         torch._foreach_copy_(parameters, average)
-        yield
-        torch._foreach_copy_(parameters, now)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(parameters, now)
 
 
 @torch.no_grad()
@@ -185,8 +188,8 @@ def _schedule(place: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (place - warmup) / (1 - warmup)))
 
 
-def _diverged(value: float, epoch: int, step: int, settings: TrainSettings) -> str:
+def _diverged(where: str, value: float, epoch: int, settings: TrainSettings) -> str:
     return (
-        f"the loss became {value} (or its gradient did) in epoch {epoch}, step {step}, at learning rate {settings.learning_rate:g}. "
+        f"the loss became {value}, or its gradient was not finite, in epoch {epoch} {where}, at learning rate {settings.learning_rate:g}. "
         "The rows of that batch are in this error's `.rows`. Look for extreme values in them; else lower learning_rate."
     )
