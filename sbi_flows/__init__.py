@@ -6,11 +6,12 @@ prior = sf.Prior(rate=scipy.stats.uniform(0, 5))
 
 @sf.simulator(prior)
 def my_model(theta, rng):
-return rng.poisson(theta["rate"][:, None], (len(theta["rate"]), 20))
+    return rng.poisson(theta["rate"][:, None], (len(theta["rate"]), 20))
 
 posterior = sf.fit(my_model, n_simulations=20_000, seed=1)
 draws = posterior.sample(y_obs, 4_000, seed=2)
-print(draws.summary(), draws.verdict)
+print(draws.summary())
+print(draws.verdict)
 """
 
 from sbi_flows import testing

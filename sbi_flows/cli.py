@@ -42,7 +42,7 @@ class _Verbs(click.Group):
             console.print(" ".join([str(error), *getattr(error, "__notes__", [])]), markup=False)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            console.print("stopped. Blocks in a bank and checkpoints are kept; the same command goes on from there.")
+            console.print("stopped. What a bank or a checkpoint holds is kept, and the same command goes on from it.")
             ctx.exit(130)
 
 
@@ -148,6 +148,8 @@ def fit_verb(
 @json_option
 def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int, as_json: bool) -> None:
     """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
+    if output is not None:
+        _check_writable(output)
     draws = sf.load(posterior).sample(read_observed(observed), n, seed=seed)
     if output is not None:
         draws.save(output)
@@ -168,6 +170,8 @@ def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, see
 @json_option
 def check_verb(posterior: Path, n: int, output: Path | None, reference: str | None, seed: int, as_json: bool) -> None:
     """Judge a posterior's calibration; exit code 1 on "do not trust"."""
+    if output is not None:
+        _check_writable(output)
     loaded = sf.load(posterior)
     check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed)
     if output is not None:

@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,7 +57,7 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     return Verdict(level, f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}", quantile)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws:
     """Samples of theta for one observation, (n, d), or for a stack of m, (m, n, d).
 
@@ -86,6 +86,13 @@ class Draws:
         if name in self.names:
             return np.asarray(values[..., self.names.index(name)])
         raise KeyError(f"no parameter {name!r}; there are {', '.join(self.groups)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.groups or name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the parameters."""
+        return iter(self.groups)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.values.shape[:-1]))

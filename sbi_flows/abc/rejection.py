@@ -49,7 +49,9 @@ def rejection_abc(
         raise SettingsError(f"quantile must lie in (0, 1], got {quantile!r}.")
     if adjust not in (None, "linear"):
         raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
-    simulations.check_matches(simulator.prior.names, simulator.event_shape)
+    if not isinstance(simulations, Simulations):
+        raise SettingsError(f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}.")
+    simulations.check_matches(simulator.prior, simulator.event_shape)
     observed = simulator.check_observation(y_obs)
     theta, y = simulations.usable()
     summaries, target = simulator.compute_summaries(y), simulator.compute_summaries(observed[None])[0]

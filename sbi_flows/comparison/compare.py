@@ -32,6 +32,7 @@ _ABC_QUANTILE = 0.01
 _EXACT_DRAWS = 2000
 _DISTANCE_DRAWS = 2000
 _PREDICTIVE_DRAWS = 300
+_FAR_FROM_EXACT = 0.75
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,15 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the observation for the neural posterior."""
-        return self.draws[NEURAL].verdict
+        """The verdict on the neural posterior: on the observation and, where the exact posterior is known, on how far it is from that."""
+        verdict = self.draws[NEURAL].verdict
+        if EXACT not in self.draws or not self.draws[EXACT].verdict.ok:
+            return verdict
+        score = float(self.distances.set_index("b")["c2st"][NEURAL])
+        if score <= _FAR_FROM_EXACT or not verdict.ok:
+            return verdict
+        words = f"a classifier tells the neural draws from exact ones with accuracy {score:.2f}. Train longer, or use the exact draws."
+        return Verdict("caution", f"{verdict.text} But {words}", verdict.quantile)
 
     @property
     def table(self) -> pandas.DataFrame:

@@ -88,7 +88,7 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]
     if not 1 <= len(event) <= 2 or length < _SHORTEST_SERIES or channels > _MOST_CHANNELS:
         return (
             "vector",
-            f"events of shape {event} are not a series of at least {_SHORTEST_SERIES} steps and at most {_MOST_CHANNELS} channels",
+            f"of shape {event}, not a series of at least {_SHORTEST_SERIES} steps and at most {_MOST_CHANNELS} channels",
         )
     near, far = _dependence(y[:_ROWS_TO_LOOK_AT].reshape(-1, length, channels))
     numbers = f"largest correlation of powers {near:.2f} between neighbours, {far:.2f} between distant steps"

@@ -104,7 +104,7 @@ def estimate(
         settings = replace(settings, train=training_for(len(theta), timed=limit_seconds is not None))
     settings = replace(settings, summary=kind)
     training = settings.train or TrainSettings()
-    note(f"summary network: {kind}, because y is {reason}")
+    note(f"summary network: {kind}, because the data are {reason}")
     note(f"scaling of y: {scaler.describe()}")
     train_rows, valid_rows = split_rows(len(theta), training, seed)
     z, _ = prior.to_unconstrained(theta)

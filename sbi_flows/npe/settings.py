@@ -39,6 +39,8 @@ class FitSettings:
             raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
         if self.summary not in ("auto", "vector", "series"):
             raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}.")
+        if self.train is not None and not isinstance(self.train, TrainSettings):
+            raise SettingsError(f"train must be sf.TrainSettings(...) or None, got {type(self.train).__name__}.")
         for name, least in (("steps", 2), ("hidden", 1), ("features", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -1,9 +1,9 @@
 """The training cloud: where the simulated data lie in the space of summaries, so that an observation can be placed in it.
 
 A data set is represented by v(y): the learned summaries beside plain statistics of the scaled data (the data themselves, where they are
-few), whitened. Its remoteness is the mean distance to the 10 nearest of up to 4,000 training simulations; the reference is the same
-statistic over up to 5,000 simulations that were kept apart, so the share of those that are nearer is a p-value with uniform law under
-the prior predictive.
+few), whitened. Its remoteness is the mean distance to the 10 nearest of up to 4,000 training simulations (0 where they coincide, as
+discrete data do); the reference is the same statistic over up to 5,000 simulations that were kept apart, so the share of those that are
+nearer is a p-value with uniform law under the prior predictive.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _NEIGHBOURS = 10
 _MOST_REFERENCE, MOST_HELD_OUT = 4000, 5000
 _FEW_COLUMNS = 16
 _FLOOR = 1e-6
+_SAME = 1e-6
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
 
 
@@ -57,17 +58,19 @@ class TrainingCloud:
         for start in range(0, len(points), 512):
             part = points[start : start + 512]
             squares = np.square(part).sum(axis=1)[:, None] - 2 * part @ self.reference.T + lengths
-            closest = np.partition(squares, nearest - 1, axis=1)[:, :nearest]
-            out[start : start + 512] = np.sqrt(np.maximum(closest, 0)).mean(axis=1)
+            chosen = np.argpartition(squares, nearest - 1, axis=1)[:, :nearest]
+            lengths_apart = np.linalg.norm(part[:, None] - self.reference[chosen], axis=-1)
+            out[start : start + 512] = np.where(lengths_apart > _SAME, lengths_apart, 0.0).mean(axis=1)
         return out
 
     def judge(self, v: Float[np.ndarray, " k"], unlike_counts: int) -> Verdict:
         """The verdict on one observation. `unlike_counts`: how many of its values no simulated count could take."""
         remoteness = float(self.distance(v[None])[0])
         held_out = len(self.remoteness)
-        nearer = int(np.searchsorted(self.remoteness, remoteness))
+        nearer = int(np.searchsorted(self.remoteness, remoteness * (1 - _SAME)))
         quantile, p = nearer / held_out, (1 + held_out - nearer) / (1 + held_out)
-        times = remoteness / float(self.remoteness[-1])
+        furthest = float(self.remoteness[-1])
+        times = remoteness / furthest if furthest > 0 else (1.0 if remoteness == 0 else np.inf)
         reasons: list[str] = []
         far = times > FAR or p <= DISTRUST_AT
         if times > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
@@ -55,15 +56,21 @@ def fit(
     """
     if not isinstance(simulator, Simulator):
         raise SettingsError(f"fit takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
+    if settings is not None and not isinstance(settings, FitSettings):
+        raise SettingsError(
+            f"settings must be sf.FitSettings(...), got {type(settings).__name__}; training goes in its train=sf.TrainSettings(...)."
+        )
+    if simulations is not None and not isinstance(simulations, Simulations):
+        raise SettingsError(f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}.")
     if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
-    if minutes is not None and not (np.isfinite(minutes) and minutes > 0):
+    if minutes is not None and not (isinstance(minutes, int | float) and np.isfinite(minutes) and minutes > 0):
         raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
     seed, settings = check_seed(seed), settings or FitSettings()
     tell = say or (lambda text: None)
     began = time.monotonic()
     if simulations is not None:
-        simulations.check_matches(simulator.prior.names, simulator.event_shape)
+        simulations.check_matches(simulator.prior, simulator.event_shape)
     else:
         if minutes is not None:
             n_simulations = _affordable(simulator, 60 * minutes * _SIMULATING_SHARE, seed)
@@ -128,11 +135,11 @@ def _affordable(simulator: Simulator, seconds: float, seed: int) -> int:
 @torch.no_grad()
 def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
     _, y = simulations.usable()
-    network = found.estimator.summary
+    network = copy.deepcopy(found.estimator.summary).double()
 
     def place(rows: np.ndarray) -> np.ndarray:
         scaled = found.scaler(y[rows])
-        parts = [network(torch.from_numpy(scaled[i : i + 1024].astype(np.float32))) for i in range(0, len(scaled), 1024)]
+        parts = [network(torch.from_numpy(scaled[i : i + 1024])) for i in range(0, len(scaled), 1024)]
         return representation(torch.cat(parts), scaled, found.scaler)
 
     return TrainingCloud.of(place(found.train_rows[:: max(1, len(found.train_rows) // 4000)]), place(found.valid_rows[:MOST_HELD_OUT]))

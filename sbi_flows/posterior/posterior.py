@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.draws import Draws, Verdict, groups_of, worst
-from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.errors import ObservationError, SettingsError, ShapeError
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.estimator import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
@@ -35,7 +35,7 @@ _ROWS_AT_ONCE = 16_384
 _EVENTS_AT_ONCE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """An amortised posterior. Made by `sf.fit` and `sf.load`.
 
@@ -128,7 +128,10 @@ class Posterior:
         contexts, verdicts = [], []
         for start in range(0, len(stack), _EVENTS_AT_ONCE):
             part = stack[start : start + _EVENTS_AT_ONCE]
-            scaled = self.scaler(part)
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = self.scaler(part)
+            if not np.isfinite(scaled).all():
+                raise ObservationError("the observed data are too large to be scaled in floating point. Check their units.")
             contexts.append(self._double.summary(torch.from_numpy(scaled)))  # type: ignore[attr-defined]
             if judge:
                 points = representation(contexts[-1], scaled, self.scaler)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import ObservationError
 
+_MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "missing")
+
 
 def read_observed(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """The numbers in a file. A CSV with one column, or one row, is one series (T,); with more, one row a line, (rows, columns).
@@ -44,7 +46,7 @@ def _csv(path: Path) -> NDArray[np.float64]:
             lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
-    if lines and all(_number(cell) is None for cell in lines[0][1]):
+    if lines and all(_is_label(cell) for cell in lines[0][1]):
         lines = lines[1:]
     if not lines:
         raise ObservationError(f"{path}: the file holds no numbers.")
@@ -63,6 +65,11 @@ def _csv(path: Path) -> NDArray[np.float64]:
         rows.append([value for value in values if value is not None])
     table = np.array(rows, dtype=np.float64)
     return table.reshape(-1) if 1 in table.shape else table
+
+
+def _is_label(cell: str) -> bool:
+    """A word that heads a column: not a number, and not one of the signs for a missing one."""
+    return _number(cell) is None and cell.strip().lower() not in _MISSING and any(letter.isalpha() for letter in cell)
 
 
 def _number(cell: str) -> float | None:

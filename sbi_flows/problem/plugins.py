@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sbi_flows.errors import PluginError
-from sbi_flows.problem.simulator import Simulator
+from sbi_flows.problem.simulator import FILE_PREFIX, Simulator
 
 GROUP = "sbi_flows.simulators"
 
@@ -90,7 +90,7 @@ def _shadow(name: str) -> str:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise PluginError(f"{path}: there is no such file. Name a simulator as path/to/file.py:attribute.")
-    name = f"sbi_flows_file_{path.stem}"
+    name = f"{FILE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: cannot be imported as a Python file.")

@@ -39,7 +39,7 @@ class Prior:
     Raises `PriorError` for anything that is not a proper continuous distribution.
     """
 
-    def __init__(self, **marginals: Any) -> None:
+    def __init__(self, /, **marginals: Any) -> None:
         if not marginals:
             raise PriorError("a prior needs at least one marginal, for example Prior(rate=scipy.stats.uniform(0, 5)).")
         self._set({name: marginal_from(name, distribution) for name, distribution in marginals.items()})
@@ -56,6 +56,8 @@ class Prior:
             column, coordinate = column + marginal.size, coordinate + marginal.unconstrained_size
             names += [name] if marginal.scalar else [f"{name}[{i}]" for i in range(marginal.size)]
         self.names = tuple(names)
+        if len(set(names)) != len(names) or "" in self.marginals:
+            raise PriorError(f"the columns would be called {', '.join(names)}; give the parameters names that differ and are not empty.")
         self.d = column
         self.unconstrained_dim = coordinate
 
@@ -121,6 +123,11 @@ class Prior:
             if len(rows) != 1:
                 raise ShapeError(f"all entries of theta must have the same number of rows, got {sorted(rows)}.")
             values = np.concatenate(entries, axis=-1)
+        elif hasattr(theta, "columns"):
+            if set(theta.columns) != set(self.names):
+                raise ShapeError(f"theta must have the columns {', '.join(self.names)}, got {', '.join(map(str, theta.columns))}.")
+            frame: Any = theta
+            values = np.stack([np.asarray(frame[name], dtype=np.float64) for name in self.names], axis=-1)
         else:
             values = np.asarray(theta, dtype=np.float64)
         if values.ndim == 0 or values.shape[-1] != self.d:

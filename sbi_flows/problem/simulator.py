@@ -15,8 +15,10 @@ The decorated name is the `Simulator`; `my_model.function` is the plain function
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -33,6 +35,8 @@ from sbi_flows.errors import (
 from sbi_flows.problem.prior import Prior
 
 ThetaMap = Mapping[str, Any]
+
+FILE_PREFIX = "sbi_flows_file_"
 _SHAPE_TRIES = 50
 
 
@@ -52,7 +56,7 @@ class Simulator:
         prior: Prior,
         *,
         vectorized: bool = True,
-        event_shape: tuple[int, ...] | None = None,
+        event_shape: tuple[int, ...] | int | None = None,
         summaries: Callable[..., Any] | None = None,
         log_likelihood: Callable[..., Any] | None = None,
         exact_posterior: Callable[..., Any] | None = None,
@@ -67,7 +71,7 @@ class Simulator:
         self.vectorized = vectorized
         self.name = str(getattr(function, "__name__", type(function).__name__))
         self.__doc__ = getattr(function, "__doc__", None)
-        self._event_shape = None if event_shape is None else tuple(int(k) for k in event_shape)
+        self._event_shape = None if event_shape is None else tuple(int(k) for k in np.atleast_1d(event_shape))
         self.summaries = summaries
         self.log_likelihood = log_likelihood
         self.exact_posterior = exact_posterior
@@ -75,6 +79,16 @@ class Simulator:
 
     def __repr__(self) -> str:
         return f"Simulator({self.name!r}, {self.prior!r}, vectorized={self.vectorized})"
+
+    def __reduce__(self) -> Any:
+        """Pickle by reference where a module holds the simulator under its function's name, which decorating hides; else by value."""
+        module, name = str(getattr(self.function, "__module__", None)), getattr(self.function, "__qualname__", "")
+        found: Any = sys.modules.get(module)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self and _importable(module):
+            return _find, (module, name)
+        return _blank, (), self.__dict__
 
     def __call__(self, theta: ThetaMap, rng: np.random.Generator) -> Any:
         """Call the plain function."""
@@ -136,6 +150,8 @@ class Simulator:
                 f"{self.name}: returned shape {y.shape} for {n} rows of theta; wanted {wanted}. "
                 "A simulator that handles one draw at a time is declared with vectorized=False."
             )
+        if 0 in y.shape[1:]:
+            raise SimulatorContractError(f"{self.name}: returned shape {y.shape}, which holds no numbers. Return at least one a draw.")
         if self._event_shape is not None and y.shape[1:] != self._event_shape:
             raise SimulatorContractError(
                 f"{self.name}: returned events of shape {y.shape[1:]}; declared, or returned before, was {self._event_shape}. "
@@ -167,7 +183,7 @@ def simulator(
     prior: Prior,
     *,
     vectorized: bool = True,
-    event_shape: tuple[int, ...] | None = None,
+    event_shape: tuple[int, ...] | int | None = None,
     summaries: Callable[..., Any] | None = None,
     log_likelihood: Callable[..., Any] | None = None,
     exact_posterior: Callable[..., Any] | None = None,
@@ -199,7 +215,9 @@ def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False)
     """
     detach = getattr(y, "detach", None)
     if detach is not None:
-        y = detach().cpu().numpy()
+        y = detach().cpu().double().numpy()
+    if np.ma.is_masked(y):
+        raise ObservationError(f"{np.ma.count_masked(y)} of the observed data are masked. Cut the data to the part that was observed.")
     try:
         values = np.asarray(y)
         if values.dtype.kind == "c":
@@ -223,6 +241,22 @@ def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False)
             "used as they are: build the missingness into the simulator, or cut the data to the part that was observed."
         )
     return values
+
+
+def _importable(module: str) -> bool:
+    """Whether another process can import the module by its name: not a script, and not a file that was loaded by its path."""
+    return module != "__main__" and not module.startswith(FILE_PREFIX)
+
+
+def _blank() -> Simulator:
+    return Simulator.__new__(Simulator)
+
+
+def _find(module: str, name: str) -> Simulator:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return cast("Simulator", found)
 
 
 def _read_only(value: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from sbi_flows.errors import SettingsError, SimulatorContractError, TooManyFailuresError
+from sbi_flows.errors import BankMismatchError, SettingsError, SimulatorContractError, TooManyFailuresError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import block_stream, check_seed
 from sbi_flows.simulation.bank import Bank, Block
@@ -73,9 +73,13 @@ def simulate(
     campaign = _Campaign(simulator, check_seed(seed), block_size)
     probe(simulator)
     bank = None if store is None else Bank.open(store, simulator, campaign.seed, block_size)
+    if not 0 <= max_failures <= 1:
+        raise SettingsError(f"max_failures is a share in [0, 1], got {max_failures!r}.")
     count = -(-n // block_size)
     stored: dict[int, Block] = {} if bank is None else {k: b for k, b in bank.read(count) if len(b.codes) >= campaign.rows(k, n)}
     missing = [k for k in range(count) if k not in stored]
+    if bank is not None and stored and missing:
+        _check_same(campaign, bank, *min(stored.items()))
     blocks: dict[int, Block] = {}
     done = bad = 0
     for k, block in chain(stored.items(), _finished(campaign, missing, n, executor)):
@@ -90,11 +94,27 @@ def simulate(
     return _join(campaign, [blocks[k] for k in range(count)], n)
 
 
+def _check_same(campaign: _Campaign, bank: Bank, k: int, block: Block) -> None:
+    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank."""
+    again = _run_block(campaign, k, len(block.codes) if campaign.simulator.vectorized else 1)
+    rows = len(again.codes)
+    if not (np.array_equal(again.theta, block.theta[:rows]) and np.array_equal(again.y, block.y[:rows], equal_nan=True)):
+        raise BankMismatchError(
+            f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently. The simulator has "
+            "changed, or draws from something other than the rng it is given. Choose another folder."
+        )
+
+
 def probe(simulator: Simulator) -> None:
     """Run the simulator on 1 and on 8 draws and check shapes and types. Raises `SimulatorContractError`.
 
-    An exception inside the simulator is not a broken contract: it is left to the campaign, which records it.
+    An exception inside the simulator is not a broken contract, and is left to the campaign, which records it; unless a vectorised one
+    raises on every batch of 8 and on no single draw.
     """
+    if simulator.vectorized and _raises(simulator, 1, 3) == 0 and _raises(simulator, 8, 3) == 3:
+        raise SimulatorContractError(
+            f"{simulator.name}: runs on one draw at a time but raises on 8. Declare it with vectorized=False, or let it take arrays (n,)."
+        )
     for rows in (1, 8):
         rng = np.random.default_rng(rows)
         theta = simulator.prior.sample(rows, rng)
@@ -108,6 +128,19 @@ def probe(simulator: Simulator) -> None:
             raise SimulatorContractError(
                 f"{simulator.name}: events of shape {shape} for {rows} draws, {simulator.event_shape} for 1; wanted one shape."
             )
+
+
+def _raises(simulator: Simulator, rows: int, times: int) -> int:
+    count = 0
+    for i in range(times):
+        rng = np.random.default_rng([rows, i])
+        try:
+            simulator.run(simulator.prior.sample(rows, rng), rng)
+        except SimulatorContractError:
+            raise
+        except Exception:
+            count += 1
+    return count
 
 
 def _finished(campaign: _Campaign, missing: list[int], n: int, executor: Executor | None) -> Iterator[tuple[int, Block]]:

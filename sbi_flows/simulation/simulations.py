@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from numpy.typing import NDArray
 
-from sbi_flows.errors import ShapeError
+from sbi_flows.errors import PriorError, ShapeError
 from sbi_flows.problem.prior import Prior
 
 STATUS = ("ok", "nonfinite", "raised", "timeout", "died", "shape")
@@ -27,7 +27,7 @@ class Failure:
     traceback: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Simulations:
     """n pairs (theta, y).
 
@@ -90,10 +90,15 @@ class Simulations:
             "them out truncates the prior to the part that runs."
         )
 
-    def check_matches(self, names: tuple[str, ...], event_shape: tuple[int, ...]) -> None:
-        """Raise `ShapeError` unless these simulations have those parameters and events."""
-        if self.names != names or self.event_shape != event_shape:
+    def check_matches(self, prior: Prior, event_shape: tuple[int, ...]) -> None:
+        """Raise `ShapeError` or `PriorError` unless these simulations have those parameters and events, drawn from that prior."""
+        if self.names != prior.names or self.event_shape != event_shape:
             raise ShapeError(
                 f"these simulations are of {self.simulator_name!r} with parameters {self.names} and events {self.event_shape}; "
-                f"wanted parameters {names} and events {event_shape}. Simulate again with the simulator that you pass."
+                f"wanted parameters {prior.names} and events {event_shape}. Simulate again with the simulator that you pass."
+            )
+        if self.prior != prior:
+            raise PriorError(
+                f"these simulations were drawn from {self.prior}; the simulator that you pass has {prior}. A posterior trained on them "
+                "would be that of the other prior. Simulate again with the simulator that you pass."
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,21 +28,19 @@ class Checkpoint:
     module: nn.Module
     optimiser: torch.optim.Optimizer
     average: list[Tensor]
-    run: dict[str, Any]
+    run: dict[str, object]
     best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
-        path: str | os.PathLike[str] | None,
+        path: str | os.PathLike[str],
         module: nn.Module,
         optimiser: torch.optim.Optimizer,
         average: list[Tensor],
-        run: dict[str, Any],
-    ) -> Checkpoint | None:
-        """The checkpoint at `path` for the run that `run` describes in JSON, or None where no path is given."""
-        if path is None:
-            return None
+        run: dict[str, object],
+    ) -> Checkpoint:
+        """The checkpoint at `path` for the run that `run` describes in JSON."""
         shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
         return cls(Path(path), module, optimiser, average, {**run, "shapes": shapes})
 

@@ -9,6 +9,7 @@ resumed from a checkpoint ends at the same bytes. Rows that would not fill the l
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -92,7 +93,7 @@ def train(
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(_groups(module, undecayed), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     average = [p.detach().clone() for p in parameters]
-    keeper = Checkpoint.of(checkpoint, module, optimiser, average, {"settings": asdict(settings), "seed": seed, "rows": len(rows[0])})
+    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows, settings, seed))
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
     best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
@@ -171,6 +172,14 @@ def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
     n = len(rows[0])
     parts = [loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double().sum() for i in range(0, n, _ROWS_AT_ONCE)]
     return float(torch.stack(parts).sum() / n)
+
+
+def _run_of(rows: Sequence[Tensor], settings: TrainSettings, seed: int) -> dict[str, object]:
+    """What makes a run this run and no other: its settings, its seed, and the numbers it is trained on."""
+    digest = hashlib.sha256()
+    for part in rows:
+        digest.update(part.numpy(force=True).tobytes())
+    return {"settings": asdict(settings), "seed": seed, "rows": digest.hexdigest()}
 
 
 def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, object]]:

@@ -43,7 +43,7 @@ def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
     said: list[str] = []
     posterior = sf.fit(bounded, n_simulations=400, seed=1, settings=QUICK, say=said.append)
     assert posterior.notes == tuple(said[:3])
-    assert said[0].startswith("summary network: vector, because y is events of shape (3,)")
+    assert said[0].startswith("summary network: vector, because the data are of shape (3,)")
     assert said[1] == "scaling of y: 3 columns linear, then standardised"
     assert said[2].startswith("flow: nsf, 2 layers of width 16; ")
     assert posterior.settings.summary == "vector"

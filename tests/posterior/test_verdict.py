@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 import sbi_flows as sf
 from sbi_flows.posterior.cloud import CAUTION_AT, TrainingCloud
+
+from ..conftest import QUICK
 
 
 def cloud() -> TrainingCloud:
@@ -71,3 +73,19 @@ def test_a_stack_reports_the_worst_and_keeps_each(bounded_posterior: sf.Posterio
 @pytest.mark.parametrize("level", ["trust", "caution", "do not trust"])
 def test_ok_means_trust(level: str) -> None:
     assert sf.Verdict(level, "words").ok == (level == "trust")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("law", ["bernoulli", "binomial", "poisson"])
+def test_discrete_scalar_data_are_judged_like_any_other(law: str) -> None:
+    """At most 4% of 500 fresh data sets are flagged (expected 1%; P(more than 20) < 1e-6), and a value far outside is."""
+    prior = sf.Prior(p=beta(2, 5))
+
+    @sf.simulator(prior, event_shape=())
+    def discrete(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        p = theta["p"]
+        return {"bernoulli": rng.binomial(1, p), "binomial": rng.binomial(20, p), "poisson": rng.poisson(30 * p)}[law]
+
+    posterior = sf.fit(discrete, n_simulations=3000, seed=1, settings=QUICK, say=None)
+    levels = [verdict.level for verdict in posterior.verdicts(sf.simulate(discrete, 500, seed=9).y)]
+    assert sum(level != "trust" for level in levels) <= 20
+    assert posterior.sample(500.0, 10).verdict.level == "do not trust"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 import sbi_flows as sf
 from sbi_flows.diagnostics.distances import c2st
+from sbi_flows.npe.settings import training_for
 from simulators.gaussian import make_gaussian, posterior_moments
 
 pytestmark = pytest.mark.slow
@@ -19,7 +22,8 @@ CASES = {1: 20_000, 2: 20_000, 10: 50_000}
 def fitted(request: pytest.FixtureRequest) -> tuple[sf.Simulator, sf.Simulations, sf.Posterior]:
     simulator = make_gaussian(request.param)
     simulations = sf.simulate(simulator, CASES[request.param], seed=1)
-    return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, say=None)
+    training = replace(training_for(len(simulations), timed=False), epochs=15)
+    return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, settings=sf.FitSettings(train=training), say=None)
 
 
 def test_log_prob_is_within_a_twentieth_of_a_nat_of_the_exact_one(fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior]) -> None:

@@ -1,0 +1,134 @@
+"""Mistakes that once gave a wrong answer without a word, each now refused in words."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+from scipy.stats import norm, uniform
+from torch import ones
+from torch.distributions import Dirichlet
+
+import sbi_flows as sf
+from sbi_flows.errors import (
+    BankMismatchError,
+    ObservationError,
+    PriorError,
+    SettingsError,
+    ShapeError,
+    SimulatorContractError,
+)
+from sbi_flows.problem.observed import read_observed
+from simulators.ricker import ricker
+
+from .conftest import QUICK
+
+Theta = dict[str, np.ndarray]
+PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
+
+
+def model(sign: float = 1.0, prior: sf.Prior = PRIOR) -> sf.Simulator:
+    @sf.simulator(prior, event_shape=(2,))
+    def linear(theta: Theta, rng: np.random.Generator) -> np.ndarray:
+        return sign * np.stack([theta["a"], theta["b"]], axis=1) + 0.1 * rng.standard_normal((len(theta["a"]), 2))
+
+    return linear
+
+
+def test_the_checkpoint_of_another_simulator_is_refused(tmp_path: Path) -> None:
+    sf.fit(model(), n_simulations=500, seed=1, settings=QUICK, say=None, checkpoint=tmp_path / "c")
+    with pytest.raises(BankMismatchError, match="checkpoint of another run \\(other rows\\)"):
+        sf.fit(model(-1.0), n_simulations=500, seed=1, settings=QUICK, say=None, checkpoint=tmp_path / "c")
+
+
+def test_simulations_from_another_prior_are_refused() -> None:
+    simulations = sf.simulate(model(), 500, seed=1)
+    wide = model(prior=sf.Prior(a=uniform(0, 2), b=norm(0, 1)))
+    for use in (lambda: sf.fit(wide, simulations=simulations, say=None), lambda: sf.rejection_abc(wide, [0, 0], simulations=simulations)):
+        with pytest.raises(PriorError, match="were drawn from Prior"):
+            use()
+
+
+def test_a_bank_is_not_extended_by_a_simulator_that_has_changed(tmp_path: Path) -> None:
+    for vectorized in (True, False):
+
+        def build(offset: float, vectorized: bool = vectorized) -> sf.Simulator:
+            @sf.simulator(PRIOR, vectorized=vectorized, event_shape=(1,))
+            def shifted(theta: Any, rng: np.random.Generator) -> np.ndarray:
+                return np.reshape(theta["a"] + offset + rng.standard_normal(np.shape(theta["a"])), (-1, 1) if vectorized else (1,))
+
+            return shifted
+
+        path = tmp_path / str(vectorized)
+        sf.simulate(build(0.0), 40, seed=1, store=path)
+        with pytest.raises(BankMismatchError, match="comes out differently. The simulator has changed"):
+            sf.simulate(build(100.0), 2040, seed=1, store=path)
+        assert len(sf.simulate(build(0.0), 2040, seed=1, store=path)) == 2040
+
+
+def test_masked_data_and_absurd_numbers_are_refused(bounded_posterior: sf.Posterior) -> None:
+    with pytest.raises(ObservationError, match="1 of the observed data are masked"):
+        bounded_posterior.sample(np.ma.masked_array([0.5, 0.2, 0.1], [True, False, False]), 10)
+    with pytest.raises(ObservationError, match="too large"):
+        bounded_posterior.sample([1.7e308, -1.7e308, 0.0], 10)
+
+
+def test_a_table_of_theta_is_read_by_the_names_of_its_columns(bounded_posterior: sf.Posterior) -> None:
+    y = [0.5, 0.2, 0.1]
+    expected = bounded_posterior.log_prob([[0.2, 1.5]], y)
+    assert np.array_equal(bounded_posterior.log_prob(pandas.DataFrame({"b": [1.5], "a": [0.2]}), y), expected)
+    with pytest.raises(ShapeError, match="must have the columns a, b, got a, c"):
+        bounded_posterior.log_prob(pandas.DataFrame({"a": [0.2], "c": [1.5]}), y)
+
+
+@pytest.mark.parametrize("sign", ["NA", "", "-", "n/a", "?"])
+def test_a_missing_first_value_is_not_taken_for_a_header(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "y.csv").write_text(f"{sign},1\n" + "3,4\n")
+    with pytest.raises(ObservationError, match="line 1"):
+        read_observed(tmp_path / "y.csv")
+
+
+def test_names_that_would_collide_are_refused() -> None:
+    with pytest.raises(PriorError, match="names that differ"):
+        sf.Prior(**{"w": Dirichlet(ones(3)), "w[0]": norm(0, 1)})
+    assert sf.Prior(**{"self": norm(0, 1), "n": norm(0, 1)}).names == ("self", "n")
+
+
+def test_a_vectorised_simulator_that_takes_one_draw_only_is_named() -> None:
+    @sf.simulator(PRIOR)
+    def scalar_only(theta: Theta, rng: np.random.Generator) -> np.ndarray:
+        return np.array([[1.0 if theta["a"] > 0.5 else 0.0]])
+
+    with pytest.raises(SimulatorContractError, match="vectorized=False"):
+        sf.simulate(scalar_only, 100)
+
+
+def test_a_simulator_of_a_module_pickles_by_reference() -> None:
+    from simulators import ricker as module
+
+    wrapped = sf.simulator(ricker.prior, event_shape=(100,))(module.simulate_ricker)
+    module.simulate_ricker = wrapped
+    try:
+        assert pickle.loads(pickle.dumps(wrapped)) is wrapped
+    finally:
+        module.simulate_ricker = wrapped.function
+
+
+def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
+    wrong: Any
+    for wrong in ({"epochs": 3}, sf.TrainSettings()):
+        with pytest.raises(SettingsError, match=r"settings must be sf.FitSettings"):
+            sf.fit(bounded, n_simulations=400, settings=wrong, say=None)
+    with pytest.raises(SettingsError, match="train must be"):
+        sf.FitSettings(train={"epochs": 3})  # type: ignore[arg-type]
+    for wrong in ("ricker.bank", np.zeros((3, 2))):
+        with pytest.raises(SettingsError, match="sf.read_bank"):
+            sf.fit(bounded, simulations=wrong, say=None)
+    with pytest.raises(SettingsError, match="minutes must be"):
+        sf.fit(bounded, minutes="2", say=None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="max_failures is a share"):
+        sf.simulate(bounded, 10, max_failures=float("nan"))
