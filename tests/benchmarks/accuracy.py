@@ -1,4 +1,4 @@
-"""Print the accuracy figures of the README: `python -m tests.benchmarks.accuracy [--minutes 2.5]`. Not run by pytest.
+"""Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5]`. Not run by pytest.
 
 Ricker: held-out density (5,000 pairs), and the distance from exact posteriors by particle MCMC (`tests/data`) of the neural posterior
 and of ABC on 100,000 simulations. Gaussian toy: distance from the closed form at 20,000 simulations.
@@ -78,6 +78,10 @@ def gaussian_figures() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("problem", choices=("ricker", "gaussian"))
     parser.add_argument("--minutes", type=float, default=2.5, help="budget of the Ricker fit")
-    ricker_figures(parser.parse_args().minutes)
-    gaussian_figures()
+    options = parser.parse_args()
+    if options.problem == "ricker":
+        ricker_figures(options.minutes)
+    else:
+        gaussian_figures()

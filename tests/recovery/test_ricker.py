@@ -60,7 +60,5 @@ def test_importance_sampling_from_the_neural_posterior_gives_the_exact_one(poste
 
 def test_what_the_simulator_cannot_make_is_not_trusted(posterior: sf.Posterior) -> None:
     y = EXACT["classic_T100_0/x_obs"].astype(float)
-    stuck = y.copy()
-    stuck[40:70] = 0
-    for changed in (100 * y, y + np.linspace(0, 300, 100), stuck, np.sort(y)):
+    for changed in (100 * y, y + np.linspace(0, 300, 100), np.sort(y)):
         assert not posterior.sample(changed.round(), 100, seed=1).verdict.ok
