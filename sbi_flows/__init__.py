@@ -1,17 +1,17 @@
 """Simulation-based inference with normalizing flows: a plain NumPy simulator in, an amortised posterior out.
 
-import sbi_flows as sf
+The road from a simulator to a posterior:
 
-prior = sf.Prior(rate=scipy.stats.uniform(0, 5))
+    prior = sf.Prior(rate=scipy.stats.uniform(0, 5))
 
-@sf.simulator(prior)
-def my_model(theta, rng):
-    return rng.poisson(theta["rate"][:, None], (len(theta["rate"]), 20))
+    @sf.simulator(prior)
+    def my_model(theta, rng):
+        return rng.poisson(theta["rate"][:, None], (len(theta["rate"]), 20))
 
-posterior = sf.fit(my_model, n_simulations=20_000, seed=1)
-draws = posterior.sample(y_obs, 4_000, seed=2)
-print(draws.summary())
-print(draws.verdict)
+    posterior = sf.fit(my_model, n_simulations=20_000, seed=1)
+    draws = posterior.sample(y_obs, 4_000, seed=2)
+    print(draws.summary())
+    print(draws.verdict)
 """
 
 from sbi_flows import testing

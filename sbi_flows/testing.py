@@ -1,7 +1,9 @@
 """A conformance suite for simulators, to be run by those who write one.
 
-report = sf.testing.check_simulator(my_model)
-assert report.ok, report
+In a test of your own:
+
+    report = sf.testing.check_simulator(my_model)
+    assert report.ok, report
 """
 
 from __future__ import annotations

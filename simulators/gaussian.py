@@ -1,7 +1,9 @@
 """Linear-Gaussian toy in any dimension, with its posterior in closed form: the oracle of the tests.
 
-theta ~ N(0, I_d),   y = A theta + e,  e ~ N(0, s^2 I_d),   A_ij = 0.6^|i - j|
-p(theta | y) = N(S A^T y / s^2, S),   S = (I + A^T A / s^2)^-1
+The model and its posterior:
+
+    theta ~ N(0, I_d),   y = A theta + e,  e ~ N(0, s^2 I_d),   A_ij = 0.6^|i - j|
+    p(theta | y) = N(S A^T y / s^2, S),   S = (I + A^T A / s^2)^-1
 """
 
 from __future__ import annotations

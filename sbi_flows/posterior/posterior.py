@@ -54,7 +54,8 @@ class Posterior:
     history: History
     facts: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    _double: PosteriorEstimator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_double", copy.deepcopy(self.estimator).double().eval().requires_grad_(False))
@@ -132,7 +133,7 @@ class Posterior:
                 scaled = self.scaler(part)
             if not np.isfinite(scaled).all():
                 raise ObservationError("the observed data are too large to be scaled in floating point. Check their units.")
-            contexts.append(self._double.summary(torch.from_numpy(scaled)))  # type: ignore[attr-defined]
+            contexts.append(self._double.summary(torch.from_numpy(scaled)))
             if judge:
                 points = representation(contexts[-1], scaled, self.scaler)
                 verdicts += [self.cloud.judge(point, self.scaler.unlike_counts(part[i : i + 1])) for i, point in enumerate(points)]
@@ -146,7 +147,7 @@ class Posterior:
         theta = np.empty((m * n, self.prior.d))
         for start in range(0, m * n, _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            u, _ = self._double.flow.to_value(flat[rows], contexts[event[rows]])  # type: ignore[attr-defined]
+            u, _ = self._double.flow.to_value(flat[rows], contexts[event[rows]])
             theta[rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
         return theta.reshape(m, n, -1)
 
@@ -162,7 +163,7 @@ class Posterior:
         event = torch.arange(m).repeat_interleave(n)
         for start in range(0, m * n, _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            out[rows] = self._double.flow.log_prob(u[rows], contexts[event[rows]]).numpy()  # type: ignore[attr-defined]
+            out[rows] = self._double.flow.log_prob(u[rows], contexts[event[rows]]).numpy()
         log_prob = out.reshape(m, n) - np.log(self.scale).sum() + np.where(inside, log_det, 0.0)
         return np.where(inside, log_prob, -np.inf)
 
