@@ -28,6 +28,7 @@ from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator, simulator
 from sbi_flows.simulation.bank import read_bank
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.settings import TrainSettings
 
@@ -38,6 +39,7 @@ __all__ = [
     "FitSettings",
     "Posterior",
     "Prior",
+    "SimulateSettings",
     "Simulations",
     "Simulator",
     "TrainSettings",

@@ -10,12 +10,15 @@
     |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
     |-- SimulationError
     |   |-- SimulatorContractError           a simulator that breaks its contract (shape, type, writes to theta)
+    |   |   `-- NonDeterministicSimulatorError   one that gives other numbers for the same stream
+    |   |-- WorkerError                      a process that cannot be started, or cannot load the simulator
     |   `-- TooManyFailuresError             more simulations failed than the stated share
     |-- TrainingError
     |   `-- NonFiniteLossError               the loss became NaN or infinite; `.rows` are the rows of that batch
     `-- StorageError
         |-- CorruptFileError                 a file that is not what its digest says, or not ours
         |-- FormatVersionError               a file written by a newer format
+        |-- BankLockedError                  a bank that another run is writing
         `-- BankMismatchError                a bank or checkpoint that belongs to another run
 
 Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the command line
@@ -28,10 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BankLockedError",
     "BankMismatchError",
     "CorruptFileError",
     "FormatVersionError",
     "InputError",
+    "NonDeterministicSimulatorError",
     "NonFiniteLossError",
     "ObservationError",
     "PluginError",
@@ -40,12 +45,18 @@ __all__ = [
     "SettingsError",
     "ShapeError",
     "SimulationError",
+    "SimulationWarning",
     "SimulatorContractError",
     "StorageError",
     "TooFewSimulationsError",
     "TooManyFailuresError",
     "TrainingError",
+    "WorkerError",
 ]
+
+
+class SimulationWarning(UserWarning):
+    """Something about simulations that is not an error yet: many failures, a damaged block that was made again."""
 
 
 class SbiFlowsError(Exception):
@@ -94,6 +105,14 @@ class SimulatorContractError(SimulationError):
     """A simulator returned something other than `(n, *event_shape)` finite-typed numbers, or wrote to its input."""
 
 
+class NonDeterministicSimulatorError(SimulatorContractError):
+    """A simulator gave different numbers for the same theta and the same random stream."""
+
+
+class WorkerError(SimulationError):
+    """A worker or child process could not be started, or could not load the simulator."""
+
+
 class TooManyFailuresError(SimulationError):
     """More simulations failed than `max_failures` allows."""
 
@@ -125,6 +144,12 @@ class CorruptFileError(StorageError):
 
 class FormatVersionError(StorageError):
     """A file was written in a newer format than this version reads."""
+
+    exit_code = 2
+
+
+class BankLockedError(StorageError):
+    """Another run is writing this bank."""
 
     exit_code = 2
 

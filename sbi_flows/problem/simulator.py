@@ -104,6 +104,14 @@ class Simulator:
             self._event_shape = self._find_event_shape()
         return self._event_shape
 
+    def settle(self, event_shape: tuple[int, ...]) -> None:
+        """Take the shape of one y from a simulation that was run elsewhere. Raises `SimulatorContractError` if another was declared."""
+        if self._event_shape is not None and self._event_shape != event_shape:
+            raise SimulatorContractError(
+                f"{self.name}: made an event of shape {event_shape}; declared, or made before: {self._event_shape}. Return one shape."
+            )
+        self._event_shape = event_shape
+
     def _find_event_shape(self) -> tuple[int, ...]:
         failure: Exception | None = None
         for attempt in range(_SHAPE_TRIES):
@@ -127,12 +135,22 @@ class Simulator:
         n = len(theta)
         if self.vectorized:
             columns = {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
-            return self._as_floats(self.function(columns, rng), n)
-        rows = [self._as_floats(np.asarray(self.function(self._one(row), rng))[None], 1) for row in theta]
+            return self._as_floats(self._call(columns, rng), n)
+        rows = [self._as_floats(np.asarray(self._call(self._one(row), rng))[None], 1) for row in theta]
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(f"{self.name}: returned arrays of shapes {sorted(shapes)} for different theta; wanted one shape.")
         return np.concatenate(rows)
+
+    def _call(self, theta: ThetaMap, rng: np.random.Generator) -> Any:
+        try:
+            return self.function(theta, rng)
+        except ValueError as error:
+            if "read-only" in str(error):
+                raise SimulatorContractError(
+                    f"{self.name}: writes to the theta that it is given ({error}). Work on a copy: x = theta[name].copy()."
+                ) from error
+            raise
 
     def _one(self, row: Float[np.ndarray, " d"]) -> dict[str, Any]:
         values = self.prior.as_mapping(row)

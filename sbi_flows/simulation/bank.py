@@ -1,81 +1,152 @@
-"""The simulation bank on disk: a folder of immutable shards, one a block, each holding theta, y, status and causes together.
+"""The simulation bank on disk: a folder of immutable shards, one a block, each holding theta, y, codes and causes together.
 
-A shard appears by one rename, so a block is there whole or not at all. Every shard repeats the campaign in its header (simulator,
-prior, event shape, seed, block size), so that the folder needs no index and a bank of something else is refused.
+    ricker.bank/bank.json                       the campaign, for people and for a bank without blocks; made again from a shard if lost
+    ricker.bank/0000/00000000.safetensors       block 0; 1,000 blocks a folder
+    ricker.bank/writer.lock                     while it is being written
+
+A shard appears by one rename, so a block is there whole or not at all, and can be read while others are written. Every shard names its
+block and its campaign (simulator, prior, event shape, seed, block size) and carries a SHA-256 of all of it, so that the folder needs no
+index, a bank of something else is refused, and a block with a changed bit is never taken for a good one.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
 
-from sbi_flows.errors import BankMismatchError, CorruptFileError, StorageError
-from sbi_flows.files import fingerprint, read_file, write_file
+from sbi_flows.errors import (
+    BankMismatchError,
+    CorruptFileError,
+    NonDeterministicSimulatorError,
+    PriorError,
+    StorageError,
+)
+from sbi_flows.files import fingerprint, read_file, write_bytes, write_file
 from sbi_flows.problem.prior import Prior
-from sbi_flows.problem.simulator import Simulator
-from sbi_flows.simulation.simulations import Failure, Simulations
+from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
+from sbi_flows.simulation.lock import writing
+from sbi_flows.simulation.probe import different
+from sbi_flows.simulation.rows import Index
+from sbi_flows.simulation.simulations import Block, Simulations
 
 _KIND = "simulation block"
 _FILES_A_FOLDER = 1000
 
 
 @dataclass(frozen=True)
-class Block:
-    """The rows of one block."""
-
-    theta: Float[np.ndarray, "rows d"]
-    y: Shaped[np.ndarray, " rows *event"]
-    codes: UInt8[np.ndarray, " rows"]
-    failures: tuple[Failure, ...]
-
-
-@dataclass(frozen=True)
 class Bank:
-    """A bank opened for one campaign."""
+    """A bank and the campaign that it is, or is to be, of."""
 
     path: Path
     campaign: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], simulator: Simulator, seed: int, block_size: int) -> Bank:
-        """Open or create the bank at `path`. Raises `BankMismatchError` if it belongs to another campaign."""
-        campaign = {
-            "simulator": simulator.name,
-            "prior": simulator.prior.to_json(),
-            "event_shape": list(simulator.event_shape),
-            "seed": seed,
-            "block_size": block_size,
-        }
-        bank = cls(Path(path), campaign)
+    def found(cls, path: str | os.PathLike[str]) -> Bank | None:
+        """The bank at `path`, of the campaign that it says; None where there is none. Raises `StorageError`, `CorruptFileError`."""
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path}: is a file, so the folder of the bank cannot be made there. Choose another place.")
+        for shard in _shards(path):
+            try:
+                return cls(path, read_file(shard, _KIND)[1]["campaign"])
+            except CorruptFileError:
+                continue
         try:
-            bank.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{path}: the folder of the bank cannot be made ({error}).") from error
-        for k in bank._present()[:1]:
-            bank._load(k)
-        return bank
+            return cls(path, json.loads((path / "bank.json").read_text(encoding="utf-8"))["campaign"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder.") from error
 
-    def read(self, count: int) -> Iterator[tuple[int, Block]]:
-        """The committed blocks among the first `count`."""
-        for k in self._present():
+    def check(self, campaign: dict[str, Any]) -> None:
+        """Raise `BankMismatchError`, with the difference, unless this bank is of that campaign."""
+        differences = [
+            f"{key}: {_show(key, self.campaign.get(key))} there, {_show(key, value)} here"
+            for key, value in campaign.items()
+            if self.campaign.get(key) != value
+        ]
+        if differences or fingerprint(self.campaign) != fingerprint(campaign):
+            what = "; ".join(differences) or "written by another version of sbi_flows"
+            raise BankMismatchError(f"{self.path} is a bank of another campaign ({what}). Choose another folder, or repeat that call.")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the bank for writing: made if need be, and rid of what killed writers left half written.
+
+        Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just been begun there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path}: the folder of the bank cannot be made ({error}).") from error
+        with writing(self.path):
+            if (found := Bank.found(self.path)) is not None:
+                found.check(self.campaign)
+            text = json.dumps({"kind": "simulation bank", "campaign": self.campaign}, indent=1) + "\n"
+            manifest = self.path / "bank.json"
+            if not manifest.exists() or manifest.read_bytes() != text.encode():
+                write_bytes(manifest, text.encode())
+            for part in [*self.path.glob(".bank.json.*.part"), *self.path.glob("[0-9]*/.*.part")]:
+                part.unlink(missing_ok=True)
+            yield
+
+    def present(self) -> list[int]:
+        """The numbers of the blocks that are there."""
+        return [int(shard.stem) for shard in _shards(self.path)]
+
+    def blocks(self, count: int, damaged: list[int]) -> Iterator[tuple[int, Block]]:
+        """The blocks among the first `count`, verified. Those that are not whole are put down in `damaged`."""
+        for k in self.present():
             if k < count:
-                yield k, self._load(k)
+                try:
+                    yield k, self.load(k)
+                except CorruptFileError:
+                    damaged.append(k)
+
+    def set_aside(self, k: int) -> Path:
+        """Rename a damaged shard, so that its block can be made again and nothing is lost."""
+        shard = self._shard(k)
+        aside = shard.with_name(f"{shard.name}.damaged")
+        os.replace(shard, aside)
+        return aside
+
+    def load(self, k: int) -> Block:
+        """Block k, verified. Raises `StorageError`, `CorruptFileError`, `BankMismatchError`."""
+        shard = self._shard(k)
+        arrays, manifest = read_file(shard, _KIND)
+        if manifest["block"] != k:
+            raise CorruptFileError(f"{shard} holds block {manifest['block']}, not {k}. Put the file back under its own name.")
+        if manifest["campaign"] != self.campaign:
+            Bank(shard, manifest["campaign"]).check(self.campaign)
+        failures = tuple(Failure(**failure) for failure in manifest["failures"])
+        start = k * self.campaign["block_size"]
+        return Block(start, arrays["theta"], arrays["y"], arrays["codes"], unpack_kinds(manifest["kinds"]), failures)
 
     def commit(self, k: int, block: Block) -> None:
-        """Put block k on disk; it counts from the moment this returns."""
+        """Put block k on disk; it counts from the moment this returns.
+
+        Raises `StorageError`, and `NonDeterministicSimulatorError` if what is there already of that block differs.
+        """
         shard = self._shard(k)
         shard.parent.mkdir(exist_ok=True)
+        if shard.exists():
+            stored = self.load(k)
+            if not same_rows(stored, block):
+                raise NonDeterministicSimulatorError(different(self.campaign["simulator"], f"block {k}, made twice,"))
+            if len(stored) >= len(block):
+                return
         manifest = {
             "kind": _KIND,
             "block": k,
             "campaign": self.campaign,
-            "campaign_id": fingerprint(self.campaign),
+            "kinds": pack_kinds(block.kinds),
             "failures": [asdict(failure) for failure in block.failures],
         }
         write_file(shard, {"theta": block.theta, "y": block.y, "codes": block.codes}, manifest)
@@ -83,51 +154,48 @@ class Bank:
     def _shard(self, k: int) -> Path:
         return self.path / f"{k // _FILES_A_FOLDER:04d}" / f"{k:08d}.safetensors"
 
-    def _present(self) -> list[int]:
-        return sorted(int(shard.stem) for shard in self.path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdigit())
 
-    def _load(self, k: int) -> Block:
-        arrays, manifest = read_file(self._shard(k), _KIND)
-        if manifest["block"] != k:
-            raise CorruptFileError(f"{self._shard(k)} holds block {manifest['block']}, not {k}. Put the file back under its own name.")
-        found = manifest["campaign"]
-        if fingerprint(found) != fingerprint(self.campaign):
-            differences = [
-                f"{key}: {found.get(key)} there, {value} here" for key, value in self.campaign.items() if found.get(key) != value
-            ]
-            raise BankMismatchError(
-                f"{self.path} is a bank of another campaign ({'; '.join(differences)}). Choose another folder, or repeat that call."
-            )
-        failures = tuple(Failure(**failure) for failure in manifest["failures"])
-        return Block(arrays["theta"], arrays["y"], arrays["codes"], failures)
+def same_rows(one: Block, other: Block) -> bool:
+    """Whether two blocks agree, byte for byte, in the rows that both have; rows that timed out or died in one need not."""
+    rows = min(len(one), len(other))
+    one, other = one.first(rows), other.first(rows)
+    both = (one.codes == other.codes) | ((one.codes <= 2) & (other.codes <= 2))
+    return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(one.y[both], other.y[both], equal_nan=True)
 
 
 def read_bank(path: str | os.PathLike[str]) -> Simulations:
-    """All committed rows of a bank up to the first gap, as `Simulations`. Raises `StorageError` where there is none."""
-    shards = sorted(Path(path).glob("[0-9]*/[0-9]*.safetensors"))
-    if not shards:
+    """All committed rows of a bank up to the first gap, as `Simulations`; also while it is being written.
+
+    Each block is verified; theta and y are read from the folder when they are asked for. Raises `StorageError` where there is no bank, and
+    `CorruptFileError` for a damaged block, which `sf.simulate` makes again.
+    """
+    bank = Bank.found(path)
+    present = [] if bank is None else bank.present()
+    if bank is None or not present:
         error = StorageError(f"{path}: there is no simulation bank. Make one with sf.simulate(simulator, n, store={str(path)!r}).")
         error.exit_code = 2
         raise error
-    _, manifest = read_file(shards[0], _KIND)
-    campaign = manifest["campaign"]
-    bank = Bank(Path(path), campaign)
-    blocks: list[Block] = []
-    for k, block in bank.read(len(shards)):
-        if k != len(blocks):
+    index = Index()
+    for k in present:
+        if k != index.count:
             break
-        blocks.append(block)
-        if len(block.codes) < campaign["block_size"]:
+        block = bank.load(k)
+        index.add(k, block)
+        if len(block) < bank.campaign["block_size"]:
             break
-    if not blocks:
+    if not index.count:
         raise StorageError(f"{path}: the first block of the bank is missing. Repeat the sf.simulate call that made it.")
-    return Simulations(
-        prior=Prior.from_json(campaign["prior"]),
-        theta=np.concatenate([block.theta for block in blocks]),
-        y=np.concatenate([block.y for block in blocks]),
-        codes=np.concatenate([block.codes for block in blocks]),
-        seed=campaign["seed"],
-        block_size=campaign["block_size"],
-        simulator_name=campaign["simulator"],
-        failures=tuple(failure for block in blocks for failure in block.failures),
-    )
+    return index.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
+
+
+def _shards(path: Path) -> list[Path]:
+    return sorted(shard for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdigit())
+
+
+def _show(key: str, value: Any) -> str:
+    if key == "prior":
+        try:
+            return repr(Prior.from_json(value))
+        except (PriorError, TypeError, KeyError):
+            pass
+    return str(value)

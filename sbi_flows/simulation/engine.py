@@ -1,47 +1,47 @@
-"""Simulating: theta ~ p(theta), y ~ p(y | theta), block by block.
-
-Block k draws its theta, and everything a vectorised simulator uses, from `SeedSequence(seed, spawn_key=(k,))`; a simulator that
-runs one draw at a time gets a stream for each row, `spawn_key=(k, i)`, and so do the rows of a block in which a vectorised one raises.
-Which blocks run where, in what order and how often is therefore without effect on the bytes.
-"""
+"""Simulating: theta ~ p(theta), y ~ p(y | theta), block by block, in this process or by workers, in memory or into a bank."""
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 import os
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sbi_flows.errors import BankMismatchError, SettingsError, SimulatorContractError, TooManyFailuresError
+from sbi_flows.errors import (
+    BankMismatchError,
+    NonDeterministicSimulatorError,
+    SettingsError,
+    SimulationWarning,
+    StorageError,
+    TooManyFailuresError,
+)
 from sbi_flows.problem.simulator import Simulator
-from sbi_flows.rng import block_stream, check_seed
-from sbi_flows.simulation.bank import Bank, Block
-from sbi_flows.simulation.simulations import NONFINITE, OK, RAISED, STATUS, Failure, Simulations
+from sbi_flows.rng import check_seed
+from sbi_flows.simulation.bank import Bank, same_rows
+from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_block
+from sbi_flows.simulation.failures import OK, Failure
+from sbi_flows.simulation.isolation import close_isolated, isolated
+from sbi_flows.simulation.probe import different, probe
+from sbi_flows.simulation.rows import Index, Table
+from sbi_flows.simulation.settings import SimulateSettings
+from sbi_flows.simulation.simulations import Block, Simulations
+from sbi_flows.simulation.workers import Executors, Job, finished, local_workers, packed
 
-VECTORIZED_BLOCK, SINGLE_BLOCK = 1000, 20
-_KEPT_FAILURES = 100
-_IN_FLIGHT = 64
+_ROWS, _SINGLES, _BLOCK_BYTES = 1000, 20, 64_000_000
+_SLOW_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 _ROWS_BEFORE_STOP = 200
-
-
-@dataclass(frozen=True)
-class _Campaign:
-    """All that decides the bytes of a block."""
-
-    simulator: Simulator
-    seed: int
-    block_size: int
-
-    def rows(self, block: int, n: int) -> int:
-        """How many rows of `block` a campaign of n needs: a vectorised simulator always makes whole blocks."""
-        if self.simulator.vectorized:
-            return self.block_size
-        return min(self.block_size, n - block * self.block_size)
+_WORTH_WORKERS_SECONDS = 20.0
+_UNWRITTEN = 2
+_OFTEN = 0.1
 
 
 def simulate(
@@ -50,178 +50,252 @@ def simulate(
     *,
     seed: int = 0,
     store: str | os.PathLike[str] | None = None,
-    executor: Executor | None = None,
+    executor: Executors | None = None,
+    workers: int | None = None,
+    time_limit: float | None = None,
     max_failures: float = 0.5,
     progress: Callable[[int, int], None] | None = None,
+    settings: SimulateSettings | None = None,
 ) -> Simulations:
-    """Simulate `n` pairs (theta, y).
+    """Simulate `n` pairs (theta, y). The rows are the same bytes wherever they are made, in whatever order, interrupted or not.
 
-    store: a folder for the bank; each finished block is on disk, whole, before it counts. The same call resumes; a larger n extends.
-    executor: any `concurrent.futures.Executor`; None runs in this process. The rows are the same bytes either way.
-    max_failures: the share of failed rows above which the run stops (checked from 200 rows on).
+    store: a folder for the bank; each finished block is on disk, whole, before it counts. The same call resumes after any kill, and a
+        larger n extends. The result then reads its rows from there when they are asked for.
+    workers: local processes; 1 is this one. None: this one if it is quick enough, else one a core.
+    executor: instead, any `concurrent.futures.Executor` (Dask's `client.get_executor(pure=False)`, `mpi4py.futures.MPIPoolExecutor`) or,
+        better, a function that makes one, so that a pool in which a worker died can be made again; `workers` then says how many it has.
+    time_limit: seconds that one call of the simulator may take (a row, or a block of a vectorised one, whose rows are then run alone). The
+        calls are made in a child process, so that a hang can be ended, and a crash costs one row: `timeout` and `died` in `.status`.
+    max_failures: the share of failed rows above which the run stops, checked from 200 rows on.
     progress(done, n) is called after each block.
 
-    Raises `SettingsError`, `SimulatorContractError` (wrong shape or type, found before the campaign starts),
-    `TooManyFailuresError`, and `BankMismatchError` for a bank that belongs to something else.
+    Before it begins, up to 32 simulations test the simulator's contract. Raises `SettingsError`, `SimulatorContractError`,
+    `NonDeterministicSimulatorError`, `TooManyFailuresError`, `WorkerError`; and for a bank `BankMismatchError` if it belongs to something
+    else, `BankLockedError` if another run is writing it, and `StorageError` if the disk refuses, with all finished blocks kept.
     """
+    settings = settings or SimulateSettings()
+    _check(simulator, n, workers, time_limit, max_failures, settings)
+    n, seed, isolate = int(n), check_seed(seed), time_limit is not None if settings.isolate is None else settings.isolate
+    watch = _Watch(simulator.name, n, max_failures, progress)
+    with ExitStack() as stack:
+        stack.callback(close_isolated)
+        runner = isolated(packed(simulator), time_limit, settings.tries) if isolate else InProcess(simulator)
+        bank = None if store is None else Bank.found(store)
+        if bank is None or not bank.present() or isolate:
+            seconds: float | None = probe(simulator, runner).seconds
+        else:
+            seconds = None
+        block_size = settings.block_size or _block_size(simulator, bank, seconds)
+        campaign = Campaign(simulator, seed, block_size)
+
+        def make(todo: list[tuple[int, int]]) -> Blocks:
+            if executor is None and (workers == 1 or not todo):
+                return _in_turn(campaign, todo, runner)
+            job = Job(b"", isolate, time_limit, settings.tries)
+            if executor is None and workers is None:
+                return _as_fast(campaign, todo, runner, job, seconds)
+            return finished(campaign, job.of(campaign), todo, executor or local_workers(workers or 1), workers)
+
+        if store is None:
+            simulations = _in_memory(campaign, n, make, watch)
+        else:
+            simulations = _in_bank(campaign, n, make, watch, Bank(Path(store), campaign.to_json()), bank, runner)
+    failed = float((simulations.codes != OK).mean())
+    if failed > settings.warn_failures:
+        warnings.warn(simulations.failure_text(), SimulationWarning, stacklevel=2)
+    if watch.clean or watch.alone > _OFTEN * watch.blocks:
+        warnings.warn(watch.slow_text(), SimulationWarning, stacklevel=2)
+    return simulations
+
+
+Blocks = Generator[tuple[int, Block]]
+Make = Callable[[list[tuple[int, int]]], Blocks]
+
+
+def _in_memory(campaign: Campaign, n: int, make: Make, watch: _Watch) -> Simulations:
+    table = Table(n, campaign.simulator.prior.d, campaign.simulator.event_shape)
+    with closing(make(_wanted(campaign, n))) as blocks:
+        for k, block in blocks:
+            table.add(k, block)
+            watch.see(block)
+    return table.finished(campaign.simulator.prior, campaign.to_json())
+
+
+def _in_bank(campaign: Campaign, n: int, make: Make, watch: _Watch, bank: Bank, found: Bank | None, runner: Runner) -> Simulations:
+    if found is not None:
+        found.check(bank.campaign)
+    index, damaged, rows = Index(), list[int](), dict(_wanted(campaign, n))
+    again = found is None
+    for k, block in bank.blocks(len(rows), damaged):
+        if not again:
+            _check_same(campaign, bank, k, block, runner)
+            again = True
+        if len(block) >= rows[k]:
+            index.add(k, block)
+            watch.see(block)
+            del rows[k]
+    if rows:
+        with bank.writing():
+            if damaged:
+                _set_aside(bank, damaged)
+            try:
+                with closing(make(list(rows.items()))) as blocks, closing(_on_disk(bank, blocks)) as written:
+                    for k, block in written:
+                        index.add(k, block)
+                        watch.see(block)
+            except (KeyboardInterrupt, StorageError, TooManyFailuresError) as stop:
+                stop.add_note(
+                    f"{bank.path} holds {index.count:,} finished blocks of {campaign.block_size:,} rows; the same call goes on from them."
+                )
+                raise
+    return index.simulations(campaign.simulator.prior, bank.campaign, bank.load, n)
+
+
+def _wanted(campaign: Campaign, n: int) -> list[tuple[int, int]]:
+    return [(k, campaign.rows(k, n)) for k in range(-(-n // campaign.block_size))]
+
+
+def _in_turn(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner) -> Blocks:
+    for k, rows in todo:
+        yield k, make_block(campaign, k, rows, runner)
+
+
+def _as_fast(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, job: Job, seconds: float | None) -> Blocks:
+    """In this process while what is left is quick enough, else by one worker a core."""
+    cores = usable_cores()
+    if cores < 2 or multiprocessing.current_process().daemon:
+        yield from _in_turn(campaign, todo, runner)
+        return
+    a_block = None if seconds is None or campaign.simulator.vectorized else seconds * campaign.block_size
+    for i, (k, rows) in enumerate(todo):
+        if a_block is not None and a_block * (len(todo) - i) > _WORTH_WORKERS_SECONDS:
+            try:
+                job = job.of(campaign)
+            except SettingsError as error:
+                warnings.warn(f"simulating on one core: {error}", SimulationWarning, stacklevel=2)
+                yield from _in_turn(campaign, todo[i:], runner)
+            else:
+                yield from finished(campaign, job, todo[i:], local_workers(cores), cores)
+            return
+        began = time.perf_counter()
+        block = make_block(campaign, k, rows, runner)
+        a_block = time.perf_counter() - began
+        yield k, block
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:
+    """Blocks once they are on disk: one is written while the next is made."""
+    pending: deque[tuple[Future[None], int, Block]] = deque()
+
+    def oldest() -> tuple[int, Block]:
+        future, k, block = pending.popleft()
+        future.result()
+        return k, block
+
+    with ThreadPoolExecutor(1, "bank") as disk:
+        for k, block in blocks:
+            pending.append((disk.submit(bank.commit, k, block), k, block))
+            while len(pending) > _UNWRITTEN or (pending and pending[0][0].done()):
+                yield oldest()
+        while pending:
+            yield oldest()
+
+
+def _check_same(campaign: Campaign, bank: Bank, k: int, block: Block, runner: Runner) -> None:
+    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank."""
+    rows = len(block) if campaign.simulator.vectorized else 1
+    again = make_block(campaign, k, rows, runner)
+    if same_rows(block, again):
+        return
+    if not same_rows(again, make_block(campaign, k, rows, runner)):
+        raise NonDeterministicSimulatorError(different(campaign.simulator.name, f"block {k} of {bank.path}, made again twice,"))
+    raise BankMismatchError(
+        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently. The simulator has "
+        "changed since, or a package that it uses. Choose another folder."
+    )
+
+
+def _set_aside(bank: Bank, damaged: list[int]) -> None:
+    places = ", ".join(str(bank.set_aside(k)) for k in damaged)
+    warnings.warn(
+        f"{bank.path}: {len(damaged)} of its blocks did not match their SHA-256. They are made again; the old files are kept: {places}.",
+        SimulationWarning,
+        stacklevel=4,
+    )
+
+
+@dataclass
+class _Watch:
+    """Counts rows, stops at too many failures, tells the progress."""
+
+    name: str
+    n: int
+    max_failures: float
+    progress: Callable[[int, int], None] | None
+    done: int = 0
+    bad: int = 0
+    first: Failure | None = None
+    blocks: int = 0
+    alone: int = 0
+    why: str = ""
+    clean: bool = False
+
+    def see(self, block: Block) -> None:
+        """A block has come in."""
+        self.done, self.bad = self.done + len(block), self.bad + int((block.codes != OK).sum())
+        if self.first is None and block.failures:
+            self.first = block.failures[0]
+        if self.done >= min(self.n, _ROWS_BEFORE_STOP) and self.bad > self.max_failures * self.done and self.first is not None:
+            where = ", ".join(
+                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.first.theta.items()
+            )
+            raise TooManyFailuresError(
+                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than max_failures={self.max_failures:g}. "
+                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or the prior, or allow more."
+            )
+        self.blocks += 1
+        if block.alone:
+            self.alone += 1
+            self.why = self.why or block.alone
+            self.clean = self.clean or not block.failures
+        if self.progress is not None:
+            self.progress(min(self.done, self.n), self.n)
+
+    def slow_text(self) -> str:
+        """On blocks of a vectorised simulator whose rows had to run alone."""
+        return (
+            f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, and its rows were run one at a "
+            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it cannot make, or raise time_limit."
+        )
+
+
+def _block_size(simulator: Simulator, bank: Bank | None, seconds: float | None) -> int:
+    if bank is not None and bank.campaign.get("vectorized") == simulator.vectorized:
+        return int(bank.campaign["block_size"])
+    if simulator.vectorized:
+        return max(1, min(_ROWS, _BLOCK_BYTES // (8 * max(1, math.prod(simulator.event_shape)))))
+    if seconds is None:
+        return _SINGLES
+    return 1 if seconds > _SLOW_SECONDS else _SINGLES if seconds > _QUICK_SECONDS else _ROWS
+
+
+def _check(
+    simulator: Simulator, n: int, workers: int | None, time_limit: float | None, max_failures: float, settings: SimulateSettings
+) -> None:
     if not isinstance(simulator, Simulator):
         raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise SettingsError(f"n must be a positive integer, got {n!r}.")
-    n = int(n)
-    block_size = VECTORIZED_BLOCK if simulator.vectorized else SINGLE_BLOCK
-    campaign = _Campaign(simulator, check_seed(seed), block_size)
-    probe(simulator)
-    bank = None if store is None else Bank.open(store, simulator, campaign.seed, block_size)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise SettingsError(f"workers must be a positive integer, got {workers!r}.")
+    if time_limit is not None and not (isinstance(time_limit, int | float) and 0 < time_limit < math.inf):
+        raise SettingsError(f"time_limit is a positive number of seconds, got {time_limit!r}.")
     if not 0 <= max_failures <= 1:
         raise SettingsError(f"max_failures is a share in [0, 1], got {max_failures!r}.")
-    count = -(-n // block_size)
-    stored: dict[int, Block] = {} if bank is None else {k: b for k, b in bank.read(count) if len(b.codes) >= campaign.rows(k, n)}
-    missing = [k for k in range(count) if k not in stored]
-    if bank is not None and stored and missing:
-        _check_same(campaign, bank, *min(stored.items()))
-    blocks: dict[int, Block] = {}
-    done = bad = 0
-    for k, block in chain(stored.items(), _finished(campaign, missing, n, executor)):
-        if bank is not None and k not in stored:
-            bank.commit(k, block)
-        blocks[k] = block
-        done, bad = done + len(block.codes), bad + int((block.codes != OK).sum())
-        if done >= min(n, _ROWS_BEFORE_STOP) and bad > max_failures * done:
-            raise TooManyFailuresError(_too_many(simulator, blocks, bad, done, max_failures))
-        if progress is not None:
-            progress(min(done, n), n)
-    return _join(campaign, [blocks[k] for k in range(count)], n)
-
-
-def _check_same(campaign: _Campaign, bank: Bank, k: int, block: Block) -> None:
-    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank."""
-    again = _run_block(campaign, k, len(block.codes) if campaign.simulator.vectorized else 1)
-    rows = len(again.codes)
-    if not (np.array_equal(again.theta, block.theta[:rows]) and np.array_equal(again.y, block.y[:rows], equal_nan=True)):
-        raise BankMismatchError(
-            f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently. The simulator has "
-            "changed, or draws from something other than the rng it is given. Choose another folder."
-        )
-
-
-def probe(simulator: Simulator) -> None:
-    """Run the simulator on 1 and on 8 draws and check shapes and types. Raises `SimulatorContractError`.
-
-    An exception inside the simulator is not a broken contract, and is left to the campaign, which records it; unless a vectorised one
-    raises on every batch of 8 and on no single draw.
-    """
-    if simulator.vectorized and _raises(simulator, 1, 3) == 0 and _raises(simulator, 8, 3) == 3:
-        raise SimulatorContractError(
-            f"{simulator.name}: runs on one draw at a time but raises on 8. Declare it with vectorized=False, or let it take arrays (n,)."
-        )
-    for rows in (1, 8):
-        rng = np.random.default_rng(rows)
-        theta = simulator.prior.sample(rows, rng)
-        try:
-            shape = simulator.run(theta, rng).shape[1:]
-        except SimulatorContractError:
-            raise
-        except Exception:
-            continue
-        if shape != simulator.event_shape:
-            raise SimulatorContractError(
-                f"{simulator.name}: events of shape {shape} for {rows} draws, {simulator.event_shape} for 1; wanted one shape."
-            )
-
-
-def _raises(simulator: Simulator, rows: int, times: int) -> int:
-    count = 0
-    for i in range(times):
-        rng = np.random.default_rng([rows, i])
-        try:
-            simulator.run(simulator.prior.sample(rows, rng), rng)
-        except SimulatorContractError:
-            raise
-        except Exception:
-            count += 1
-    return count
-
-
-def _finished(campaign: _Campaign, missing: list[int], n: int, executor: Executor | None) -> Iterator[tuple[int, Block]]:
-    if executor is None:
-        for k in missing:
-            yield k, _run_block(campaign, k, campaign.rows(k, n))
-        return
-    waiting = iter(missing)
-    running: dict[Future[Block], int] = {}
-    try:
-        while True:
-            for k in islice(waiting, _IN_FLIGHT - len(running)):
-                running[executor.submit(_run_block, campaign, k, campaign.rows(k, n))] = k
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _run_block(campaign: _Campaign, k: int, rows: int) -> Block:
-    simulator = campaign.simulator
-    rng = block_stream(campaign.seed, k)
-    theta = simulator.prior.sample(campaign.block_size, rng)[:rows]
-    codes = np.zeros(rows, dtype=np.uint8)
-    failures: list[Failure] = []
-    y = _at_once(simulator, theta, rng) if simulator.vectorized else None
-    if y is None:
-        parts: list[NDArray[np.floating]] = []
-        for i in range(rows):
-            try:
-                parts.append(simulator.run(theta[i : i + 1], block_stream(campaign.seed, k, i)))
-            except SimulatorContractError:
-                raise
-            except Exception as error:
-                parts.append(np.full((1, *simulator.event_shape), np.nan, dtype=np.float32))
-                codes[i] = RAISED
-                failures.append(_failure(k * campaign.block_size + i, k, error))
-        y = np.concatenate(parts)
-    finite = np.isfinite(y.reshape(rows, -1)).all(axis=1)
-    nonfinite = ~finite & (codes == OK)
-    codes[nonfinite] = NONFINITE
-    for i in np.flatnonzero(nonfinite)[:3]:
-        failures.append(Failure(k * campaign.block_size + int(i), k, STATUS[NONFINITE], "NaN or infinite output", ""))
-    return Block(theta, y, codes, tuple(failures[:_KEPT_FAILURES]))
-
-
-def _at_once(simulator: Simulator, theta: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.floating] | None:
-    """A whole block in one call, or None if the simulator raises: its rows are then run alone, so that only bad ones are lost."""
-    try:
-        return simulator.run(theta, rng)
-    except SimulatorContractError:
-        raise
-    except Exception:
-        return None
-
-
-def _failure(row: int, block: int, error: Exception) -> Failure:
-    text = "".join(traceback.format_exception(error))
-    return Failure(row, block, STATUS[RAISED], f"{type(error).__name__}: {error}", text)
-
-
-def _too_many(simulator: Simulator, blocks: dict[int, Block], bad: int, done: int, max_failures: float) -> str:
-    first = next(failure for block in blocks.values() for failure in block.failures)
-    return (
-        f"{simulator.name}: {bad:,} of the first {done:,} simulations failed, more than max_failures={max_failures:g}. "
-        f"First cause, in row {first.row}: {first.cause}. Mend the simulator or the prior, or raise max_failures."
-    )
-
-
-def _join(campaign: _Campaign, blocks: list[Block], n: int) -> Simulations:
-    failures = [failure for block in blocks for failure in block.failures if failure.row < n]
-    return Simulations(
-        prior=campaign.simulator.prior,
-        theta=np.concatenate([block.theta for block in blocks])[:n],
-        y=np.concatenate([block.y for block in blocks])[:n],
-        codes=np.concatenate([block.codes for block in blocks])[:n],
-        seed=campaign.seed,
-        block_size=campaign.block_size,
-        simulator_name=campaign.simulator.name,
-        failures=tuple(failures[:_KEPT_FAILURES]),
-    )
+    if not isinstance(settings, SimulateSettings):
+        raise SettingsError(f"settings must be sf.SimulateSettings(...), got {type(settings).__name__}.")

@@ -1,0 +1,153 @@
+"""What decides the bytes of a block, and the making of one.
+
+Block k of a vectorised simulator draws its theta, and then everything the simulator uses, from `SeedSequence(seed, spawn_key=(k,))`. A
+simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row 1000 g + j has theta from row j of
+`spawn_key=(g,)` and a stream of its own, `spawn_key=(g, j)`; and so have the rows (k, j) of a block in which a vectorised one fails, which
+are then run alone so that only the bad ones are lost. Which blocks run where, in what order and how often is without effect on the bytes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbi_flows.errors import SimulatorContractError
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import block_stream
+from sbi_flows.simulation.failures import NONFINITE, RAISED, SHAPE, STATUS, Failure, kind_of
+from sbi_flows.simulation.simulations import Block
+
+GRID = 1000
+_RECORDS_A_KIND, _RECORDS, _LONGEST_TEXT = 3, 20, 4000
+
+F = NDArray[np.floating]
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a call gave no y."""
+
+    code: int
+    cause: str
+    traceback: str = ""
+
+
+class Runner(Protocol):
+    """Where the simulator's function is called: in this process or in a child of it."""
+
+    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+        """All rows of theta in one call."""
+
+    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterable[F | Trouble]:
+        """One row of theta at a time, row i from the stream of keys[i]."""
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """The runner of this process: fast, but a hang hangs it and a crash ends it."""
+
+    simulator: Simulator
+
+    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+        """All rows of theta in one call."""
+        try:
+            return self.simulator.run(theta, rng)
+        except SimulatorContractError as error:
+            return Trouble(SHAPE, str(error))
+        except (Exception, SystemExit) as error:
+            text = "".join(traceback.format_exception(error))
+            return Trouble(RAISED, f"{type(error).__name__}: {error}", text[-_LONGEST_TEXT:])
+
+    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterator[F | Trouble]:
+        """One row of theta at a time."""
+        for i, key in enumerate(keys):
+            yield self.run(theta[i : i + 1], block_stream(seed, *key))
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A simulator, a root seed and a block size."""
+
+    simulator: Simulator
+    seed: int
+    block_size: int
+
+    def rows(self, k: int, n: int) -> int:
+        """How many rows of block k a campaign of n needs: a vectorised simulator always makes whole blocks."""
+        return self.block_size if self.simulator.vectorized else min(self.block_size, n - k * self.block_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """What makes a campaign this one and no other."""
+        return {
+            "simulator": self.simulator.name,
+            "prior": self.simulator.prior.to_json(),
+            "vectorized": self.simulator.vectorized,
+            "event_shape": list(self.simulator.event_shape),
+            "seed": self.seed,
+            "block_size": self.block_size,
+        }
+
+    def keys(self, k: int, rows: int) -> list[Key]:
+        """The streams of the rows of block k when they run alone."""
+        if self.simulator.vectorized:
+            return [(k, i) for i in range(rows)]
+        return [divmod(row, GRID) for row in range(k * self.block_size, k * self.block_size + rows)]
+
+    def draw(self, k: int, rows: int) -> tuple[NDArray[np.float64], np.random.Generator]:
+        """theta of block k, and the generator that goes on from there."""
+        prior, rng = self.simulator.prior, block_stream(self.seed, k)
+        if self.simulator.vectorized:
+            return prior.sample(self.block_size, rng), rng
+        start = k * self.block_size
+        grids = range(start // GRID, (start + rows - 1) // GRID + 1)
+        theta = np.concatenate([prior.sample(GRID, block_stream(self.seed, g)) for g in grids])
+        offset = start - grids[0] * GRID
+        return theta[offset : offset + rows], rng
+
+
+def make_block(campaign: Campaign, k: int, rows: int, runner: Runner) -> Block:
+    """The first `rows` rows of block k: each with its y, or NaN and what happened."""
+    theta, rng = campaign.draw(k, rows)
+    whole = runner.run(theta, rng) if campaign.simulator.vectorized else None
+    if isinstance(whole, np.ndarray):
+        return _judged(campaign, k, theta, whole, {})
+    rows_alone = list(runner.each(theta, campaign.seed, campaign.keys(k, rows)))
+    troubles = {i: out for i, out in enumerate(rows_alone) if isinstance(out, Trouble)}
+    absent = np.full((1, *campaign.simulator.event_shape), np.nan, dtype=np.float32)
+    y = np.concatenate([absent if isinstance(out, Trouble) else out for out in rows_alone])
+    block = _judged(campaign, k, theta, y, troubles)
+    return replace(block, alone=whole.cause) if isinstance(whole, Trouble) else block
+
+
+def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block:
+    """A block of which nothing came back."""
+    theta, _ = campaign.draw(k, rows)
+    y = np.full((rows, *campaign.simulator.event_shape), np.nan, dtype=np.float32)
+    return _judged(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
+
+
+def _judged(campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubles: dict[int, Trouble]) -> Block:
+    rows, start = len(theta), k * campaign.block_size
+    codes = np.zeros(rows, dtype=np.uint8)
+    bad = np.flatnonzero(~np.isfinite(y.reshape(rows, -1)).all(axis=1))
+    if not len(bad):
+        return Block(start, theta, y, codes)
+    seen: dict[str, int] = {}
+    kinds: list[str] = []
+    records: list[Failure] = []
+    for i in bad.tolist():
+        trouble = troubles.get(i) or Trouble(NONFINITE, "NaN or infinite output")
+        codes[i], kind = trouble.code, kind_of(trouble.cause)
+        kinds.append(kind)
+        seen[kind] = seen.get(kind, 0) + 1
+        if seen[kind] <= _RECORDS_A_KIND and len(records) < _RECORDS:
+            where = {name: value.tolist() for name, value in campaign.simulator.prior.as_mapping(theta[i]).items()}
+            cause = trouble.cause[:_LONGEST_TEXT]
+            records.append(Failure(start + i, k, STATUS[trouble.code], cause, trouble.traceback, where))
+    return Block(start, theta, y, codes, tuple(kinds), tuple(records))

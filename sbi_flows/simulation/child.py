@@ -1,0 +1,53 @@
+"""The child process of `sbi_flows.simulation.isolation`: takes a simulator, then requests, until its parent is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, where it can (Linux); a broken pipe ends it elsewhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(descriptor: int) -> None:
+    """Serve requests from the connection with that file descriptor."""
+    parent = os.getppid()
+    _end_with_parent()
+    if os.getppid() != parent:
+        return
+    pipe = Connection(descriptor)
+    try:
+        simulator = pickle.loads(pipe.recv_bytes())
+    except EOFError:
+        return
+    except BaseException:
+        pipe.send(traceback.format_exc())
+        return
+    from sbi_flows.simulation.campaign import InProcess
+
+    runner = InProcess(simulator)
+    pipe.send("ready")
+    while True:
+        try:
+            kind, *args = pipe.recv()
+        except EOFError:
+            return
+        if kind == "run":
+            pipe.send(runner.run(*args))
+        else:
+            for out in runner.each(*args):
+                pipe.send(out)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,108 @@
+"""What went wrong in a campaign: how often, why, and where in theta."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS = ("ok", "nonfinite", "raised", "timeout", "died", "shape")
+OK, NONFINITE, RAISED, TIMEOUT, DIED, SHAPE = range(6)
+FIFTHS = ("lowest fifth", "second", "third", "fourth", "highest fifth")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|\b(nan|inf)\b", re.IGNORECASE)
+_LONGEST_KIND = 200
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed simulation: its row and block, its theta, its status in words, the cause and, where it raised, the traceback."""
+
+    row: int
+    block: int
+    status: str
+    cause: str
+    traceback: str
+    theta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Failures:
+    """All failed rows of some simulations.
+
+    table: one row a cause (status, cause, count, share of all rows). Numbers in a cause are written as #, so that like causes count as one.
+    where: for each parameter, the share of rows that failed in each fifth of its simulated values: even shares mean that failing does not
+    depend on it. records: a sample of `Failure`, with tracebacks. Printing shows all of it in words.
+    """
+
+    n: int
+    table: pd.DataFrame
+    where: pd.DataFrame
+    records: tuple[Failure, ...]
+
+    def __len__(self) -> int:
+        return int(self.table["count"].sum())
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __str__(self) -> str:
+        if not self:
+            return f"none of {self.n:,} simulations failed"
+        table = self.table.assign(share=[f"{share:.2%}" for share in self.table["share"]])
+        return (
+            f"{len(self):,} of {self.n:,} simulations failed\n\n{table.to_string(index=False)}\n\n"
+            f"share that failed, by fifths of the simulated values of each parameter\n"
+            f"{self.where.map(lambda share: f'{share:.1%}').to_string()}\n\n"
+            "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them out truncates the prior to the "
+            "part that runs: the posterior is then that of the truncated prior."
+        )
+
+    @classmethod
+    def of(
+        cls,
+        names: tuple[str, ...],
+        theta: Float[np.ndarray, "n d"],
+        codes: NDArray[np.uint8],
+        kinds: list[str],
+        records: tuple[Failure, ...],
+    ) -> Failures:
+        """From all rows of theta and their codes, and the kind of cause of each failed row in order."""
+        import pandas as pd
+
+        bad = codes != OK
+        causes = pd.DataFrame({"status": np.array(STATUS)[codes[bad]], "cause": kinds}, dtype=object)
+        counts = causes.value_counts().reset_index(name="count") if kinds else causes.assign(count=0)
+        counts = counts.sort_values(["count", "status", "cause"], ascending=[False, True, True], ignore_index=True)
+        shares = [[float(bad[places].mean()) for places in np.array_split(np.argsort(column, kind="stable"), 5)] for column in theta.T]
+        where = pd.DataFrame(shares, index=list(names), columns=list(FIFTHS))
+        return cls(len(codes), counts.assign(share=counts["count"] / len(codes)), where, records)
+
+
+def kind_of(cause: str) -> str:
+    """The cause with its numbers written as #, cut to one line of at most 200 characters."""
+    line = _NUMBER.sub("#", cause.strip().split("\n", 1)[0])
+    return line if len(line) <= _LONGEST_KIND else f"{line[: _LONGEST_KIND - 3]}..."
+
+
+def pack_kinds(kinds: tuple[str, ...]) -> dict[str, Any]:
+    """Kinds of causes as distinct texts and places, for a manifest."""
+    distinct = sorted(set(kinds))
+    place = {kind: i for i, kind in enumerate(distinct)}
+    return {"kinds": distinct, "of": [place[kind] for kind in kinds]}
+
+
+def unpack_kinds(packed: dict[str, Any]) -> tuple[str, ...]:
+    """Back from `pack_kinds`."""
+    return tuple(packed["kinds"][i] for i in packed["of"])
+
+
+def failed_rows(codes: NDArray[np.uint8]) -> Int[np.ndarray, " failed"]:
+    """The places of rows that are not ok."""
+    return np.flatnonzero(codes != OK)

@@ -1,0 +1,165 @@
+"""Calling the simulator in a child process that can be given up: a hang is killed at its time limit, a crash ends only the child.
+
+One child belongs to each thread that simulates and, once a child has been lost, a spare that has already started. The
+child (`sbi_flows.simulation.child`) is a fresh Python, never a fork; it ends with its parent. Works the same in this process, in a
+worker of any executor and in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Pipe
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbi_flows.errors import WorkerError
+from sbi_flows.simulation.campaign import F, Key, Trouble
+from sbi_flows.simulation.failures import DIED, TIMEOUT
+
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
+_START_SECONDS = 120.0
+
+
+class Isolated:
+    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries: for a call that kills it."""
+
+    def __init__(self, payload: bytes, limit: float | None, tries: int) -> None:
+        self._payload, self.limit, self.tries = payload, limit, tries
+        self._child: _Child | None = None
+        self._spare: _Child | None = None
+        self._lost_one = False
+
+    def __del__(self) -> None:
+        self.close()
+
+    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+        """All rows of theta in one call."""
+        out: F | Trouble = Trouble(DIED, "")
+        for _ in range(self.tries):
+            out = self._ask(("run", theta, rng))
+            if not (isinstance(out, Trouble) and out.code == DIED):
+                break
+        return out
+
+    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterator[F | Trouble]:
+        """One row of theta at a time. A row that kills the child is tried again, then given up; the rest goes on in another child."""
+        i = tried = 0
+        asked = False
+        while i < len(keys):
+            out = self._receive() if asked else self._ask(("each", theta[i:], seed, keys[i:]))
+            lost = isinstance(out, Trouble) and out.code in (DIED, TIMEOUT)
+            asked = not lost
+            tried += lost
+            if lost and isinstance(out, Trouble) and out.code == DIED and tried < self.tries:
+                continue
+            yield out
+            i, tried = i + 1, 0
+
+    def close(self) -> None:
+        """End the child and its spare."""
+        for child in (self._child, self._spare):
+            if child is not None:
+                child.kill()
+        self._child = self._spare = None
+
+    def _ask(self, request: tuple[Any, ...]) -> Any:
+        if self._child is None:
+            self._child = self._spare or _Child(self._payload)
+            self._spare = _Child(self._payload) if self._lost_one else None
+        self._child.ready()
+        with contextlib.suppress(OSError):
+            self._child.pipe.send(request)
+        return self._receive()
+
+    def _receive(self) -> Any:
+        child = self._child
+        if child is None:
+            raise WorkerError("the child process has gone. Repeat the call.")
+        try:
+            if child.pipe.poll(self.limit):
+                return child.pipe.recv()
+            trouble = Trouble(TIMEOUT, f"still running after the time limit of {self.limit:g} s")
+            child.kill()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            trouble = Trouble(DIED, f"the process that ran it {child.kill()}")
+        self._child, self._lost_one = None, True
+        return trouble
+
+
+class _Child:
+    """A fresh Python process that has been handed the simulator."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.pipe, theirs = Pipe()
+        command = [sys.executable, "-m", "sbi_flows.simulation.child", str(theirs.fileno())]
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
+            start_new_session=True,
+        )
+        theirs.close()
+        self._payload: bytes | None = payload
+
+    def ready(self) -> None:
+        """Wait until it has loaded the simulator. Raises `WorkerError` where it cannot."""
+        if self._payload is None:
+            return
+        answer: Any = None
+        try:
+            self.pipe.send_bytes(self._payload)
+            if self.pipe.poll(_START_SECONDS):
+                answer = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            answer = repr(error)
+        if answer != "ready":
+            ended = self.kill()
+            raise WorkerError(
+                f"a child process for the simulator could not be started: it {ended}; {answer or 'no answer'}. A time limit needs a "
+                "simulator that a fresh Python can load: define it in an importable module, without reference to open files or locks."
+            )
+        self._payload = None
+
+    def kill(self) -> str:
+        """End it, and all that it has started; say how it had ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2 if self.pipe.closed else 0.05)
+        code = self._process.poll()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self.pipe.close()
+        if code is None:
+            return "was killed"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+_of_thread = threading.local()
+
+
+def close_isolated() -> None:
+    """End the child of this thread."""
+    if (runner := getattr(_of_thread, "runner", None)) is not None:
+        runner.close()
+    _of_thread.runner = _of_thread.key = None
+
+
+def isolated(payload: bytes, limit: float | None, tries: int) -> Isolated:
+    """This thread's runner for that simulator; the runner of another simulator is closed."""
+    key = (hash(payload), len(payload), limit, tries)
+    if getattr(_of_thread, "key", None) != key:
+        close_isolated()
+        _of_thread.runner, _of_thread.key = Isolated(payload, limit, tries), key
+    runner: Isolated = _of_thread.runner
+    return runner

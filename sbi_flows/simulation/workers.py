@@ -1,0 +1,184 @@
+"""Blocks made by workers: any PEP 3148 executor, in any order, each block returned once.
+
+An executor promises less than a campaign needs: loky and the standard pools lose what was running when a worker dies, Dask runs it
+again. So a block is handed out again until it comes back. After a first loss it is made in a child process of the worker, which finds the
+row that kills and leaves the worker alive; after a second it runs alone, so that it answers for itself; a block that is then lost as often
+as `tries` says is given up as died, and the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from sbi_flows.errors import SettingsError, WorkerError
+from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, Trouble, dead_block, make_block
+from sbi_flows.simulation.failures import DIED
+from sbi_flows.simulation.isolation import ONE_THREAD, isolated
+from sbi_flows.simulation.simulations import Block
+
+Executors = Executor | Callable[[], Executor]
+_IN_FLIGHT_A_WORKER, _WORKERS_UNKNOWN = 4, 16
+_SHARED = 2
+_MOST_BREAKS = 10
+_ORPHAN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """How blocks are made: the campaign as bytes, and in a child process or not. time_limit in seconds; tries before giving up."""
+
+    payload: bytes
+    isolate: bool
+    time_limit: float | None
+    tries: int
+
+    def of(self, campaign: Campaign) -> Job:
+        """The same for that campaign. Raises `SettingsError` where its simulator cannot be sent to another process."""
+        return replace(self, payload=packed(campaign))
+
+
+def packed(thing: Any) -> bytes:
+    """A simulator or a campaign as bytes for another process. Raises `SettingsError`."""
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(thing))
+    except Exception as error:
+        raise SettingsError(
+            f"the simulator cannot be sent to another process ({type(error).__name__}: {error}). Define it without reference to open "
+            "files, locks, connections or generators (make them inside the function), or run in this process: workers=1 and no time limit."
+        ) from error
+
+
+def run(job: Job, k: int, rows: int) -> Block | str:
+    """What a worker does: make block k. A text says why the simulator cannot be loaded there."""
+    try:
+        campaign, simulator_bytes = _unpacked(job.payload)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    runner: Runner = isolated(simulator_bytes, job.time_limit, job.tries) if job.isolate else InProcess(campaign.simulator)
+    return make_block(campaign, k, rows, runner)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(payload: bytes) -> tuple[Campaign, bytes]:
+    campaign: Campaign = pickle.loads(payload)
+    return campaign, packed(campaign.simulator)
+
+
+def finished(
+    campaign: Campaign, job: Job, todo: list[tuple[int, int]], executors: Executors, workers: int | None
+) -> Generator[tuple[int, Block]]:
+    """Blocks as they finish. todo: (block, rows). Raises `WorkerError` if workers cannot load the simulator or an executor stays broken."""
+    waiting, losses = deque(todo), dict.fromkeys((k for k, _ in todo), 0)
+    careful = Job(job.payload, True, job.time_limit, job.tries)
+    breaks = 0
+    while waiting:
+        broken: BaseException | None = None
+        running: dict[Future[Block | str], tuple[int, int]] = {}
+        with _opened(executors) as executor:
+            most = _IN_FLIGHT_A_WORKER * (workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN)
+            try:
+                while (waiting or running) and broken is None:
+                    try:
+                        while waiting and len(running) < most and not (running and losses[waiting[0][0]] > _SHARED):
+                            k, rows = waiting[0]
+                            running[executor.submit(run, careful if losses[k] else job, k, rows)] = waiting.popleft()
+                            if losses[k] > _SHARED:
+                                break
+                    except (BrokenExecutor, RuntimeError) as error:
+                        broken = error
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        k, rows = running.pop(future)
+                        lost = CancelledError("cancelled") if future.cancelled() else future.exception()
+                        if lost is None:
+                            yield k, _loaded(future.result(), campaign)
+                            breaks = 0
+                            continue
+                        losses[k] += 1
+                        broken = lost if isinstance(lost, BrokenExecutor) else broken
+                        if losses[k] - _SHARED >= job.tries:
+                            yield k, dead_block(campaign, k, rows, _died(lost, losses[k]))
+                        else:
+                            waiting.appendleft((k, rows))
+            finally:
+                for future in running:
+                    future.cancel()
+        if broken is not None:
+            waiting.extendleft(running.values())
+            breaks += 1
+            if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
+                raise WorkerError(
+                    f"the executor broke ({type(broken).__name__}: {broken}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
+                ) from broken
+
+
+_INSTALL = "Install the module that defines it on every worker, in the same version, or define it in the script itself."
+_FACTORY = "Give a function that makes one, such as executor=lambda: ProcessPoolExecutor(8), so that it can be made again."
+_ENDS = f"It was made again {_MOST_BREAKS} times without a block coming back. Look at the workers' own log for why they end."
+
+
+def _loaded(out: Block | str, campaign: Campaign) -> Block:
+    if isinstance(out, str):
+        raise WorkerError(f"{campaign.simulator.name}: a worker cannot load the simulator ({out}). {_INSTALL}")
+    return out
+
+
+def _died(lost: BaseException, times: int) -> Trouble:
+    return Trouble(DIED, f"its worker ended {times} times while it ran ({type(lost).__name__}: {lost})"[:500])
+
+
+@contextmanager
+def _opened(executors: Executors) -> Iterator[Executor]:
+    """An executor that was given stays open; one that a factory made is shut down, at once if something went wrong."""
+    if isinstance(executors, Executor):
+        yield executors
+        return
+    executor = executors()
+    if not isinstance(executor, Executor):
+        raise SettingsError(
+            f"executor must be a concurrent.futures.Executor or a function that makes one, which made {type(executor).__name__}."
+        )
+    try:
+        yield executor
+    finally:
+        shutdown: Any = executor.shutdown
+        try:
+            shutdown(wait=True, kill_workers=True)
+        except TypeError:
+            shutdown(wait=False, cancel_futures=True)
+
+
+def local_workers(count: int) -> Callable[[], Executor]:
+    """A factory of pools of `count` fresh local processes, never forks, each with one BLAS, OpenMP and torch thread."""
+
+    def make() -> Executor:
+        from loky import ProcessPoolExecutor
+
+        pool: Executor = ProcessPoolExecutor(count, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD)
+        return pool
+
+    return make
+
+
+def _begin_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
