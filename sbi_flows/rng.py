@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from sbi_flows.errors import SettingsError
 
@@ -48,6 +47,8 @@ def torch_scope(rng: np.random.Generator) -> Iterator[None]:
     For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`, dropout. Threads take turns,
     because torch's generator is one for the process.
     """
+    import torch
+
     with _torch_lock, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         yield

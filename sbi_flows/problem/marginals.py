@@ -1,47 +1,22 @@
 """One marginal of a prior: a distribution over one parameter or a block of k, with its map to R^u.
 
-Two sources behind one contract: `ScipyMarginal` (one parameter) and `TorchMarginal` (one parameter or a block). The maps are those
-of `support.py`.
+Two sources behind one contract: `ScipyMarginal` (one parameter) and `TorchMarginal` (one parameter or a block, in `torch_marginal.py`,
+which alone imports torch, at the first need). The maps are those of `support.py`.
 """
 
 from __future__ import annotations
 
+import sys
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.stats
-import torch
 from numpy.typing import NDArray
-from torch.distributions import constraints
 
 from sbi_flows.errors import PriorError
-from sbi_flows.problem.support import Intervals, Simplex, Support
-from sbi_flows.rng import torch_scope
+from sbi_flows.problem.support import HEAVY_TAIL, F, Intervals
 
-F = NDArray[np.float64]
-
-_TORCH_KINDS = (
-    "Beta",
-    "Cauchy",
-    "Chi2",
-    "Dirichlet",
-    "Exponential",
-    "Gamma",
-    "Gumbel",
-    "HalfCauchy",
-    "HalfNormal",
-    "InverseGamma",
-    "Laplace",
-    "LogNormal",
-    "MultivariateNormal",
-    "Normal",
-    "Pareto",
-    "StudentT",
-    "Uniform",
-    "Weibull",
-)
-_HEAVY_TAIL = 10.0
 _WANTED = "a frozen continuous scipy.stats distribution such as scipy.stats.uniform(2, 3), or a torch.distributions object"
 
 
@@ -82,7 +57,7 @@ class ScipyMarginal:
                 f"interquartile range {spread}). Check its arguments: scipy's uniform(a, w) is uniform on [a, a + w]."
             )
         self.lower, self.upper = np.array([low]), np.array([high])
-        heavy = (tail - median) / spread > _HEAVY_TAIL or (median - float(distribution.ppf(0.0001))) / spread > _HEAVY_TAIL
+        heavy = (tail - median) / spread > HEAVY_TAIL or (median - float(distribution.ppf(0.0001))) / spread > HEAVY_TAIL
         self._map = Intervals(self.lower, self.upper, np.array([median]), np.array([spread]), np.array([heavy]))
 
     def __repr__(self) -> str:
@@ -115,79 +90,12 @@ class ScipyMarginal:
         }
 
 
-class TorchMarginal:
-    """One parameter, or a block of k, with a `torch.distributions` object, evaluated in float64."""
-
-    def __init__(self, name: str, distribution: torch.distributions.Distribution) -> None:
-        self.distribution = _in_double(name, distribution)
-        dist = self.distribution
-        if tuple(dist.batch_shape) != () or len(dist.event_shape) > 1:
-            raise PriorError(
-                f"prior {name}: batch shape {tuple(dist.batch_shape)}, event shape {tuple(dist.event_shape)}; wanted batch shape () and an "
-                "event of rank 0 or 1. Wrap a batch of independent components in torch.distributions.Independent(..., 1)."
-            )
-        self.scalar = len(dist.event_shape) == 0
-        self.size = self.unconstrained_size = 1 if self.scalar else dist.event_shape[0]
-        constraint = dist.support
-        while isinstance(constraint, constraints.independent):
-            constraint = constraint.base_constraint
-        if constraint is constraints.simplex:
-            self.unconstrained_size = self.size - 1
-            self.lower, self.upper = np.zeros(self.size), np.ones(self.size)
-            self._map: Support = Simplex(self.size)
-        else:
-            ends = (getattr(constraint, "lower_bound", -np.inf), getattr(constraint, "upper_bound", np.inf))
-            self.lower, self.upper = (np.broadcast_to(np.asarray(end, dtype=np.float64), (self.size,)).copy() for end in ends)
-            self._map = self._intervals(name)
-
-    def _intervals(self, name: str) -> Intervals:
-        draws = self._draw(20_000, np.random.default_rng(0))
-        if not (self.lower < self.upper).all() or not np.isfinite(draws).all():
-            raise PriorError(
-                f"prior {name}: {self} is not a proper distribution (support {self.lower.tolist()} to {self.upper.tolist()}). "
-                "Check its arguments."
-            )
-        low, quarter, median, three_quarters, high = np.quantile(draws, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
-        scale = three_quarters - quarter
-        return Intervals(self.lower, self.upper, median, scale, np.maximum(high - median, median - low) / scale > 0.7 * _HEAVY_TAIL)
-
-    def __repr__(self) -> str:
-        return str(self.distribution)
-
-    def sample(self, n: int, rng: np.random.Generator) -> F:
-        return self._map.interior(self._draw(n, rng))
-
-    def _draw(self, n: int, rng: np.random.Generator) -> F:
-        with torch_scope(rng), torch.no_grad():
-            draws = self.distribution.sample((n,)).numpy()
-        return np.asarray(draws, dtype=np.float64).reshape(n, self.size)
-
-    def _event(self, x: F) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x[..., 0] if self.scalar else x))
-
-    def log_prob(self, x: F) -> F:
-        inside = self.inside(x)
-        safe = np.where(inside[..., None], self._map.interior(x), self.sample(1, np.random.default_rng(0))[0])
-        with torch.no_grad():
-            log_prob = self.distribution.log_prob(self._event(safe)).numpy()
-        return np.where(inside & ~np.isnan(log_prob), log_prob, -np.inf)
-
-    def inside(self, x: F) -> NDArray[np.bool_]:
-        return self._map.inside(x)
-
-    def to_unconstrained(self, x: F) -> tuple[F, F]:
-        return self._map.to_unconstrained(x)
-
-    def from_unconstrained(self, z: F) -> F:
-        return self._map.from_unconstrained(z)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"source": "torch", **_torch_json(self.distribution)}
-
-
 def marginal_from(name: str, distribution: Any) -> Marginal:
     """Wrap a frozen scipy or a torch distribution; `PriorError` for anything else."""
-    if isinstance(distribution, torch.distributions.Distribution):
+    torch_family: Any = getattr(sys.modules.get("torch.distributions"), "Distribution", ())
+    if isinstance(distribution, torch_family):
+        from sbi_flows.problem.torch_marginal import TorchMarginal
+
         return TorchMarginal(name, distribution)
     generator = getattr(distribution, "dist", None)
     if isinstance(generator, scipy.stats.rv_continuous):
@@ -213,7 +121,9 @@ def marginal_from_json(record: dict[str, Any]) -> Marginal:
             if isinstance(family, scipy.stats.rv_continuous):
                 return ScipyMarginal(name, family(*map(float, record["args"]), **{key: float(a) for key, a in record["kwds"].items()}))
         if source == "torch":
-            return TorchMarginal(name, _torch_from_json(record))
+            from sbi_flows.problem.torch_marginal import TorchMarginal, torch_from_json
+
+            return TorchMarginal(name, torch_from_json(record))
     except (KeyError, TypeError, ValueError) as error:
         raise PriorError(f"prior {name}: the stored marginal {record!r} cannot be rebuilt ({error}).") from error
     raise PriorError(
@@ -235,32 +145,3 @@ def _number(argument: Any) -> float | str:
     """A float as JSON holds it: an infinite one as a word that `float` reads."""
     value = float(argument)
     return value if np.isfinite(value) else str(value)
-
-
-def _torch_json(dist: torch.distributions.Distribution) -> dict[str, Any]:
-    if isinstance(dist, torch.distributions.Independent):
-        return {"kind": "Independent", "base": _torch_json(dist.base_dist), "dims": dist.reinterpreted_batch_ndims}
-    names = ["loc", "scale_tril"] if isinstance(dist, torch.distributions.MultivariateNormal) else sorted(dist.arg_constraints)
-    return {"kind": type(dist).__name__, "params": {key: getattr(dist, key).tolist() for key in names}}
-
-
-def _torch_from_json(record: dict[str, Any]) -> torch.distributions.Distribution:
-    if record["kind"] == "Independent":
-        return torch.distributions.Independent(_torch_from_json(record["base"]), record["dims"])
-    if record["kind"] not in _TORCH_KINDS:
-        raise ValueError(f"unknown kind {record['kind']!r}")
-    family = getattr(torch.distributions, record["kind"])
-    rebuilt = family(**{key: torch.tensor(value, dtype=torch.float64) for key, value in record["params"].items()})
-    return rebuilt  # type: ignore[no-any-return]
-
-
-def _in_double(name: str, dist: torch.distributions.Distribution) -> torch.distributions.Distribution:
-    base = dist
-    while isinstance(base, torch.distributions.Independent):
-        base = base.base_dist
-    if type(base).__name__ not in _TORCH_KINDS:
-        raise PriorError(f"prior {name}: torch's {type(base).__name__} is not supported; choose one of {', '.join(_TORCH_KINDS)}.")
-    try:
-        return _torch_from_json(_torch_json(dist))
-    except ValueError as error:
-        raise PriorError(f"prior {name}: {dist} is not a proper distribution ({error}). Check its arguments.") from error

@@ -17,15 +17,17 @@ so that a flow that lives in R^u can never put mass outside the support, and nee
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.errors import PriorError, ShapeError
 from sbi_flows.problem.marginals import Marginal, marginal_from, marginal_from_json
+
+if TYPE_CHECKING:
+    import torch
 
 Theta = Float[np.ndarray, "*rows d"]
 

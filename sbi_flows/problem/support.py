@@ -13,6 +13,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 F = NDArray[np.float64]
+HEAVY_TAIL = 10.0
 
 _LARGEST = float(np.finfo(np.float64).max)
 _TAME = 1e290
