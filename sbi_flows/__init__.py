@@ -14,23 +14,28 @@ The road from a simulator to a posterior:
     print(draws.verdict)
 """
 
-from sbi_flows import testing
-from sbi_flows.abc.rejection import rejection_abc
-from sbi_flows.comparison.check import Check, check
-from sbi_flows.comparison.compare import Comparison, compare
-from sbi_flows.draws import Draws, Verdict
-from sbi_flows.npe.settings import FitSettings
-from sbi_flows.posterior.artefact import load
-from sbi_flows.posterior.fit import fit
-from sbi_flows.posterior.posterior import Posterior
-from sbi_flows.problem.plugins import load_simulator
-from sbi_flows.problem.prior import Prior
-from sbi_flows.problem.simulator import Simulator, simulator
-from sbi_flows.simulation.bank import read_bank
-from sbi_flows.simulation.engine import simulate
-from sbi_flows.simulation.settings import SimulateSettings
-from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.training.settings import TrainSettings
+import sys
+from importlib import import_module, util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sbi_flows import testing
+    from sbi_flows.abc.rejection import rejection_abc
+    from sbi_flows.comparison.check import Check, check
+    from sbi_flows.comparison.compare import Comparison, compare
+    from sbi_flows.draws import Draws, Verdict
+    from sbi_flows.npe.settings import FitSettings
+    from sbi_flows.posterior.artefact import load
+    from sbi_flows.posterior.fit import fit
+    from sbi_flows.posterior.posterior import Posterior
+    from sbi_flows.problem.plugins import load_simulator
+    from sbi_flows.problem.prior import Prior
+    from sbi_flows.problem.simulator import Simulator, simulator
+    from sbi_flows.simulation.bank import read_bank
+    from sbi_flows.simulation.engine import simulate
+    from sbi_flows.simulation.settings import SimulateSettings
+    from sbi_flows.simulation.simulations import Simulations
+    from sbi_flows.training.settings import TrainSettings
 
 __all__ = [
     "Check",
@@ -55,3 +60,39 @@ __all__ = [
     "simulator",
     "testing",
 ]
+
+_HOME = {
+    "Check": "sbi_flows.comparison.check",
+    "Comparison": "sbi_flows.comparison.compare",
+    "Draws": "sbi_flows.draws",
+    "FitSettings": "sbi_flows.npe.settings",
+    "Posterior": "sbi_flows.posterior.posterior",
+    "Prior": "sbi_flows.problem.prior",
+    "SimulateSettings": "sbi_flows.simulation.settings",
+    "Simulations": "sbi_flows.simulation.simulations",
+    "Simulator": "sbi_flows.problem.simulator",
+    "TrainSettings": "sbi_flows.training.settings",
+    "Verdict": "sbi_flows.draws",
+    "check": "sbi_flows.comparison.check",
+    "compare": "sbi_flows.comparison.compare",
+    "fit": "sbi_flows.posterior.fit",
+    "load": "sbi_flows.posterior.artefact",
+    "load_simulator": "sbi_flows.problem.plugins",
+    "read_bank": "sbi_flows.simulation.bank",
+    "rejection_abc": "sbi_flows.abc.rejection",
+    "simulate": "sbi_flows.simulation.engine",
+    "simulator": "sbi_flows.problem.simulator",
+}
+
+if not TYPE_CHECKING:  # mypy then knows the names above and no others
+
+    def __getattr__(name: str) -> object:
+        """Import a public name, or a module of the package, where it is first asked for: simulating must not cost importing torch."""
+        if name in _HOME:
+            return globals().setdefault(name, getattr(import_module(_HOME[name]), name))
+        if name.isidentifier() and not name.startswith("_") and util.find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+    def __dir__() -> list[str]:
+        return list(__all__)

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import sbi_flows as sf
-from sbi_flows.demo import run_demo
 from sbi_flows.errors import SbiFlowsError, SettingsError
 from sbi_flows.problem.observed import read_observed
 from sbi_flows.problem.plugins import list_plugins
@@ -233,6 +232,8 @@ def compare_verb(
 @seed_option
 def demo_verb(output: Path, minutes: float, seed: int) -> None:
     """All of it on the Ricker model: simulate, fit, infer, ABC, exact, report."""
+    from sbi_flows.demo import run_demo
+
     _check_writable(output)
     with _bar("training") as advance:
         run_demo(output, minutes=minutes, seed=seed, say=_say, progress=advance)
