@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,9 @@ class _Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except SbiFlowsError as error:
             if ctx.params.get("debug"):
                 raise
@@ -83,19 +86,42 @@ def list_verb(as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the bank; an existing one is resumed or extended."
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local processes.")
+@click.option("--workers", type=click.IntRange(1), help="Local processes. [default: this one if quick enough, else one a core]")
 @click.option("--scheduler", help="Address of a Dask scheduler, tcp://host:8786 (needs the extra dask).")
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that one call of the simulator may take.")
+@click.option(
+    "--max-failures", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of failed rows that stops the run."
+)
 @seed_option
 @json_option
-def simulate_verb(simulator: str, n: int, output: Path, workers: int, scheduler: str | None, seed: int, as_json: bool) -> None:
-    """Simulate N pairs (theta, y) into a bank."""
+def simulate_verb(
+    simulator: str,
+    n: int,
+    output: Path,
+    workers: int | None,
+    scheduler: str | None,
+    time_limit: float | None,
+    max_failures: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Simulate N pairs (theta, y) into a bank. The same command resumes after a stop, and a larger -n extends."""
     loaded = sf.load_simulator(simulator)
     began = time.monotonic()
-    with _bar("simulating") as advance, _executor(workers, scheduler) as executor:
+    with _bar("simulating") as advance, _executor(scheduler) as executor:
         simulations = sf.simulate(
-            loaded, n, seed=seed, store=output, executor=executor, progress=lambda done, total: advance(done, total, "")
+            loaded,
+            n,
+            seed=seed,
+            store=output,
+            executor=executor,
+            workers=workers,
+            time_limit=time_limit,
+            max_failures=max_failures,
+            progress=lambda done, total: advance(done, total, ""),
         )
-    _say(simulations.failure_text())
+    if failures := simulations.failures():
+        _say(str(failures))
     if as_json:
         _print_json({"bank": str(output), "n": len(simulations), "status": simulations.counts(), "seconds": time.monotonic() - began})
     else:
@@ -248,21 +274,22 @@ def _simulator_of(posterior: sf.Posterior, reference: str | None) -> sf.Simulato
 
 
 @contextmanager
-def _executor(workers: int, scheduler: str | None) -> Iterator[Any]:
-    if scheduler is not None:
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise SettingsError("--scheduler needs Dask: pip install 'sbi_flows[dask]'.") from error
-        with Client(scheduler) as client:
-            yield client.get_executor(pure=False)
-    elif workers > 1:
-        from loky import get_reusable_executor
-
-        with get_reusable_executor(max_workers=workers) as executor:
-            yield executor
-    else:
+def _executor(scheduler: str | None) -> Iterator[Any]:
+    if scheduler is None:
         yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SettingsError("--scheduler needs Dask: pip install 'sbi_flows[dask]'.") from error
+    try:
+        client = Client(scheduler, timeout="20s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SettingsError(
+            f"--scheduler {scheduler}: no Dask scheduler answers there ({error}). Start one with `dask scheduler`."
+        ) from error
+    with client:
+        yield client.get_executor(pure=False)
 
 
 @contextmanager
@@ -287,6 +314,11 @@ def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
 def _say(text: str) -> None:
     if text:
         console.print(text, markup=False)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    console.print(f"[yellow]{category.__name__}[/]: ", end="")
+    console.print(str(message), markup=False)
 
 
 def _print_verdict(verdict: sf.Verdict) -> None:

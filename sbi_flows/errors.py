@@ -22,7 +22,7 @@
         `-- BankMismatchError                a bank or checkpoint that belongs to another run
 
 Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the command line
-returns: 2 where the user can put it right by changing the input, 1 otherwise.
+returns: 2 where the user can put it right by changing the input, 1 otherwise. `SimulationWarning` is a warning, not an error.
 """
 
 from __future__ import annotations

@@ -140,5 +140,5 @@ def _digest(arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         sha.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        sha.update(array.tobytes())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()

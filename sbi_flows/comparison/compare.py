@@ -21,6 +21,7 @@ from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def compare(
     if simulations is None:
         total = posterior.facts["simulations"] + posterior.facts["failed"]
         tell(f"simulating {min(total, _ABC_SIMULATIONS):,} for ABC ...")
-        simulations = simulate(simulator, min(total, _ABC_SIMULATIONS), seed=posterior.facts["simulation_seed"])
+        same_rows = SimulateSettings(block_size=posterior.facts.get("block_size"))
+        simulations = simulate(simulator, min(total, _ABC_SIMULATIONS), seed=posterior.facts["simulation_seed"], settings=same_rows)
     bank = simulations
     try:
         run(ABC, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank)))

@@ -96,6 +96,7 @@ def fit(
         "simulations": int(simulations.ok.sum()),
         "failed": len(simulations) - int(simulations.ok.sum()),
         "simulation_seed": simulations.seed,
+        "block_size": simulations.block_size,
         "seed": seed,
         "minutes": minutes,
         "python": ".".join(map(str, sys.version_info[:3])),
