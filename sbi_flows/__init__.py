@@ -23,6 +23,7 @@ from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.artefact import load
 from sbi_flows.posterior.fit import fit
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.problem.command import command_simulator
 from sbi_flows.problem.plugins import load_simulator
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator, simulator
@@ -43,6 +44,7 @@ __all__ = [
     "TrainSettings",
     "Verdict",
     "check",
+    "command_simulator",
     "compare",
     "fit",
     "load",

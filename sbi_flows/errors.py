@@ -9,6 +9,7 @@
     |   |-- PluginError                      a simulator that cannot be found or imported
     |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
     |-- SimulationError
+    |   |-- CommandError                     a simulator program that reports an error, ends, or prints what is no answer
     |   |-- SimulatorContractError           a simulator that breaks its contract (shape, type, writes to theta)
     |   `-- TooManyFailuresError             more simulations failed than the stated share
     |-- TrainingError
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BankMismatchError",
+    "CommandError",
     "CorruptFileError",
     "FormatVersionError",
     "InputError",
@@ -88,6 +90,10 @@ class SimulationError(SbiFlowsError):
     """Simulating did not go as it should."""
 
     exit_code = 2
+
+
+class CommandError(SimulationError):
+    """A program that simulates reported an error, ended, could not be started, or printed what is no answer."""
 
 
 class SimulatorContractError(SimulationError):
