@@ -44,6 +44,7 @@ from sbi_flows.problem.program import Program, quote
 from sbi_flows.problem.simulator import Simulator, ThetaMap
 
 _KEPT_COMMANDS = 4
+_SHORT = 500
 _SPELLINGS = re.compile(r"(?<![\w\"])([-+]?)(nan|na|infinity|inf)(?![\w\"])", re.IGNORECASE)
 
 
@@ -123,7 +124,8 @@ class _Command:
     def _answer(self, request: str) -> dict[str, Any]:
         """The program's answer. Whatever is raised here may leave it out of step."""
         line = self._exchange(request.encode() + b"\n")
-        how_to_see = f"\nTo see it alone: echo {shlex.quote(request)} | {shlex.join(self._settings.command)}" if len(request) < 300 else ""
+        by_hand = f"echo {shlex.quote(request)} | {shlex.join(self._settings.command)}"
+        how_to_see = f"\nTo see it alone, in {self._settings.cwd}: `{by_hand}`" if len(request) < _SHORT else ""
         if line is None:
             raise CommandError(f"{self.__name__}: the program {self._thread.program.last_words()}{how_to_see}")
         try:

@@ -151,7 +151,7 @@ def test_a_program_that_does_not_answer_says_why_and_the_next_call_has_a_fresh_o
 def test_the_line_that_shows_a_failure_alone_shows_it(make: Make) -> None:
     with pytest.raises(CommandError) as caught:
         draw(make("sys.exit(f'seed {request[\"seed\"]}')"))
-    done = subprocess.run(str(caught.value).split("To see it alone: ")[1], shell=True, capture_output=True, text=True)
+    done = subprocess.run(str(caught.value).split("`")[1], shell=True, capture_output=True, text=True)
     assert done.stderr == f"seed {np.random.default_rng(0).integers(2**31)}\n"
 
 

@@ -99,7 +99,8 @@ def test_one_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.Mon
 def in_another_process(code: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
     head = f"""
 import os, sys
-from sbi_flows.problem.program import Program
+sys.path.insert(0, {str(Path(module.__file__).parent)!r})
+from program import Program
 program = Program([sys.executable, "-S", "-c", {"import sys" + chr(10) + FAREWELL!r}], {str(folder)!r})
 assert program.ask(b"x\\n") == b"x"
 """
