@@ -38,7 +38,7 @@ class Program:
     def __init__(self, command: Sequence[str], cwd: str) -> None:
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
-        self._end = weakref.finalize(self, _end, process, os.getpid())
+        self._end = weakref.finalize(self, _end, process)
         self._process, self._owner = process, os.getpid()
         streams = cast("tuple[io.FileIO, ...]", (process.stdin, process.stdout, process.stderr))
         self._stdin, self._stdout, self._stderr = streams
@@ -139,20 +139,17 @@ class Program:
         )
 
 
-def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    """Close the pipes and, in the process that started the program, see to it that it ends: by itself, or terminated, or killed."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipes and see to it that the program ends: by itself, or terminated, or killed. In a fork, `wait` finds no child."""
     streams = [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
-    if os.getpid() == owner:
-        streams[0].close()
-        for stop in (process.terminate, process.kill, None):
-            try:
-                process.wait(_GRACE)
-                break
-            except subprocess.TimeoutExpired:
-                if stop is not None:
-                    stop()
-    else:
-        process.returncode = 0
+    streams[0].close()
+    for stop in (process.terminate, process.kill, None):
+        try:
+            process.wait(_GRACE)
+            break
+        except subprocess.TimeoutExpired:
+            if stop is not None:
+                stop()
     for stream in streams:
         stream.close()
 

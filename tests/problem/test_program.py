@@ -128,12 +128,25 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), program.belongs_here, 
 
 def test_a_silent_program_is_pointed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
-    program = start(tmp_path, "input(); os.write(1, b'12'); time.sleep(2); print('3', flush=True); input(); time.sleep(2); print(4)")
+    program = start(tmp_path, "input(); os.write(1, b'12'); time.sleep(2); print(3)")
     with pytest.warns(
-        UserWarning, match=r"not answered its first request for .*\(2 characters and no newline so far\).*flush stdout"
+        UserWarning, match=r"not answered its first request for .*\(\d characters and no newline so far\).*flush stdout"
     ) as seen:
         assert program.ask(b"\n") == b"123"
     assert len(seen) == 1
+
+
+def test_one_that_has_answered_before_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = start(tmp_path, "print(input(), flush=True); input(); time.sleep(1); print(2)")
+    assert program.ask(b"1\n") == b"1"
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert program.ask(b"\n") == b"4"
+        assert program.ask(b"\n") == b"2"
+
+
+def test_waiting_costs_no_time_of_the_processor(tmp_path: Path) -> None:
+    program = start(tmp_path, "os.close(2); input(); time.sleep(1); print(1)")
+    before = time.process_time()
+    assert program.ask(b"\n") == b"1"
+    assert time.process_time() - before < 0.5
