@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.artefact import load
     from sbi_flows.posterior.fit import fit
     from sbi_flows.posterior.posterior import Posterior
+    from sbi_flows.problem.command import command_simulator
     from sbi_flows.problem.plugins import load_simulator
     from sbi_flows.problem.prior import Prior
     from sbi_flows.problem.simulator import Simulator, simulator
@@ -50,6 +51,7 @@ __all__ = [
     "TrainSettings",
     "Verdict",
     "check",
+    "command_simulator",
     "compare",
     "fit",
     "load",
@@ -74,6 +76,7 @@ _HOME = {
     "TrainSettings": "sbi_flows.training.settings",
     "Verdict": "sbi_flows.draws",
     "check": "sbi_flows.comparison.check",
+    "command_simulator": "sbi_flows.problem.command",
     "compare": "sbi_flows.comparison.compare",
     "fit": "sbi_flows.posterior.fit",
     "load": "sbi_flows.posterior.artefact",

@@ -9,6 +9,7 @@
     |   |-- PluginError                      a simulator that cannot be found or imported
     |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
     |-- SimulationError
+    |   |-- CommandError                     a simulator program that reports an error, ends, or prints what is no answer
     |   |-- SimulatorContractError           a simulator that breaks its contract (shape, type, writes to theta)
     |   |   `-- NonDeterministicSimulatorError   one that gives other numbers for the same stream
     |   |-- WorkerError                      a process that cannot be started, or cannot load the simulator
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BankLockedError",
     "BankMismatchError",
+    "CommandError",
     "CorruptFileError",
     "FormatVersionError",
     "InputError",
@@ -99,6 +101,10 @@ class SimulationError(SbiFlowsError):
     """Simulating did not go as it should."""
 
     exit_code = 2
+
+
+class CommandError(SimulationError):
+    """A program that simulates reported an error, ended, could not be started, or printed what is no answer."""
 
 
 class SimulatorContractError(SimulationError):

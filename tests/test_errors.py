@@ -12,7 +12,7 @@ from sbi_flows import errors
 CLASSES = {name: getattr(errors, name) for name in errors.__all__}
 USERS_MISTAKES = {
     *("InputError", "PriorError", "ShapeError", "ObservationError", "SettingsError", "PluginError", "TooFewSimulationsError"),
-    *("SimulationError", "SimulatorContractError", "TooManyFailuresError"),
+    *("SimulationError", "CommandError", "SimulatorContractError", "TooManyFailuresError"),
     *("CorruptFileError", "FormatVersionError", "BankMismatchError"),
 }
 
