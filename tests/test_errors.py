@@ -9,11 +9,11 @@ import pytest
 
 from sbi_flows import errors
 
-CLASSES = {name: getattr(errors, name) for name in errors.__all__}
+CLASSES = {name: getattr(errors, name) for name in errors.__all__ if name.endswith("Error")}
 USERS_MISTAKES = {
     *("InputError", "PriorError", "ShapeError", "ObservationError", "SettingsError", "PluginError", "TooFewSimulationsError"),
-    *("SimulationError", "CommandError", "SimulatorContractError", "TooManyFailuresError"),
-    *("CorruptFileError", "FormatVersionError", "BankMismatchError"),
+    *("SimulationError", "CommandError", "SimulatorContractError", "NonDeterministicSimulatorError", "WorkerError"),
+    *("TooManyFailuresError", "CorruptFileError", "FormatVersionError", "BankLockedError", "BankMismatchError"),
 }
 
 
@@ -43,6 +43,11 @@ def test_one_except_catches_everything(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_the_exit_code_is_2_where_the_user_can_put_it_right_and_1_otherwise(name: str) -> None:
     assert CLASSES[name].exit_code == (2 if name in USERS_MISTAKES else 1)
+
+
+def test_the_only_other_public_name_is_a_warning_for_users() -> None:
+    assert set(errors.__all__) - set(CLASSES) == {"SimulationWarning"}
+    assert issubclass(errors.SimulationWarning, UserWarning)
 
 
 def test_bad_input_is_a_value_error_too() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sbi_flows as sf
-from sbi_flows.errors import NonFiniteLossError, SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.errors import NonFiniteLossError, SettingsError, ShapeError, SimulationWarning, TooFewSimulationsError
 from sbi_flows.files import read_file
 from sbi_flows.npe.estimator import PosteriorEstimator
 from sbi_flows.npe.settings import training_for
@@ -56,7 +56,8 @@ def test_rows_that_failed_are_left_out_and_said() -> None:
         y[theta["a"] > 1] = np.nan
         return y
 
-    posterior = sf.fit(leaky, n_simulations=1000, seed=1, settings=QUICK, say=None)
+    with pytest.warns(SimulationWarning, match="simulations failed"):
+        posterior = sf.fit(leaky, n_simulations=1000, seed=1, settings=QUICK, say=None)
     assert posterior.facts["simulations"] + posterior.facts["failed"] == 1000
     assert f"{posterior.facts['failed']} of 1,000 simulations failed ({posterior.facts['failed']} nonfinite)" in posterior.notes[0]
     assert "truncates the prior" in posterior.notes[0]

@@ -112,7 +112,7 @@ def test_theta_cannot_be_written_to() -> None:
         return theta["a"]
 
     before = THETA.copy()
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(SimulatorContractError, match="read-only.*Work on a copy"):
         wrap(double).run(THETA, rng())
     np.testing.assert_array_equal(THETA, before)
 
