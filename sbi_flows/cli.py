@@ -43,8 +43,9 @@ class _Verbs(click.Group):
             console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
             console.print(" ".join([str(error), *getattr(error, "__notes__", [])]), markup=False)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            console.print("stopped. What a bank or a checkpoint holds is kept, and the same command goes on from it.")
+        except KeyboardInterrupt as stop:
+            kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
+            console.print(f"stopped. {' '.join(getattr(stop, '__notes__', [])) or kept}", markup=False)
             ctx.exit(130)
 
 
