@@ -30,7 +30,8 @@ from sbi_flows.npe.settings import FitSettings, training_for
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.training.loop import History, split_rows, train
+from sbi_flows.training.loop import History, train
+from sbi_flows.training.rows import TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
 _ROWS_A_PARAMETER = 25
@@ -119,9 +120,7 @@ def estimate(
         history = train(
             estimator,
             _negative_log_density,
-            tensors,
-            training,
-            seed=seed,
+            TensorRows(tensors, training, seed),
             undecayed=_LINEAR_PATHS,
             limit_seconds=limit_seconds,
             checkpoint=checkpoint,

@@ -4,12 +4,11 @@
 
 with linear warm-up and a cosine to zero, gradients clipped by norm, validation on all rows kept apart, the weights of the best epoch
 returned, and a stop at the first loss that is not finite. The order of the rows is a function of the seed and the epoch, so a run that is
-resumed from a checkpoint ends at the same bytes. Rows that would not fill the last batch of an epoch wait for another pass.
+resumed from a checkpoint ends at the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -17,20 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbi_flows.errors import NonFiniteLossError, TooFewSimulationsError
+from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.checkpoint import Checkpoint
+from sbi_flows.training.rows import Rows
 from sbi_flows.training.settings import TrainSettings
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Float[Tensor, " rows"]]
 _ROWS_AT_ONCE = 2048
-_LEAST_ROWS = 50
 _CHECKPOINT_SECONDS = 30.0
 
 
@@ -52,24 +49,11 @@ class History:
         return self.valid_loss[self.best_epoch]
 
 
-def split_rows(n: int, settings: TrainSettings, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A seeded split of n rows into training rows and rows kept apart. Raises `TooFewSimulationsError` below 50 rows."""
-    if n < _LEAST_ROWS:
-        raise TooFewSimulationsError(
-            f"{n} usable simulations are too few to train on; at least {_LEAST_ROWS} are needed, thousands are usual."
-        )
-    kept_apart = min(max(int(n * settings.validation_share), 10), settings.validation_most)
-    order = stream(seed, "split").permutation(n)
-    return np.sort(order[kept_apart:]), np.sort(order[:kept_apart])
-
-
 def train(
     module: nn.Module,
     loss: Loss,
-    rows: Sequence[Tensor],
-    settings: TrainSettings,
+    rows: Rows,
     *,
-    seed: int,
     undecayed: tuple[str, ...] = (),
     limit_seconds: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -77,39 +61,33 @@ def train(
 ) -> History:
     """Train `module` in place and leave it in evaluation mode with its best weights.
 
-    rows: tensors with one row a simulation, moved along together. loss(module, batch) -> (rows,), one number a row.
+    rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) -> (rows,), one number a row.
     undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
     limit_seconds: the schedule is then shortened so that training ends in that time.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
     progress(step, steps, text) is called now and then.
 
-    Raises `NonFiniteLossError` (with the rows), `TooFewSimulationsError`, `BankMismatchError` for another run's checkpoint.
+    Raises `NonFiniteLossError` (with the rows), `BankMismatchError` for another run's checkpoint, and what reading `rows` raises.
     """
-    train_rows, valid_rows = split_rows(len(rows[0]), settings, seed)
-    chunks = -(-len(train_rows) // settings.epoch_rows)
-    batch_size = min(settings.batch_size, len(train_rows) // chunks)
-    steps_an_epoch = len(train_rows) // chunks // batch_size
-    steps = settings.epochs * steps_an_epoch
+    settings = rows.settings
+    steps = settings.epochs * rows.steps
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(_groups(module, undecayed), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     average = [p.detach().clone() for p in parameters]
-    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows, settings, seed))
+    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows))
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
     best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
-    valid = [part[torch.from_numpy(valid_rows)] for part in rows]
     began = saved = time.monotonic()
     for epoch in range(first_epoch, settings.epochs):
         if history.stopped != "finished":
             break
         module.train()
-        whole_pass = stream(seed, "pass", epoch // chunks).permutation(train_rows)
-        order = torch.from_numpy(np.array_split(whole_pass, chunks)[epoch % chunks])
         total = torch.zeros(())
         out_of_time = False
-        with torch_scope(stream(seed, "training", epoch)):
-            for i in range(steps_an_epoch):
-                step = epoch * steps_an_epoch + i
+        with torch_scope(stream(rows.seed, "training", epoch)):
+            for i, (numbers, batch) in enumerate(rows.batches(epoch)):
+                step = epoch * rows.steps + i
                 place = step / steps
                 if limit_seconds is not None:
                     place = max(place, (time.monotonic() - began) / limit_seconds)
@@ -118,25 +96,24 @@ def train(
                         break
                 for group in optimiser.param_groups:
                     group["lr"] = settings.learning_rate * _schedule(place, settings.warmup)
-                chosen = order[i * batch_size : (i + 1) * batch_size]
-                value = loss(module, tuple(part[chosen] for part in rows)).mean()
+                value = loss(module, batch).mean()
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
                 if not math.isfinite(float(norm) + float(value.detach())):
-                    raise NonFiniteLossError(_diverged(f"in step {i}", float(value.detach()), epoch, settings), chosen.numpy())
+                    raise NonFiniteLossError(_diverged(f"in step {i}", float(value.detach()), epoch, settings), numbers)
                 optimiser.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(average, parameters, 1 - min(settings.averaging, (1 + step) / (10 + step)))
                 total += value.detach()
-                if progress is not None and (i % 20 == 0 or i + 1 == steps_an_epoch):
+                if progress is not None and (i % 20 == 0 or i + 1 == rows.steps):
                     progress(max(step + 1, int(place * steps)), steps, f"loss {float(total) / (i + 1):.3f}")
         if not (out_of_time and i == 0):
-            history.train_loss.append(float(total) / max(i, 1) if out_of_time else float(total) / steps_an_epoch)
+            history.train_loss.append(float(total) / max(i, 1) if out_of_time else float(total) / rows.steps)
             with _averaged(parameters, average):
-                history.valid_loss.append(mean_loss(module, loss, valid))
+                history.valid_loss.append(mean_loss(module, loss, rows.valid))
                 if not math.isfinite(history.valid_loss[-1]):
-                    raise NonFiniteLossError(_diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings), valid_rows)
+                    raise NonFiniteLossError(_diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings), rows.valid_rows)
                 if history.best_epoch < 0 or history.valid_loss[-1] < history.best_loss:
                     history.best_epoch = len(history.valid_loss) - 1
                     best = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -174,12 +151,9 @@ def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
     return float(torch.stack(parts).sum() / n)
 
 
-def _run_of(rows: Sequence[Tensor], settings: TrainSettings, seed: int) -> dict[str, object]:
+def _run_of(rows: Rows) -> dict[str, object]:
     """What makes a run this run and no other: its settings, its seed, and the numbers it is trained on."""
-    digest = hashlib.sha256()
-    for part in rows:
-        digest.update(part.numpy(force=True).tobytes())
-    return {"settings": asdict(settings), "seed": seed, "rows": digest.hexdigest()}
+    return {"settings": asdict(rows.settings), "seed": rows.seed, "rows": rows.fingerprint()}
 
 
 def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, object]]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sbi_flows.errors import BankMismatchError, NonFiniteLossError, SettingsError, TooFewSimulationsError
 from sbi_flows.rng import stream, torch_scope
-from sbi_flows.training.loop import History, mean_loss, split_rows, train
+from sbi_flows.training.loop import History, mean_loss, train
+from sbi_flows.training.rows import TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
 
@@ -32,7 +33,7 @@ def problem(n: int = 2000) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
 
 def run(module: nn.Module, rows: tuple[Tensor, Tensor], checkpoint: Path | None = None, **options: float) -> History:
     settings = TrainSettings(**{"epochs": 10, "batch_size": 64, "learning_rate": 0.05, **options})  # type: ignore[arg-type]
-    return train(module, squared_error, rows, settings, seed=1, checkpoint=checkpoint)
+    return train(module, squared_error, TensorRows(rows, settings, seed=1), checkpoint=checkpoint)
 
 
 def test_it_finds_the_minimum_and_reports_the_loss_of_the_weights_it_keeps() -> None:
@@ -87,7 +88,7 @@ def test_a_run_killed_after_any_epoch_resumes_to_the_same_bytes(tmp_path: Path, 
         module, rows = problem()
         settings = TrainSettings(epochs=10, batch_size=64, learning_rate=0.05)
         with pytest.raises(Killed):
-            train(module, dying, rows, settings, seed=1, checkpoint=path)
+            train(module, dying, TensorRows(rows, settings, seed=1), checkpoint=path)
         module, _ = problem()
         resumed = run(module, rows, path)
         assert resumed == whole
@@ -133,7 +134,8 @@ def test_a_time_limit_ends_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None
     now = iter(range(1, 10**6))
     monkeypatch.setattr("sbi_flows.training.loop.time.monotonic", lambda: 0.01 * next(now))
     module, rows = problem()
-    history = train(module, squared_error, rows, TrainSettings(epochs=1000, batch_size=64), seed=1, limit_seconds=2.0)
+    timed = TensorRows(rows, TrainSettings(epochs=1000, batch_size=64), seed=1)
+    history = train(module, squared_error, timed, limit_seconds=2.0)
     assert history.stopped == "time"
     assert 5 <= len(history.valid_loss) <= 9
 

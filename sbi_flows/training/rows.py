@@ -1,0 +1,111 @@
+"""Where training rows come from and in what order, so that the loop need not know where they lie.
+
+An epoch is a pass over the training rows or, where they are many, one of the equal pieces of a pass. Rows that would not fill the last
+batch of an epoch wait for another pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbi_flows.errors import TooFewSimulationsError
+from sbi_flows.rng import stream
+from sbi_flows.training.settings import TrainSettings
+
+Batch = tuple[NDArray[np.int64], tuple[Tensor, ...]]
+
+_LEAST_ROWS = 50
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """The rows of one training run.
+
+    settings, seed: of the run; what comes in which order is a function of them and the epoch.
+    steps: batches an epoch. valid: the tensors kept apart, one row a simulation; valid_rows: their numbers.
+    """
+
+    settings: TrainSettings
+    seed: int
+    steps: int
+    valid: tuple[Tensor, ...]
+    valid_rows: NDArray[np.int64]
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The `steps` batches of an epoch: the numbers of the rows, and their tensors, which moved along together."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A text that no other rows, and no other order of them at the same settings and seed, share: a checkpoint is bound to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a pass is cut: `pieces` epochs a pass, `steps` batches of `batch_size` rows an epoch."""
+
+    pieces: int
+    batch_size: int
+    steps: int
+
+    @classmethod
+    def of(cls, n: int, settings: TrainSettings) -> Pace:
+        """The pace of n training rows."""
+        pieces = -(-n // settings.epoch_rows)
+        batch_size = min(settings.batch_size, n // pieces)
+        return cls(pieces, batch_size, n // pieces // batch_size)
+
+
+class TensorRows:
+    """Rows held in memory: tensors with one row a simulation. Raises `TooFewSimulationsError` below 50 rows."""
+
+    def __init__(self, tensors: Sequence[Tensor], settings: TrainSettings, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+        self._tensors = tuple(tensors)
+        self._train_rows, self.valid_rows = split_rows(len(tensors[0]), settings, seed)
+        self._pace = Pace.of(len(self._train_rows), settings)
+        self.steps = self._pace.steps
+        self.valid = tuple(part[torch.from_numpy(self.valid_rows)] for part in tensors)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        number, piece = divmod(epoch, self._pace.pieces)
+        whole_pass = stream(self.seed, "pass", number).permutation(self._train_rows)
+        order = torch.from_numpy(np.array_split(whole_pass, self._pace.pieces)[piece])
+        for i in range(self.steps):
+            chosen = order[i * self._pace.batch_size : (i + 1) * self._pace.batch_size]
+            yield chosen.numpy(), tuple(part[chosen] for part in self._tensors)
+
+    def fingerprint(self) -> str:
+        return digest(self._tensors)
+
+
+def digest(tensors: Sequence[Tensor]) -> str:
+    """The SHA-256 of the numbers, in hex."""
+    sha = hashlib.sha256()
+    for part in tensors:
+        sha.update(np.ascontiguousarray(part.numpy(force=True)).reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def split_rows(n: int, settings: TrainSettings, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A seeded split of n rows into training rows and rows kept apart. Raises `TooFewSimulationsError` below 50 rows."""
+    kept_apart = rows_apart(n, settings)
+    order = stream(seed, "split").permutation(n)
+    return np.sort(order[kept_apart:]), np.sort(order[:kept_apart])
+
+
+def rows_apart(n: int, settings: TrainSettings) -> int:
+    """How many of n rows are kept apart. Raises `TooFewSimulationsError` below 50 rows."""
+    if n < _LEAST_ROWS:
+        raise TooFewSimulationsError(
+            f"{n} usable simulations are too few to train on; at least {_LEAST_ROWS} are needed, thousands are usual."
+        )
+    return min(max(int(n * settings.validation_share), 10), settings.validation_most)
