@@ -45,31 +45,19 @@ class Intervals:
 
     def to_unconstrained(self, x: F) -> tuple[F, F]:
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
+        z, log_slope = np.empty(x.shape), np.empty(x.shape)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-            from_below, from_above = x - self.lower, self.upper - x
-            width = self.upper - self.lower
-            standard = (x - self.centre) / self.scale
-            z = np.select(
-                [below & above, below, above, self.heavy],
-                [
-                    _log_ratio(from_below, from_above),
-                    _log_ratio(from_below, self.scale),
-                    -_log_ratio(from_above, self.scale),
-                    np.arcsinh(standard),
-                ],
-                standard,
-            )
-            log_det = np.select(
-                [below & above, below, above, self.heavy],
-                [
-                    np.log(width) - np.log(from_below) - np.log(from_above),
-                    -np.log(from_below),
-                    -np.log(from_above),
-                    -np.log(self.scale) - np.log(np.hypot(1.0, standard)),
-                ],
-                -np.log(self.scale),
-            )
-        return z, np.asarray(log_det.sum(axis=-1))
+            for chosen, to_line in (
+                (below & above, _bounded),
+                (below & ~above, _bounded_below),
+                (above & ~below, _bounded_above),
+                (~below & ~above & self.heavy, _heavy_tailed),
+                (~below & ~above & ~self.heavy, _unbounded),
+            ):
+                if chosen.any():
+                    ends = (self.lower[chosen], self.upper[chosen], self.centre[chosen], self.scale[chosen])
+                    z[..., chosen], log_slope[..., chosen] = to_line(x[..., chosen], *ends)
+        return z, np.asarray(log_slope.sum(axis=-1))
 
     def from_unconstrained(self, z: F) -> F:
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
@@ -126,6 +114,28 @@ class Simplex:
     def interior(self, x: F) -> F:
         """x, with components of exactly 0 or 1 moved to the nearest float64 between; NaN stays."""
         return np.asarray(np.clip(x, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)))
+
+
+def _bounded(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
+    from_below, from_above = x - lower, upper - x
+    return _log_ratio(from_below, from_above), np.log(upper - lower) - np.log(from_below) - np.log(from_above)
+
+
+def _bounded_below(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
+    return _log_ratio(x - lower, scale), -np.log(x - lower)
+
+
+def _bounded_above(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
+    return -_log_ratio(upper - x, scale), -np.log(upper - x)
+
+
+def _heavy_tailed(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
+    standard = (x - centre) / scale
+    return np.arcsinh(standard), -np.log(scale) - np.log(np.hypot(1.0, standard))
+
+
+def _unbounded(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
+    return (x - centre) / scale, -np.log(scale)
 
 
 def _log_ratio(a: F, b: F) -> F:
