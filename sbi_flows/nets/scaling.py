@@ -66,18 +66,21 @@ class Scaler:
         heavy = np.maximum(high - median, median - low) > _HEAVY_TAIL * spread
         code = np.where(counts, COUNTS, np.where(heavy & (groups > 0), HEAVY, PLAIN)).astype(np.uint8)
         unscaled = cls(event, shared, code, keep, median, spread, np.zeros(groups), np.ones(groups))
-        u = unscaled._transform(look).reshape(-1, groups)
+        u = unscaled._transform(look.copy()).reshape(-1, groups)
         sd = u.std(axis=0)
         return cls(event, shared, code, keep, median, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0))
 
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
         """Scaled y in float64: (n, kept) for vectors, (n, T, kept channels) for a series."""
-        u = (self._transform(_groups(y, self.event_shape, self.shared).astype(np.float64)) - self.mean) / self.sd
-        return np.asarray(u[..., self.keep])
+        return np.asarray(self._standardised(y)[..., self.keep])
 
     def in_float32(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
-        """As a call, in float32 and without float64 copies of the whole of y."""
-        return np.concatenate([self(y[i : i + _ROWS_AT_ONCE]).astype(np.float32) for i in range(0, len(y), _ROWS_AT_ONCE)])
+        """As a call, in float32, row after row in memory, and without float64 copies of the whole of y."""
+        out = np.empty((len(y), *self.out_shape), dtype=np.float32)
+        for i in range(0, len(y), _ROWS_AT_ONCE):
+            u = self._standardised(y[i : i + _ROWS_AT_ONCE])
+            out[i : i + _ROWS_AT_ONCE] = u if self.keep.all() else np.compress(self.keep, u, axis=-1)
+        return out
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -108,12 +111,18 @@ class Scaler:
         """The numbers, for a file."""
         return {name: getattr(self, name) for name in ("code", "keep", "centre", "spread", "mean", "sd")}
 
-    def _transform(self, y: F) -> F:
-        u = y.copy()
+    def _standardised(self, y: Shaped[np.ndarray, "n *event"]) -> F:
+        u = self._transform(_groups(y, self.event_shape, self.shared).astype(np.float64))
+        u -= self.mean
+        u /= self.sd
+        return u
+
+    def _transform(self, u: F) -> F:
+        """u(y), written over y."""
         for code, change in ((COUNTS, _signed_log1p), (HEAVY, np.arcsinh)):
             chosen = self.code == code
             if chosen.any():
-                part = y[..., chosen]
+                part = u[..., chosen]
                 u[..., chosen] = change((part - self.centre[chosen]) / self.spread[chosen] if code == HEAVY else part)
         return u
 
