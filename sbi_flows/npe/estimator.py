@@ -12,7 +12,9 @@ deviation of T over the training rows, so
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +29,12 @@ from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind, build_summary, choose_summary
 from sbi_flows.npe.settings import FitSettings, training_for
+from sbi_flows.npe.stream import Convert, Split, StreamedRows, buffers_text, read_in_buffers
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.loop import History, train
-from sbi_flows.training.rows import TensorRows, split_rows
+from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
 _ROWS_A_PARAMETER = 25
@@ -53,7 +56,11 @@ class PosteriorEstimator(nn.Module):
 
 @dataclass(frozen=True)
 class Estimate:
-    """All that was learnt, and how. `centre`, `scale`: m and c above; `train_rows`, `valid_rows`: places in the usable simulations."""
+    """All that was learnt, and how. `centre`, `scale`: m and c above.
+
+    train_rows, valid_rows: rows of the simulations that were trained on, or a sample of them where they were read in buffers, and all that
+    were kept apart.
+    """
 
     estimator: PosteriorEstimator
     scaler: Scaler
@@ -84,11 +91,16 @@ def estimate(
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Estimate:
-    """Train q on the usable rows of `simulations`. Raises what `train` and `Scaler.from_data` raise, and `TooFewSimulationsError`."""
-    theta, y = simulations.usable()
-    if len(theta) < _ROWS_A_PARAMETER * prior.d:
+    """Train q on the usable rows of `simulations`: held in memory if they take at most a quarter of what is free, else read in buffers.
+
+    From buffers, what is chosen before training (summary network, scaling, m and c) is chosen from a seeded sample of 20,000 rows at most.
+    Raises what `train`, `Scaler.from_data` and `Simulations.read_block` raise, and `TooFewSimulationsError`. The rows of a
+    `NonFiniteLossError` are rows of `simulations`.
+    """
+    usable = int(simulations.ok.sum())
+    if usable < _ROWS_A_PARAMETER * prior.d:
         raise TooFewSimulationsError(
-            f"{len(theta)} usable simulations are too few for {prior.d} parameters; at least {_ROWS_A_PARAMETER} a parameter are needed "
+            f"{usable} usable simulations are too few for {prior.d} parameters; at least {_ROWS_A_PARAMETER} a parameter are needed "
             "to train at all, and thousands to train well. Simulate more: n_simulations=10_000."
         )
     notes: list[str] = []
@@ -99,40 +111,65 @@ def estimate(
 
     if failed := simulations.failure_text():
         note(failed)
+    training = settings.train or training_for(usable, timed=limit_seconds is not None)
+    streamed, why = read_in_buffers(simulations, prior.unconstrained_dim, checkpoint)
+    say(why)
+    split = Split(simulations, training, seed) if streamed else None
+    if split is not None:
+        notes.append(f"the simulations were {buffers_text()}")
+        theta, y, train_rows = split.sample(seed)
+        valid_rows, n, centred_on = split.valid_rows, len(split), theta
+    else:
+        theta, y = simulations.usable()
+        numbers = np.flatnonzero(simulations.ok)
+        train_places, valid_places = split_rows(usable, training, seed)
+        train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
     kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "as asked")
     scaler = Scaler.from_data(y, shared=kind == "series")
-    if settings.train is None:
-        settings = replace(settings, train=training_for(len(theta), timed=limit_seconds is not None))
-    settings = replace(settings, summary=kind)
-    training = settings.train or TrainSettings()
+    settings = replace(settings, summary=kind, train=training)
     note(f"summary network: {kind}, because the data are {reason}")
     note(f"scaling of y: {scaler.describe()}")
-    train_rows, valid_rows = split_rows(len(theta), training, seed)
-    z, _ = prior.to_unconstrained(theta)
-    centre, scale = z[train_rows].mean(axis=0), z[train_rows].std(axis=0)
+    z, _ = prior.to_unconstrained(centred_on)
+    centre, scale = z.mean(axis=0), z.std(axis=0)
     estimator = build_estimator(settings, kind, scaler, prior.unconstrained_dim, seed)
     weights = sum(p.numel() for p in estimator.parameters())
     flow = settings.flow if prior.unconstrained_dim > 1 else "one spline"
     size = f"{settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
-    note(f"flow: {flow}, {size}; {len(train_rows):,} simulations to train on")
-    tensors = (torch.from_numpy(((z - centre) / scale).astype(np.float32)), torch.from_numpy(scaler.in_float32(y)))
+    note(f"flow: {flow}, {size}; {n:,} simulations to train on")
+
+    def convert(theta: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        z, _ = prior.to_unconstrained(theta)
+        return ((z - centre) / scale).astype(np.float32), scaler.in_float32(y)
+
     try:
-        history = train(
-            estimator,
-            _negative_log_density,
-            TensorRows(tensors, training, seed),
-            undecayed=_LINEAR_PATHS,
-            limit_seconds=limit_seconds,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        with _rows(split, theta, y, convert, training, seed) as rows:
+            del theta, y, z, centred_on
+            history = train(
+                estimator,
+                _negative_log_density,
+                rows,
+                undecayed=_LINEAR_PATHS,
+                limit_seconds=limit_seconds,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
     except NonFiniteLossError as error:
+        if split is None:
+            error.rows = numbers[error.rows]
         if checkpoint is not None:
-            rows = {"rows": error.rows, "theta": theta[error.rows], "y": y[error.rows]}
-            write_file(f"{checkpoint}.rows", rows, {"kind": "offending rows"})
+            offending = dict(zip(("theta", "y"), simulations.gather(error.rows), strict=True))
+            write_file(f"{checkpoint}.rows", {"rows": error.rows, **offending}, {"kind": "offending rows"})
             error.add_note(f"theta and y of those rows are in {checkpoint}.rows.")
         raise
     return Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
+
+
+def _rows(
+    split: Split | None, theta: NDArray[np.float64], y: NDArray[Any], convert: Convert, settings: TrainSettings, seed: int
+) -> AbstractContextManager[Rows]:
+    if split is not None:
+        return StreamedRows(split, convert, settings, seed)
+    return nullcontext(TensorRows([torch.from_numpy(part) for part in convert(theta, y)], settings, seed))
 
 
 def _negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

@@ -26,6 +26,7 @@ from sbi_flows.simulation.simulations import Simulations
 _DEFAULT_SIMULATIONS = 10_000
 _PILOT, _SIMULATING_SHARE = 1000, 0.2
 _MOST_ROWS, _MOST_BYTES = 500_000, 1_000_000_000
+_ROWS_AT_ONCE = 1024
 _VERSIONS = ("sbi_flows", "torch", "nflows", "numpy", "scipy")
 
 
@@ -51,6 +52,7 @@ def fit(
 
     say: receives each choice that is made, with its reason (None for silence). progress(done, total, text): while training.
     checkpoint: a file from which the same call goes on after a kill.
+    Simulations that would take more than a quarter of the free memory are read from their bank in buffers of 64 MB while training.
 
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError`, `NonFiniteLossError`.
     """
@@ -135,12 +137,13 @@ def _affordable(simulator: Simulator, seconds: float, seed: int) -> int:
 
 @torch.no_grad()
 def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
-    _, y = simulations.usable()
     network = copy.deepcopy(found.estimator.summary).double()
 
     def place(rows: np.ndarray) -> np.ndarray:
-        scaled = found.scaler(y[rows])
-        parts = [network(torch.from_numpy(scaled[i : i + 1024])) for i in range(0, len(scaled), 1024)]
-        return representation(torch.cat(parts), scaled, found.scaler)
+        parts = []
+        for i in range(0, len(rows), _ROWS_AT_ONCE):
+            scaled = found.scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
+            parts.append(representation(network(torch.from_numpy(scaled)), scaled, found.scaler))
+        return np.concatenate(parts)
 
     return TrainingCloud.of(place(found.train_rows[:: max(1, len(found.train_rows) // 4000)]), place(found.valid_rows[:MOST_HELD_OUT]))

@@ -79,5 +79,10 @@ class Checkpoint:
         write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, "history": asdict(history)})
 
 
+def recorded_rows(path: str | os.PathLike[str] | None) -> str | None:
+    """The fingerprint of the rows that the checkpoint at `path` is bound to; None where there is no file."""
+    return str(read_file(path, _KIND)[1]["run"].get("rows")) if path is not None and Path(path).exists() else None
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

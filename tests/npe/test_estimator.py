@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,11 @@ def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
 def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
     said: list[str] = []
     posterior = sf.fit(bounded, n_simulations=400, seed=1, settings=QUICK, say=said.append)
-    assert posterior.notes == tuple(said[:3])
-    assert said[0].startswith("summary network: vector, because the data are of shape (3,)")
-    assert said[1] == "scaling of y: 3 columns linear, then standardised"
-    assert said[2].startswith("flow: nsf, 2 layers of width 16; ")
+    assert re.fullmatch(r"simulations: 0.024 MB in memory .* not more than a quarter of the .* free: held in memory", said[0])
+    assert posterior.notes == tuple(said[1:4])
+    assert said[1].startswith("summary network: vector, because the data are of shape (3,)")
+    assert said[2] == "scaling of y: 3 columns linear, then standardised"
+    assert said[3].startswith("flow: nsf, 2 layers of width 16; ")
     assert posterior.settings.summary == "vector"
 
 
@@ -63,7 +65,13 @@ def test_rows_that_failed_are_left_out_and_said() -> None:
     assert "truncates the prior" in posterior.notes[0]
 
 
-def test_a_diverging_fit_stops_with_its_rows_on_disk(bounded: sf.Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_diverging_fit_stops_with_its_rows_on_disk(
+    bounded: sf.Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    if streamed:
+        monkeypatch.setattr("sbi_flows.npe.stream.free_memory", lambda: 0)
+
     def broken(self: PosteriorEstimator, u: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.flow.log_prob(u, self.summary(y)) * float("nan")
 

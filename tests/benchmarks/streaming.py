@@ -1,0 +1,144 @@
+"""Print what reading training rows from a bank costs: `python -m tests.benchmarks.streaming {rate,memory}`. Not run by pytest.
+
+rate: rows a second in batches of 256, ready to train on (float32 tensors of parameters and scaled data), 3 parameters and 100 numbers a
+row. In memory: rows drawn from tensors that were converted before the clock starts, their seeded permutation included. From the bank: read
+(from the page cache), verified by SHA-256, converted and permuted by the one thread that reads, the wait for the first buffer included.
+One pass over 500,000 rows each, in turns, ten times; the last line is the same comparison inside a fit.
+
+memory: the largest resident memory of a process that fits a bank of 4 GB, one pass over all rows, beside that of one that fits 1,000 rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import uniform
+
+import sbi_flows as sf
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.npe import stream
+from sbi_flows.npe.stream import Split, StreamedRows
+from sbi_flows.training.rows import Rows, TensorRows
+
+SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vector")
+
+
+def wide(columns: int) -> sf.Simulator:
+    """Three parameters, the mean, slope and variance of `columns` normal numbers in float32."""
+
+    @sf.simulator(sf.Prior(mean=uniform(-1, 2), slope=uniform(-1, 2), variance=uniform(0.5, 1)), event_shape=columns)
+    def wide(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        mean, slope, variance = (theta[name].astype(np.float32)[:, None] for name in ("mean", "slope", "variance"))
+        y = rng.standard_normal((len(mean), columns), dtype=np.float32) * np.sqrt(variance)
+        return y + mean + slope * np.linspace(0, 1, columns, dtype=np.float32)
+
+    return wide
+
+
+def make_bank(path: Path, rows: int, columns: int) -> Path:
+    """A bank of `wide`, made in a process of its own."""
+    subprocess.run([sys.executable, "-m", __spec__.name, "make", path, str(rows), str(columns)], check=True)
+    return path
+
+
+def peak(bank: Path, buffer_bytes: int, settings: sf.TrainSettings) -> int:
+    """The largest resident memory, in bytes, of a process that fits `bank` in buffers."""
+    options = [str(getattr(settings, name)) for name in ("epochs", "epoch_rows", "batch_size")]
+    command = [sys.executable, "-m", __spec__.name, "fit", bank, str(buffer_bytes), *options]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def fit(bank: Path, buffer_bytes: int, *options: int) -> None:
+    """The process that `peak` starts."""
+    stream.BUFFER_BYTES, stream.free_memory = buffer_bytes, lambda: 0
+    simulations = sf.read_bank(bank)
+    train = sf.TrainSettings(**dict(zip(("epochs", "epoch_rows", "batch_size"), options, strict=True)))
+    posterior = sf.fit(wide(*simulations.event_shape), simulations=simulations, settings=sf.FitSettings(**{**vars(SMALL), "train": train}))
+    assert np.isfinite(posterior.history.best_loss)
+    status = Path("/proc/self/status").read_text().split()
+    print(1024 * int(status[status.index("VmHWM:") + 1]))
+
+
+def memory_figures(folder: Path) -> None:
+    tiny = make_bank(folder / "tiny", 1000, 100)
+    began = time.monotonic()
+    whole = make_bank(folder / "whole", 9_600_000, 100)
+    size = sf.read_bank(whole).n_bytes
+    print(f"bank of 9,600,000 rows, {size / 1e9:.2f} GB, made in {time.monotonic() - began:.0f} s")
+    settings = sf.TrainSettings(epochs=1, epoch_rows=10**9, batch_size=4096)
+    baseline = peak(tiny, stream.BUFFER_BYTES, settings)
+    began = time.monotonic()
+    used = peak(whole, stream.BUFFER_BYTES, settings)
+    seconds = time.monotonic() - began
+    allowed = 2 * stream.BUFFER_BYTES + 64_000_000
+    print(
+        f"largest resident memory: {used / 1e6:.0f} MB, {(used - baseline) / 1e6:.0f} MB above the {baseline / 1e6:.0f} MB of a fit of "
+        f"1,000 rows; wanted at most {allowed / 1e6:.0f} MB above (2 buffers of {stream.BUFFER_BYTES / 1e6:.0f} MB, and 64 MB). "
+        f"Reading, one pass and the training cloud: {seconds:.0f} s"
+    )
+
+
+def rate_figures(folder: Path) -> None:
+    simulator = wide(100)
+    simulations = sf.read_bank(make_bank(folder / "bank", 500_000, 100))
+    settings = sf.TrainSettings(epochs=10, epoch_rows=10**9, batch_size=256)
+    split = Split(simulations, settings, 1)
+    theta, y, _ = split.sample(1)
+    scaler, z = Scaler.from_data(y, shared=False), simulator.prior.to_unconstrained(theta)[0]
+    centre, scale = z.mean(axis=0), z.std(axis=0)
+
+    def convert(theta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+        return ((simulator.prior.to_unconstrained(theta)[0] - centre) / scale).astype(np.float32), scaler.in_float32(y)
+
+    def rate(rows: Rows, epoch: int) -> float:
+        began = time.perf_counter()
+        return sum(len(numbers) for numbers, _ in rows.batches(epoch)) / (time.perf_counter() - began)
+
+    memory = TensorRows([torch.from_numpy(part) for part in convert(*simulations.usable())], settings, 1)
+    scattered = TensorRows([torch.from_numpy(np.asfortranarray(part.numpy())) for part in memory._tensors], settings, 1)
+    found = []
+    for epoch in range(settings.epochs):
+        with StreamedRows(split, convert, settings, 1) as streamed:
+            row = [rate(streamed, epoch)]
+        found.append([*row, rate(memory, epoch), rate(scattered, epoch)])
+    bank, rows, columns = np.median(found, axis=0)
+    ratios = np.array(found)[:, :1] / np.array(found)[:, 1:]
+    print(f"from the bank {bank:,.0f} rows/s, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for name, speed, ratio in (("row by row", rows, ratios[:, 0]), ("column by column", columns, ratios[:, 1])):
+        print(f"in memory, stored {name}, {speed:,.0f} rows/s: ratio {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})")
+    seconds: dict[int, list[float]] = {0: [], 10**15: []}
+    train = sf.TrainSettings(epochs=1, epoch_rows=10**9, batch_size=256)
+    for free in [0, 10**15] * 2:
+        stream.free_memory = lambda free=free: free  # type: ignore[assignment]
+        times: list[float] = []
+        sf.fit(
+            simulator,
+            simulations=simulations,
+            settings=sf.FitSettings(**{**vars(sf.FitSettings(summary="vector")), "train": train}),
+            say=None,
+            progress=lambda done, total, text, times=times: times.append(time.perf_counter()),
+        )
+        seconds[free].append(times[-1] - times[0])
+    print(f"training with the default network: {np.median(seconds[0]) / np.median(seconds[10**15]):.2f} times the time from memory, over one pass")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["rate", "memory", "make", "fit"], help="make and fit: the processes that the others start")
+    parser.add_argument("rest", nargs="*")
+    chosen = parser.parse_args()
+    if chosen.what == "make":
+        sf.simulate(wide(int(chosen.rest[2])), int(chosen.rest[1]), seed=1, store=chosen.rest[0])
+    elif chosen.what == "fit":
+        fit(Path(chosen.rest[0]), *map(int, chosen.rest[1:]))
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            {"rate": rate_figures, "memory": memory_figures}[chosen.what](Path(name))
