@@ -130,7 +130,7 @@ class TrainingError(SbiFlowsError):
 class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite.
 
-    `rows` holds the indices, in the training set, of the batch in which it happened.
+    `rows` holds the numbers of the rows of the batch in which it happened.
     """
 
     def __init__(self, message: str, rows: NDArray[np.int64]) -> None:

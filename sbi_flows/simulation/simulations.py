@@ -119,6 +119,8 @@ class Simulations:
 
     def gather(self, rows: Int[np.ndarray, " m"]) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
         """theta and y of the given rows, in their order, reading each block that holds one of them once."""
+        if {"theta", "y"} <= vars(self).keys():
+            return self.theta[rows], self.y[rows]
         theta = np.empty((len(rows), self.prior.d))
         y = np.empty((len(rows), *self.event_shape), dtype=self.dtype)
         order = np.argsort(rows, kind="stable")

@@ -127,7 +127,8 @@ def rate_figures(folder: Path) -> None:
             progress=lambda done, total, text, times=times: times.append(time.perf_counter()),
         )
         seconds[free].append(times[-1] - times[0])
-    print(f"training with the default network: {np.median(seconds[0]) / np.median(seconds[10**15]):.2f} times the time from memory, over one pass")
+    times_as_long = np.median(seconds[0]) / np.median(seconds[10**15])
+    print(f"a pass of training with the default network: {times_as_long:.2f} times as long as from memory")
 
 
 if __name__ == "__main__":
