@@ -153,7 +153,7 @@ def test_no_more_than_two_buffers_are_alive(bank: Path, small_buffers: None, mon
             for _ in rows.batches(epoch):
                 pass
     assert len(alive) > 9
-    assert max(alive) == 2
+    assert max(alive) <= 2
 
 
 def readers() -> list[threading.Thread]:
