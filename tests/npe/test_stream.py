@@ -25,6 +25,8 @@ from ..conftest import QUICK
 
 Open = Callable[..., Any]
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*simulations failed:sbi_flows.errors.SimulationWarning")
+
 
 @sf.simulator(sf.Prior(a=norm(0, 1), b=norm(0, 1)), event_shape=(3,))
 def leaky(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
