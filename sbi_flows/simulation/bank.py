@@ -169,6 +169,16 @@ def same_rows(one: Block, other: Block) -> bool:
     return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(one.y[both], other.y[both], equal_nan=True)
 
 
+def first_difference(there: Block, here: Block) -> str:
+    """In words, the first number in which two blocks of the same rows differ."""
+    for name in ("theta", "y"):
+        one, other = getattr(there, name)[: len(here)], getattr(here, name)[: len(there)]
+        if len(places := np.argwhere(~((one == other) | (np.isnan(one) & np.isnan(other))))):
+            first = tuple(places[0])
+            return f"{name} of row {there.start + first[0]} was {one[first]:.6g} there and is {other[first]:.6g} here"
+    return "in what became of its rows"
+
+
 def read_bank(path: str | os.PathLike[str]) -> Simulations:
     """All committed rows of a bank up to the first gap, as `Simulations`; also while it is being written.
 

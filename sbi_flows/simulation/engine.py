@@ -27,7 +27,7 @@ from sbi_flows.errors import (
 )
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.bank import Bank, same_rows
+from sbi_flows.simulation.bank import Bank, first_difference, same_rows
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_block
 from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
 from sbi_flows.simulation.isolation import Isolated, close_isolated, isolated
@@ -226,8 +226,8 @@ def _check_same(campaign: Campaign, bank: Bank, k: int, block: Block, runner: Ru
     if not same_rows(again, make_block(campaign, k, rows, runner)):
         raise NonDeterministicSimulatorError(different(campaign.simulator.name, f"block {k} of {bank.path}, made again twice,"))
     raise BankMismatchError(
-        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently. The simulator has "
-        "changed since, or a package that it uses. Choose another folder."
+        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently "
+        f"({first_difference(block, again)}). The simulator has changed since, or a package that it uses. Choose another folder."
     )
 
 

@@ -127,7 +127,7 @@ def finished(
             breaks += 1
             if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
                 raise WorkerError(
-                    f"the executor broke ({type(broken).__name__}: {broken}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
+                    f"the executor broke ({_told(broken)}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
                 ) from broken
 
 
@@ -143,7 +143,12 @@ def _loaded(out: Block | str, campaign: Campaign) -> Block:
 
 
 def _died(lost: BaseException, times: int) -> Trouble:
-    return Trouble(DIED, f"its worker ended {times} times while it ran ({type(lost).__name__}: {lost})"[:500])
+    return Trouble(DIED, f"its worker ended {times} times while it ran ({_told(lost)})")
+
+
+def _told(error: BaseException) -> str:
+    """In one line: loky adds others, of its workers' exit codes in any order."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".")[:500]
 
 
 @contextmanager

@@ -16,10 +16,11 @@ import pytest
 
 import sbi_flows as sf
 from tests.faults.driver import ROWS
-from tests.faults.models import LOG, logged
+from tests.faults.models import LOG, SECONDS, logged
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("SBI_FLOWS_KILLS", "19"))
+REPEATS = max(1, KILLS // 20)
 MUTATIONS = int(os.environ.get("SBI_FLOWS_MUTATIONS", "1000"))
 needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="distributed, of the extra dask, is not installed")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds orphans in /proc, which this system lacks")
@@ -85,7 +86,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Group]]:
     groups: list[Group] = []
 
     def begin(road: str, store: Path, blocks: int) -> Group:
-        environment = {LOG: str(tmp_path / "log"), "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+        environment = {LOG: str(tmp_path / "log"), SECONDS: "0.08" if road == "dask" else "0.02", "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
         groups.append(Group("-m", "tests.faults.driver", road, str(store), str(blocks), **environment))
         return groups[-1]
 
@@ -113,3 +114,18 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]
         return store
 
     return bank
+
+
+@pytest.fixture(scope="session")
+def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a Dask scheduler with two workers listens."""
+    scratch = str(tmp_path_factory.mktemp("dask"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DASK_TEMPORARY_DIRECTORY": scratch}
+    said = Path(scratch) / "address"
+    command = [sys.executable, "-m", "tests.faults.cluster", str(said)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        while not (said.exists() and said.read_text()):
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield said.read_text()
+        process.communicate(timeout=60)

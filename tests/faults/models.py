@@ -17,8 +17,7 @@ import sbi_flows as sf
 
 F = np.ndarray
 PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
-LOG, DRIVER, MARK = "SBI_FLOWS_FAULTS_LOG", "SBI_FLOWS_FAULTS_DRIVER", "SBI_FLOWS_FAULTS_MARK"
-ROW_SECONDS = 0.0004
+LOG, SECONDS = "SBI_FLOWS_FAULTS_LOG", "SBI_FLOWS_FAULTS_SECONDS"
 
 
 def numbers(theta: dict[str, Any], rng: np.random.Generator) -> F:
@@ -33,7 +32,7 @@ def logged(theta: dict[str, Any], rng: np.random.Generator) -> F:
     descriptor = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{float(theta['a'][0]).hex()}\n".encode())
     os.close(descriptor)
-    time.sleep(ROW_SECONDS * len(theta["a"]))
+    time.sleep(float(os.environ.get(SECONDS, "0")))
     y = numbers(theta, rng)
     y[theta["a"] < 0.05, 0] = np.nan
     return y
@@ -67,24 +66,19 @@ def narrow_later(theta: dict[str, Any], rng: np.random.Generator) -> F:
     return y[:, :1] if (theta["b"] > 2).any() else y
 
 
-def once() -> bool:
-    """Whether this is the first call of it in any process but the driver."""
-    if os.environ.get(DRIVER) == str(os.getpid()):
-        return False
-    try:
-        os.close(os.open(os.environ[MARK], os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        return False
-    return True
+def make_killer(mark: Path) -> sf.Simulator:
+    """SIGKILLs the process that it is in, unless it is this one, in a block with a > 0.6 in front; once, of which a file is the sign."""
+    driver = os.getpid()
 
+    @sf.simulator(PRIOR)
+    def killer(theta: dict[str, Any], rng: np.random.Generator) -> F:
+        time.sleep(0.002)
+        if len(theta["a"]) > 8 and theta["a"][0] > 0.6 and os.getpid() != driver and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return numbers(theta, rng)
 
-@sf.simulator(PRIOR)
-def kills_its_worker_once(theta: dict[str, Any], rng: np.random.Generator) -> F:
-    """SIGKILLs the process that it is in, once, in the block that begins a new tenth of a."""
-    time.sleep(0.002)
-    if len(theta["a"]) > 8 and theta["a"][0] > 0.6 and once():
-        os.kill(os.getpid(), signal.SIGKILL)
-    return numbers(theta, rng)
+    return killer
 
 
 def compile_stuck(folder: Path) -> str | None:

@@ -72,9 +72,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_bytes_of_one_that_is
 
 
 @pytest.mark.parametrize("road", ["serial", "limited", "loky"])
-def test_ctrl_c_ends_the_run_soon_and_says_how_to_go_on(
-    road: str, start: Start, reference: Callable[[int], Path], tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_the_run_soon_and_says_how_to_go_on(road: str, start: Start, reference: Callable[[int], Path], tmp_path: Path) -> None:
     store = tmp_path / "bank"
     group = start(road, store, BLOCKS)
     while group.process.poll() is None and len(list(store.glob("0*/*.safetensors"))) < 5:
