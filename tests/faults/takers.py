@@ -45,6 +45,9 @@ def take(folder: Path, seed: int, begin: int, hold: int, won: int) -> None:
             os.read(hold, 1)
     except BankLockedError:
         os.write(won, b"0")
+    except BaseException:
+        os.write(won, b"?")
+        raise
 
 
 def play(folder: Path, seed: int, stale: str) -> int:
@@ -70,8 +73,8 @@ def play(folder: Path, seed: int, stale: str) -> int:
     os.close(start)
     os.close(won)
     said = b""
-    while len(said) < TAKERS:
-        said += os.read(result, 1)
+    while len(said) < TAKERS and (answer := os.read(result, 1)):
+        said += answer
     os.close(release)
     for pid in takers:
         if os.waitpid(pid, 0)[1]:
