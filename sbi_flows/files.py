@@ -96,6 +96,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             part.unlink()
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those that it is in, so that their names too are on disk. Raises `StorageError`."""
+    path = Path(path)
+    try:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            _sync_folder(folder.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: the folder cannot be made ({error}). Choose another place or free some space.") from error
+
+
 def fingerprint(value: object) -> str:
     """The SHA-256, in hex, of `value` as canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -28,7 +28,7 @@ from sbi_flows.errors import (
     PriorError,
     StorageError,
 )
-from sbi_flows.files import fingerprint, read_file, write_bytes, write_file
+from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
@@ -51,18 +51,19 @@ class Bank:
     def found(cls, path: str | os.PathLike[str]) -> Bank | None:
         """The bank at `path`, of the campaign that it says; None where there is none. Raises `StorageError`, `CorruptFileError`."""
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise StorageError(f"{path}: is a file, so the folder of the bank cannot be made there. Choose another place.")
-        for shard in _shards(path):
-            try:
-                return cls(path, read_file(shard, _KIND)[1]["campaign"])
-            except CorruptFileError:
-                continue
+        with _storing(path):
+            if path.exists() and not path.is_dir():
+                raise StorageError(f"{path}: is a file, so the folder of the bank cannot be made there. Choose another place.")
+            for k in _present(path):
+                try:
+                    return cls(path, _campaign(read_file(_shard(path, k), _KIND)[1]))
+                except CorruptFileError:
+                    continue
         try:
-            return cls(path, json.loads((path / "bank.json").read_text(encoding="utf-8"))["campaign"])
+            return cls(path, _campaign(json.loads((path / "bank.json").read_text(encoding="utf-8"))))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError, CorruptFileError) as error:
             raise CorruptFileError(f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder.") from error
 
     def check(self, campaign: dict[str, Any]) -> None:
@@ -82,24 +83,26 @@ class Bank:
 
         Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just been begun there.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self.path}: the folder of the bank cannot be made ({error}).") from error
+        make_folder(self.path)
         with writing(self.path):
-            if (found := Bank.found(self.path)) is not None:
-                found.check(self.campaign)
-            text = json.dumps({"kind": "simulation bank", "campaign": self.campaign}, indent=1) + "\n"
-            manifest = self.path / "bank.json"
-            if not manifest.exists() or manifest.read_bytes() != text.encode():
-                write_bytes(manifest, text.encode())
-            for part in [*self.path.glob(".bank.json.*.part"), *self.path.glob("[0-9]*/.*.part")]:
-                part.unlink(missing_ok=True)
+            with _storing(self.path):
+                self._begin()
             yield
+
+    def _begin(self) -> None:
+        if (found := Bank.found(self.path)) is not None:
+            found.check(self.campaign)
+        text = (json.dumps({"kind": "simulation bank", "campaign": self.campaign}, indent=1) + "\n").encode()
+        manifest = self.path / "bank.json"
+        if not manifest.is_file() or manifest.read_bytes() != text:
+            write_bytes(manifest, text)
+        for part in [*self.path.glob(".bank.json.*.part"), *self.path.glob("[0-9]*/.*.part")]:
+            part.unlink(missing_ok=True)
 
     def present(self) -> list[int]:
         """The numbers of the blocks that are there."""
-        return [int(shard.stem) for shard in _shards(self.path)]
+        with _storing(self.path):
+            return _present(self.path)
 
     def blocks(self, count: int, damaged: list[int]) -> Iterator[tuple[int, Block]]:
         """The blocks among the first `count`, verified. Those that are not whole are put down in `damaged`."""
@@ -112,31 +115,37 @@ class Bank:
 
     def set_aside(self, k: int) -> Path:
         """Rename a damaged shard, so that its block can be made again and nothing is lost."""
-        shard = self._shard(k)
+        shard = _shard(self.path, k)
         aside = shard.with_name(f"{shard.name}.damaged")
-        os.replace(shard, aside)
+        with _storing(aside):
+            os.replace(shard, aside)
         return aside
 
     def load(self, k: int) -> Block:
         """Block k, verified. Raises `StorageError`, `CorruptFileError`, `BankMismatchError`."""
-        shard = self._shard(k)
+        shard = _shard(self.path, k)
         arrays, manifest = read_file(shard, _KIND)
-        if manifest["block"] != k:
-            raise CorruptFileError(f"{shard} holds block {manifest['block']}, not {k}. Put the file back under its own name.")
-        if manifest["campaign"] != self.campaign:
-            Bank(shard, manifest["campaign"]).check(self.campaign)
-        failures = tuple(Failure(**failure) for failure in manifest["failures"])
-        start = k * self.campaign["block_size"]
-        return Block(start, arrays["theta"], arrays["y"], arrays["codes"], unpack_kinds(manifest["kinds"]), failures)
+        if manifest.get("block") != k:
+            raise CorruptFileError(f"{shard} holds block {manifest.get('block')}, not {k}. Put the file back under its own name.")
+        if manifest.get("campaign") != self.campaign:
+            Bank(shard, _campaign(manifest)).check(self.campaign)
+        try:
+            failures = tuple(Failure(**failure) for failure in manifest["failures"])
+            start = k * self.campaign["block_size"]
+            return Block(start, arrays["theta"], arrays["y"], arrays["codes"], unpack_kinds(manifest["kinds"]), failures)
+        except (KeyError, TypeError, IndexError) as error:
+            raise CorruptFileError(f"{shard}: a part of the block is missing ({error!r}). Move the file away.") from error
 
     def commit(self, k: int, block: Block) -> None:
         """Put block k on disk; it counts from the moment this returns.
 
         Raises `StorageError`, and `NonDeterministicSimulatorError` if what is there already of that block differs.
         """
-        shard = self._shard(k)
-        shard.parent.mkdir(exist_ok=True)
-        if shard.exists():
+        shard = _shard(self.path, k)
+        make_folder(shard.parent)
+        with _storing(shard):
+            there = shard.exists()
+        if there:
             stored = self.load(k)
             if not same_rows(stored, block):
                 raise NonDeterministicSimulatorError(different(self.campaign["simulator"], f"block {k}, made twice,"))
@@ -151,9 +160,6 @@ class Bank:
         }
         write_file(shard, {"theta": block.theta, "y": block.y, "codes": block.codes}, manifest)
 
-    def _shard(self, k: int) -> Path:
-        return self.path / f"{k // _FILES_A_FOLDER:04d}" / f"{k:08d}.safetensors"
-
 
 def same_rows(one: Block, other: Block) -> bool:
     """Whether two blocks agree, byte for byte, in the rows that both have; rows that timed out or died in one need not."""
@@ -161,6 +167,16 @@ def same_rows(one: Block, other: Block) -> bool:
     one, other = one.first(rows), other.first(rows)
     both = (one.codes == other.codes) | ((one.codes <= 2) & (other.codes <= 2))
     return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(one.y[both], other.y[both], equal_nan=True)
+
+
+def first_difference(there: Block, here: Block) -> str:
+    """In words, the first number in which two blocks of the same rows differ."""
+    for name in ("theta", "y"):
+        one, other = getattr(there, name)[: len(here)], getattr(here, name)[: len(there)]
+        if len(places := np.argwhere(~((one == other) | (np.isnan(one) & np.isnan(other))))):
+            first = tuple(places[0])
+            return f"{name} of row {there.start + first[0]} was {one[first]:.6g} there and is {other[first]:.6g} here"
+    return "in what became of its rows"
 
 
 def read_bank(path: str | os.PathLike[str]) -> Simulations:
@@ -188,8 +204,33 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
     return index.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
 
 
-def _shards(path: Path) -> list[Path]:
-    return sorted(shard for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdigit())
+def _shard(path: Path, k: int) -> Path:
+    return path / f"{k // _FILES_A_FOLDER:04d}" / f"{k:08d}.safetensors"
+
+
+def _present(path: Path) -> list[int]:
+    """The numbers of the blocks that are there, each under its own name."""
+    shards = [shard for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdecimal()]
+    return sorted(int(shard.stem) for shard in shards if shard == _shard(path, int(shard.stem)))
+
+
+def _campaign(manifest: Any) -> dict[str, Any]:
+    """The campaign that a manifest names. Raises `CorruptFileError` if it is none."""
+    campaign = manifest.get("campaign") if isinstance(manifest, dict) else None
+    if isinstance(campaign, dict) and isinstance(campaign.get("prior"), dict | list):
+        size, seed, event = (campaign.get(key) for key in ("block_size", "seed", "event_shape"))
+        if type(size) is int and size > 0 and type(seed) is int and isinstance(event, list) and all(type(k) is int for k in event):
+            return campaign
+    raise CorruptFileError("the manifest names no campaign")
+
+
+@contextmanager
+def _storing(place: Path) -> Iterator[None]:
+    """Raise `StorageError` where the operating system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{place}: cannot be used ({error}). Choose another place, or mend it and repeat the call.") from error
 
 
 def _show(key: str, value: Any) -> str:

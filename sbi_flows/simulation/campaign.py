@@ -72,11 +72,12 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A simulator, a root seed and a block size."""
+    """A simulator, a root seed, a block size, and the shape of an event, which a simulator found by its name elsewhere need not know."""
 
     simulator: Simulator
     seed: int
     block_size: int
+    event_shape: tuple[int, ...]
 
     def rows(self, k: int, n: int) -> int:
         """How many rows of block k a campaign of n needs: a vectorised simulator always makes whole blocks."""
@@ -88,7 +89,7 @@ class Campaign:
             "simulator": self.simulator.name,
             "prior": self.simulator.prior.to_json(),
             "vectorized": self.simulator.vectorized,
-            "event_shape": list(self.simulator.event_shape),
+            "event_shape": list(self.event_shape),
             "seed": self.seed,
             "block_size": self.block_size,
         }
@@ -119,7 +120,7 @@ def make_block(campaign: Campaign, k: int, rows: int, runner: Runner) -> Block:
         return _judged(campaign, k, theta, whole, {})
     rows_alone = list(runner.each(theta, campaign.seed, campaign.keys(k, rows)))
     troubles = {i: out for i, out in enumerate(rows_alone) if isinstance(out, Trouble)}
-    absent = np.full((1, *campaign.simulator.event_shape), np.nan, dtype=np.float32)
+    absent = np.full((1, *campaign.event_shape), np.nan, dtype=np.float32)
     y = np.concatenate([absent if isinstance(out, Trouble) else out for out in rows_alone])
     block = _judged(campaign, k, theta, y, troubles)
     return replace(block, alone=whole.cause) if isinstance(whole, Trouble) else block
@@ -128,7 +129,7 @@ def make_block(campaign: Campaign, k: int, rows: int, runner: Runner) -> Block:
 def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block:
     """A block of which nothing came back."""
     theta, _ = campaign.draw(k, rows)
-    y = np.full((rows, *campaign.simulator.event_shape), np.nan, dtype=np.float32)
+    y = np.full((rows, *campaign.event_shape), np.nan, dtype=np.float32)
     return _judged(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
 
 

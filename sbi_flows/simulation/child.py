@@ -39,9 +39,11 @@ def main(descriptor: int) -> None:
     pipe.send("ready")
     while True:
         try:
-            kind, *args = pipe.recv()
+            kind, event_shape, *args = pipe.recv()
         except EOFError:
             return
+        if event_shape is not None:
+            simulator.settle(event_shape)
         if kind == "run":
             pipe.send(runner.run(*args))
         else:

@@ -23,13 +23,14 @@ from sbi_flows.errors import (
     SimulationWarning,
     StorageError,
     TooManyFailuresError,
+    WorkerError,
 )
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.bank import Bank, same_rows
+from sbi_flows.simulation.bank import Bank, first_difference, same_rows
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_block
-from sbi_flows.simulation.failures import OK, Failure
-from sbi_flows.simulation.isolation import close_isolated, isolated
+from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
+from sbi_flows.simulation.isolation import Isolated, close_isolated, isolated
 from sbi_flows.simulation.probe import different, probe
 from sbi_flows.simulation.rows import Index, Table
 from sbi_flows.simulation.settings import SimulateSettings
@@ -86,7 +87,9 @@ def simulate(
         else:
             seconds = None
         block_size = settings.block_size or _block_size(simulator, bank, seconds)
-        campaign = Campaign(simulator, seed, block_size)
+        campaign = Campaign(simulator, seed, block_size, simulator.event_shape)
+        if isinstance(runner, Isolated):
+            runner.event_shape = campaign.event_shape
 
         def make(todo: list[tuple[int, int]]) -> Blocks:
             if executor is None and (workers == 1 or not todo):
@@ -125,15 +128,19 @@ def _in_bank(campaign: Campaign, n: int, make: Make, watch: _Watch, bank: Bank, 
     if found is not None:
         found.check(bank.campaign)
     index, damaged, rows = Index(), list[int](), dict(_wanted(campaign, n))
-    again = found is None
+    checked, lost = found is None, list[int]()
     for k, block in bank.blocks(len(rows), damaged):
-        if not again:
+        if not checked and np.isin(block.codes, (TIMEOUT, DIED)).any():
+            lost.append(k)
+        elif not checked:
             _check_same(campaign, bank, k, block, runner)
-            again = True
+            checked = True
         if len(block) >= rows[k]:
             index.add(k, block)
             watch.see(block)
             del rows[k]
+    if lost and not checked and isinstance(runner, Isolated):
+        _check_same(campaign, bank, lost[0], bank.load(lost[0]), runner)
     if rows:
         with bank.writing():
             if damaged:
@@ -143,9 +150,10 @@ def _in_bank(campaign: Campaign, n: int, make: Make, watch: _Watch, bank: Bank, 
                     for k, block in written:
                         index.add(k, block)
                         watch.see(block)
-            except (KeyboardInterrupt, StorageError, TooManyFailuresError) as stop:
+            except (KeyboardInterrupt, StorageError, TooManyFailuresError, WorkerError) as stop:
                 stop.add_note(
-                    f"{bank.path} holds {index.count:,} finished blocks of {campaign.block_size:,} rows; the same call goes on from them."
+                    f"{bank.path} holds {len(bank.present()):,} finished blocks of {campaign.block_size:,} rows; "
+                    "the same call goes on from them."
                 )
                 raise
     return index.simulations(campaign.simulator.prior, bank.campaign, bank.load, n)
@@ -207,7 +215,10 @@ def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:
 
 
 def _check_same(campaign: Campaign, bank: Bank, k: int, block: Block, runner: Runner) -> None:
-    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank."""
+    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank.
+
+    One in which all calls came back, if there is one: the others may hang or end this process again.
+    """
     rows = len(block) if campaign.simulator.vectorized else 1
     again = make_block(campaign, k, rows, runner)
     if same_rows(block, again):
@@ -215,8 +226,8 @@ def _check_same(campaign: Campaign, bank: Bank, k: int, block: Block, runner: Ru
     if not same_rows(again, make_block(campaign, k, rows, runner)):
         raise NonDeterministicSimulatorError(different(campaign.simulator.name, f"block {k} of {bank.path}, made again twice,"))
     raise BankMismatchError(
-        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently. The simulator has "
-        "changed since, or a package that it uses. Choose another folder."
+        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently "
+        f"({first_difference(block, again)}). The simulator has changed since, or a package that it uses. Choose another folder."
     )
 
 

@@ -26,14 +26,18 @@ from sbi_flows.simulation.campaign import F, Key, Trouble
 from sbi_flows.simulation.failures import DIED, TIMEOUT
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
-_START_SECONDS = 120.0
+_START_SECONDS, _ENDING_SECONDS = 120.0, 5.0
 
 
 class Isolated:
-    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries: for a call that kills it."""
+    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries: for a call that kills it.
+
+    event_shape: of one y, once it is known.
+    """
 
     def __init__(self, payload: bytes, limit: float | None, tries: int) -> None:
         self._payload, self.limit, self.tries = payload, limit, tries
+        self.event_shape: tuple[int, ...] | None = None
         self._child: _Child | None = None
         self._spare: _Child | None = None
         self._lost_one = False
@@ -45,7 +49,7 @@ class Isolated:
         """All rows of theta in one call."""
         out: F | Trouble = Trouble(DIED, "")
         for _ in range(self.tries):
-            out = self._ask(("run", theta, rng))
+            out = self._ask("run", theta, rng)
             if not (isinstance(out, Trouble) and out.code == DIED):
                 break
         return out
@@ -55,7 +59,7 @@ class Isolated:
         i = tried = 0
         asked = False
         while i < len(keys):
-            out = self._receive() if asked else self._ask(("each", theta[i:], seed, keys[i:]))
+            out = self._receive() if asked else self._ask("each", theta[i:], seed, keys[i:])
             lost = isinstance(out, Trouble) and out.code in (DIED, TIMEOUT)
             asked = not lost
             tried += lost
@@ -71,13 +75,13 @@ class Isolated:
                 child.kill()
         self._child = self._spare = None
 
-    def _ask(self, request: tuple[Any, ...]) -> Any:
+    def _ask(self, kind: str, *args: Any) -> Any:
         if self._child is None:
             self._child = self._spare or _Child(self._payload)
             self._spare = _Child(self._payload) if self._lost_one else None
         self._child.ready()
         with contextlib.suppress(OSError):
-            self._child.pipe.send(request)
+            self._child.pipe.send((kind, self.event_shape, *args))
         return self._receive()
 
     def _receive(self) -> Any:
@@ -90,7 +94,7 @@ class Isolated:
             trouble = Trouble(TIMEOUT, f"still running after the time limit of {self.limit:g} s")
             child.kill()
         except (EOFError, OSError, pickle.UnpicklingError):
-            trouble = Trouble(DIED, f"the process that ran it {child.kill()}")
+            trouble = Trouble(DIED, f"the process that ran it {child.kill(_ENDING_SECONDS)}")
         self._child, self._lost_one = None, True
         return trouble
 
@@ -124,17 +128,17 @@ class _Child:
         except (EOFError, OSError) as error:
             answer = repr(error)
         if answer != "ready":
-            ended = self.kill()
+            ended = self.kill(_ENDING_SECONDS)
             raise WorkerError(
                 f"a child process for the simulator could not be started: it {ended}; {answer or 'no answer'}. A time limit needs a "
                 "simulator that a fresh Python can load: define it in an importable module, without reference to open files or locks."
             )
         self._payload = None
 
-    def kill(self) -> str:
-        """End it, and all that it has started; say how it had ended."""
+    def kill(self, patience: float = 0) -> str:
+        """End it, and all that it has started; say how it had ended. patience: seconds that it has to end by itself."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2 if self.pipe.closed else 0.05)
+            self._process.wait(patience)
         code = self._process.poll()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

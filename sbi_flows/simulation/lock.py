@@ -3,12 +3,15 @@
 The lock is a file that is linked into place, which fails on every file system if it is there, rather than a lock of the operating system,
 which some shared file systems do not honour.
 Its holder touches it every few seconds. It is stale, and is taken over, if its process on this host has ended, or if another host has not
-touched it for a minute. Two writers would commit the same bytes, so a lock that were taken over wrongly could waste work but not spoil it.
+touched it for a minute. A taker first links a claim that bears the name of the stale lock, which one alone can do, and then puts its own
+lock in the place of that one, so that the place is never empty in between; a claim of a taker that has ended is taken over likewise.
+Two writers would commit the same bytes, so a lock that were taken over wrongly could waste work but not spoil it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -21,81 +24,128 @@ from pathlib import Path
 from typing import Any
 
 from sbi_flows.errors import BankLockedError, StorageError
+from sbi_flows.files import fingerprint
 
 _BEAT_SECONDS, _LEASE_SECONDS = 10.0, 60.0
+_TAKES, _AGAIN_SECONDS = 50, 0.01
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_tokens: set[str] = set()  # of the locks that this process holds or is about to: another that bears its name is a leftover
 
 
 @contextmanager
 def writing(bank: Path) -> Iterator[None]:
-    """Hold the bank's lock inside the block. Raises `BankLockedError` if another live process holds it."""
+    """Hold the bank's lock inside the block. Raises `BankLockedError` if another live process holds it, and `StorageError`."""
     path = bank / "writer.lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "token": secrets.token_hex(8)}
-    _take(path, mine)
-    ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
-    beat.start()
+    token = secrets.token_hex(8)
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+    _tokens.add(token)
     try:
-        yield
+        try:
+            _take(path, mine)
+            for left in path.parent.glob(f".{path.name}.*"):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path}: the lock of the bank cannot be written ({error}).") from error
+        ended = threading.Event()
+        beat = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beat.join()
     finally:
-        ended.set()
-        beat.join()
-        if _read(path) == mine:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if _read(path) == mine:
+                path.unlink()
+        _tokens.discard(token)
 
 
 def _take(path: Path, mine: dict[str, Any]) -> None:
-    for _ in range(3):
-        try:
-            _place(path, mine)
+    for _ in range(_TAKES):
+        if _placed(path, mine):
             return
-        except FileExistsError:
-            holder = _read(path)
-            if not _stale(path, holder):
-                raise BankLockedError(_held(path, holder)) from None
-            _move_away(path, holder)
-        except OSError as error:
-            raise StorageError(f"{path}: the lock of the bank cannot be written ({error}).") from error
+        holder = _read(path)
+        if path.exists() and not _stale(path, holder):
+            raise BankLockedError(_held(path, holder))
+        if _taken_over(path, holder, mine):
+            return
+        time.sleep(_AGAIN_SECONDS)
     raise BankLockedError(_held(path, _read(path)))
 
 
-def _place(path: Path, mine: dict[str, Any]) -> None:
-    """Written aside and linked into place, so that a lock without its holder's name is never seen."""
-    aside = path.with_name(f".{path.name}.{mine['token']}.part")
+def _taken_over(path: Path, stale: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Whether this process, and it alone, has put its lock in the place of that stale one."""
+    claims, last = list[Path](), stale
+    while True:
+        claims.append(path.with_name(f".{path.name}.{fingerprint(last)[:16]}.claim"))
+        if _placed(claims[-1], mine):
+            break
+        last = _read(claims[-1])
+        if not _stale(claims[-1], last):
+            return False
+    try:
+        still = path.exists() and _read(path) == stale
+        if still:
+            with _aside(path, mine) as aside:
+                os.replace(aside, path)
+    finally:
+        claims[-1].unlink(missing_ok=True)
+    return still
+
+
+def _placed(path: Path, mine: dict[str, Any]) -> bool:
+    """Whether the place was free. Written aside and linked there, so that a lock without its holder's name is never seen."""
+    try:
+        with _aside(path, mine) as aside:
+            os.link(aside, path)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _created(path, mine)
+    return True
+
+
+def _created(path: Path, mine: dict[str, Any]) -> bool:
+    """The same on a file system that has no links, where a lock can be seen, and is respected, before it says whose it is."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(mine, file)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _aside(path: Path, mine: dict[str, Any]) -> Iterator[Path]:
+    """A file beside the lock, with that inside, gone in the end."""
+    aside = path.with_name(f".writer.lock.{secrets.token_hex(6)}.part")
     try:
         aside.write_text(json.dumps(mine), encoding="utf-8")
-        os.link(aside, path)
+        yield aside
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _move_away(path: Path, holder: dict[str, Any]) -> None:
-    """Only one of several takers can rename the stale lock; a fresh one that slipped in between is put back."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if _read(aside) != holder:
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
 
 
 def _stale(path: Path, holder: dict[str, Any]) -> bool:
     if holder.get("host") == socket.gethostname():
         pid = holder.get("pid")
+        if pid == os.getpid():
+            return holder.get("token") not in _tokens
         return not (isinstance(pid, int) and holder.get("started") == _started(pid) is not None)
     return _idle_seconds(path) > _LEASE_SECONDS
 
 
 def _idle_seconds(path: Path) -> float:
     """By the clock of the file system, which need not agree with this host's."""
-    now = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
-        now.touch()
-        return now.stat().st_mtime - path.stat().st_mtime
+        with _aside(path, {}) as now:
+            return now.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:
-        return float("inf")
-    finally:
-        now.unlink(missing_ok=True)
+        return 0.0
 
 
 def _beat(path: Path, mine: dict[str, Any], ended: threading.Event) -> None:
@@ -130,7 +180,10 @@ def _started(pid: int) -> str | None:
 
 
 def _held(path: Path, holder: dict[str, Any]) -> str:
-    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime)) if path.exists() else "now"
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+    except OSError:
+        since = "now"
     return (
         f"{path.parent} is being written by process {holder.get('pid', '?')} on {holder.get('host', '?')} (last sign of life {since}). "
         f"Wait for it, or write to another folder. A lock of a host that is gone is taken over after {_LEASE_SECONDS:g} seconds."

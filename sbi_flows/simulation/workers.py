@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sbi_flows.errors import SettingsError, WorkerError
+from sbi_flows.errors import SbiFlowsError, SettingsError, WorkerError
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, Trouble, dead_block, make_block
 from sbi_flows.simulation.failures import DIED
 from sbi_flows.simulation.isolation import ONE_THREAD, isolated
@@ -67,13 +67,17 @@ def run(job: Job, k: int, rows: int) -> Block | str:
         campaign, simulator_bytes = _unpacked(job.payload)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    runner: Runner = isolated(simulator_bytes, job.time_limit, job.tries) if job.isolate else InProcess(campaign.simulator)
+    runner: Runner = InProcess(campaign.simulator)
+    if job.isolate:
+        runner = isolated(simulator_bytes, job.time_limit, job.tries)
+        runner.event_shape = campaign.event_shape
     return make_block(campaign, k, rows, runner)
 
 
 @lru_cache(maxsize=2)
 def _unpacked(payload: bytes) -> tuple[Campaign, bytes]:
     campaign: Campaign = pickle.loads(payload)
+    campaign.simulator.settle(campaign.event_shape)
     return campaign, packed(campaign.simulator)
 
 
@@ -94,7 +98,8 @@ def finished(
                     try:
                         while waiting and len(running) < most and not (running and losses[waiting[0][0]] > _SHARED):
                             k, rows = waiting[0]
-                            running[executor.submit(run, careful if losses[k] else job, k, rows)] = waiting.popleft()
+                            future = executor.submit(run, careful if losses[k] else job, k, rows)
+                            running[future] = waiting.popleft()
                             if losses[k] > _SHARED:
                                 break
                     except (BrokenExecutor, RuntimeError) as error:
@@ -106,6 +111,8 @@ def finished(
                             yield k, _loaded(future.result(), campaign)
                             breaks = 0
                             continue
+                        if isinstance(lost, SbiFlowsError):
+                            raise lost
                         losses[k] += 1
                         broken = lost if isinstance(lost, BrokenExecutor) else broken
                         if losses[k] - _SHARED >= job.tries:
@@ -120,7 +127,7 @@ def finished(
             breaks += 1
             if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
                 raise WorkerError(
-                    f"the executor broke ({type(broken).__name__}: {broken}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
+                    f"the executor broke ({_told(broken)}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
                 ) from broken
 
 
@@ -136,7 +143,12 @@ def _loaded(out: Block | str, campaign: Campaign) -> Block:
 
 
 def _died(lost: BaseException, times: int) -> Trouble:
-    return Trouble(DIED, f"its worker ended {times} times while it ran ({type(lost).__name__}: {lost})"[:500])
+    return Trouble(DIED, f"its worker ended {times} times while it ran ({_told(lost)})")
+
+
+def _told(error: BaseException) -> str:
+    """In one line: loky adds others, of its workers' exit codes in any order."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".")[:500]
 
 
 @contextmanager
@@ -153,11 +165,18 @@ def _opened(executors: Executors) -> Iterator[Executor]:
     try:
         yield executor
     finally:
-        shutdown: Any = executor.shutdown
+        _shut_down(executor)
+
+
+def _shut_down(executor: Any) -> None:
+    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's takes no options."""
+    for options in ({"wait": True, "kill_workers": True}, {"wait": False, "cancel_futures": True}):
         try:
-            shutdown(wait=True, kill_workers=True)
+            executor.shutdown(**options)
+            return
         except TypeError:
-            shutdown(wait=False, cancel_futures=True)
+            continue
+    executor.shutdown(wait=False)
 
 
 def local_workers(count: int) -> Callable[[], Executor]:
