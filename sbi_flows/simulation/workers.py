@@ -120,7 +120,7 @@ def finished(
                         else:
                             waiting.appendleft((k, rows))
             finally:
-                for future in running:
+                for future in running if isinstance(executors, Executor) else ():
                     future.cancel()
         if broken is not None:
             waiting.extendleft(running.values())
