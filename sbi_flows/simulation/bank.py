@@ -205,13 +205,18 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
 
 
 def _shard(path: Path, k: int) -> Path:
-    return path / f"{k // _FILES_A_FOLDER:04d}" / f"{k:08d}.safetensors"
+    return path / _place(k)
+
+
+def _place(k: int) -> str:
+    return f"{k // _FILES_A_FOLDER:04d}/{k:08d}.safetensors"
 
 
 def _present(path: Path) -> list[int]:
     """The numbers of the blocks that are there, each under its own name."""
-    shards = [shard for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdecimal()]
-    return sorted(int(shard.stem) for shard in shards if shard == _shard(path, int(shard.stem)))
+    names = [f"{shard.parent.name}/{shard.name}" for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdecimal()]
+    numbers = [int(name.partition("/")[2].partition(".")[0]) for name in names]
+    return sorted(k for k, name in zip(numbers, names, strict=True) if name == _place(k))
 
 
 def _campaign(manifest: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.faults.models import LOG, SECONDS, logged
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("SBI_FLOWS_KILLS", "19"))
 REPEATS = max(1, KILLS // 20)
-MUTATIONS = int(os.environ.get("SBI_FLOWS_MUTATIONS", "1000"))
+MUTATIONS = int(os.environ.get("SBI_FLOWS_MUTATIONS", "400"))
 needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="distributed, of the extra dask, is not installed")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds orphans in /proc, which this system lacks")
 

@@ -78,8 +78,10 @@ def test_ctrl_c_ends_the_run_soon_and_says_how_to_go_on(road: str, start: Start,
     while group.process.poll() is None and len(list(store.glob("0*/*.safetensors"))) < 5:
         time.sleep(0.01)
     assert group.process.poll() is None, group.end()
+    began = time.monotonic()
     group.send(signal.SIGINT)
     said = group.end()
+    print(f"{road}: ended {time.monotonic() - began:.2f} s after Ctrl-C")
     kept = len(sf.read_bank(store)) // ROWS
     assert 5 <= kept < BLOCKS
     assert "KeyboardInterrupt" in said

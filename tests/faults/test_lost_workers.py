@@ -63,10 +63,10 @@ def test_a_pool_that_was_given_and_breaks_is_an_error_that_says_what_to_give(
         sf.simulate(killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS)
     executor.shutdown(wait=True)
     assert "finished blocks of 20 rows; the same call goes on from them." in " ".join(caught.value.__notes__)
-    kept = sf.read_bank(tmp_path / "bank")
-    assert rows(kept) == rows(sf.read_bank(undisturbed), len(kept))
+    finished, wanted = files(tmp_path / "bank"), files(undisturbed)
+    assert finished.items() <= wanted.items()
     sf.simulate(killer, N, seed=5, store=tmp_path / "bank", workers=1, settings=SETTINGS)
-    assert files(tmp_path / "bank") == files(undisturbed)
+    assert files(tmp_path / "bank") == wanted
 
 
 @needs_dask
@@ -130,19 +130,19 @@ def test_a_pool_may_break_at_any_submission(seed: int, killer: sf.Simulator, und
 
 @pytest.mark.filterwarnings("ignore:.*simulations failed:sbi_flows.errors.SimulationWarning")
 def test_a_row_that_ends_its_worker_is_marked_and_the_bank_can_be_extended(tmp_path: Path) -> None:
-    """Extending makes a stored row again in this process: never one that ends it, so not here, where all have one."""
-    deadly = PRIOR.sample(1000, block_stream(5, 0))[[0, 25], 0]
+    """Extending makes a stored row again in this process: never one that ends it, so not here, where the only block has one."""
+    deadly = PRIOR.sample(1000, block_stream(5, 0))[0, 0]
 
     @sf.simulator(PRIOR, vectorized=False)
     def leaves(theta: dict[str, float], rng: np.random.Generator) -> np.ndarray:
-        if theta["a"] in deadly:
+        if theta["a"] == deadly:
             os._exit(7)
         return numbers(theta, rng)
 
-    for n in (40, 45):
+    for n in (15, 20):
         sims = sf.simulate(leaves, n, seed=5, store=tmp_path / "bank", workers=2, settings=sf.SimulateSettings(block_size=20, tries=1))
-        assert np.flatnonzero(sims.status == "died").tolist() == [0, 25]
-        assert sims.counts() == {"ok": n - 2, "died": 2}
+        assert np.flatnonzero(sims.status == "died").tolist() == [0]
+        assert sims.counts() == {"ok": n - 1, "died": 1}
     assert {failure.cause for failure in sims.records} == {"the process that ran it ended with exit code 7"}
 
 
