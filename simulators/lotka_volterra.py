@@ -33,11 +33,10 @@ _STEP = 0.005
 def log_populations(theta: Mapping[str, F]) -> F:
     """log X, then log Y, at the ten times, (n, 20), for theta name -> (n,); NaN for a row whose solution cannot be computed."""
     alpha, beta, gamma, delta = (theta[name] for name in ("alpha", "beta", "gamma", "delta"))
+    alone, together = np.stack([alpha, -gamma]), np.stack([-beta, delta])
 
     def slope(state: F) -> F:
-        prey, predators = state
-        met = prey * predators
-        return np.stack([alpha * prey - beta * met, delta * met - gamma * predators])
+        return np.asarray(state * (alone + together * state[::-1]))  # of (X, Y)
 
     path = trajectories(slope, np.repeat(START[:, None], len(alpha), axis=1), TIMES, _STEP)
     numbers = path.transpose(2, 1, 0).reshape(len(alpha), -1)

@@ -31,7 +31,9 @@ def trajectories(slope: Callable[[F], F], start: F, times: F, step: float) -> F:
                 k_2 = slope(state + h / 2 * k_1)
                 k_3 = slope(state + h / 2 * k_2)
                 k_4 = slope(state + h * k_3)
-                state = state + h / 6 * (k_1 + 2 * (k_2 + k_3) + k_4)
+                k_2 += k_3
+                k_1 += k_4 + 2 * k_2
+                state = state + h / 6 * k_1
             kept.append(state)
     path = np.stack(kept)
     path[:, :, ~np.isfinite(path).all(axis=(0, 1))] = np.nan

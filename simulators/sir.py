@@ -30,11 +30,10 @@ _STEP = 0.1
 def infected_share(theta: Mapping[str, F]) -> F:
     """I / N at the ten times, (n, 10), for theta name -> (n,); NaN for a row whose solution cannot be computed."""
     beta, gamma = theta["beta"], theta["gamma"]
+    alone, together = np.stack([np.zeros_like(gamma), -gamma]), np.stack([-beta, beta])
 
     def slope(state: F) -> F:
-        susceptible, infected = state
-        newly = beta * susceptible * infected
-        return np.stack([-newly, newly - gamma * infected])
+        return np.asarray(state * (alone + together * state[::-1]))  # of (S, I) / N
 
     start = np.repeat([[1 - 1 / POPULATION], [1 / POPULATION]], len(beta), axis=1)
     share = trajectories(slope, start, TIMES, _STEP)[:, 1].T
