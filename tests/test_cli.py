@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_list_names_the_installed_plugins() -> None:
     names = [entry["name"] for entry in json.loads(run("list", "--json").stdout)]
-    assert {"ricker", "great_tits", "gaussian"} <= set(names)
+    assert {"ricker", "great_tits", "gaussian", "two_moons", "bernoulli_glm"} <= set(names)
     assert "data: classic" in run("list").stdout
 
 
@@ -148,7 +148,10 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fit", "rickr", "-o", "x"), "there is no simulator plug-in called 'rickr'. Installed: gaussian, great_tits, ricker"),
+        (
+            ("fit", "rickr", "-o", "x"),
+            "there is no simulator plug-in called 'rickr'. Installed: bernoulli_glm, bernoulli_glm_raw, gaussian",
+        ),
         (("fit", "no.such.module:sim", "-o", "x"), "importing no.such.module failed"),
         (("fit", "{}/none.py:sim", "-o", "x"), "there is no such file"),
         (("fit", "{}/model.py:nothing", "-o", "x"), "simulators there: always_raises, counts, too_few_rows"),
