@@ -20,6 +20,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 import sbi_flows as sf
 from sbi_flows.errors import SbiFlowsError, SettingsError
@@ -40,8 +41,8 @@ class _Verbs(click.Group):
         except SbiFlowsError as error:
             if ctx.params.get("debug"):
                 raise
-            console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-            console.print(" ".join([str(error), *getattr(error, "__notes__", [])]), markup=False)
+            words = " ".join([str(error), *getattr(error, "__notes__", [])])
+            console.print(Text.assemble((type(error).__name__, "bold red"), f": {words}"))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
             kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
@@ -318,8 +319,7 @@ def _say(text: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    console.print(f"[yellow]{category.__name__}[/]: ", end="")
-    console.print(str(message), markup=False)
+    console.print(Text.assemble((category.__name__, "yellow"), f": {message}"))
 
 
 def _print_verdict(verdict: sf.Verdict) -> None:

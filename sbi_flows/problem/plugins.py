@@ -95,6 +95,8 @@ def _load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: cannot be imported as a Python file.")
     module = importlib.util.module_from_spec(spec)
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # as if the file were run: it may import its neighbours, here and in workers
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -11,8 +11,10 @@ index, a bank of something else is refused, and a block with a changed bit is ne
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ from sbi_flows.errors import (
     CorruptFileError,
     NonDeterministicSimulatorError,
     PriorError,
+    SimulationWarning,
     StorageError,
 )
 from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
@@ -34,6 +37,7 @@ from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
 from sbi_flows.simulation.probe import different
 from sbi_flows.simulation.rows import Index
+from sbi_flows.simulation.settings import check_place
 from sbi_flows.simulation.simulations import Block, Simulations
 
 _KIND = "simulation block"
@@ -53,7 +57,7 @@ class Bank:
         path = Path(path)
         with _storing(path):
             if path.exists() and not path.is_dir():
-                raise StorageError(f"{path}: is a file, so the folder of the bank cannot be made there. Choose another place.")
+                raise StorageError(f"{path} is a file, not the folder of a bank. Choose another place.")
             for k in _present(path):
                 try:
                     return cls(path, _campaign(read_file(_shard(path, k), _KIND)[1]))
@@ -63,7 +67,9 @@ class Bank:
             return cls(path, _campaign(json.loads((path / "bank.json").read_text(encoding="utf-8"))))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError, CorruptFileError) as error:
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be used as a bank ({error}). Choose another place.") from error
+        except (ValueError, RecursionError, CorruptFileError) as error:
             raise CorruptFileError(f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder.") from error
 
     def check(self, campaign: dict[str, Any]) -> None:
@@ -116,7 +122,8 @@ class Bank:
     def set_aside(self, k: int) -> Path:
         """Rename a damaged shard, so that its block can be made again and nothing is lost."""
         shard = _shard(self.path, k)
-        aside = shard.with_name(f"{shard.name}.damaged")
+        names = (f"{shard.name}.damaged{i or ''}" for i in itertools.count())
+        aside = next(place for name in names if not (place := shard.with_name(name)).exists())
         with _storing(aside):
             os.replace(shard, aside)
         return aside
@@ -185,6 +192,7 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
     Each block is verified; theta and y are read from the folder when they are asked for. Raises `StorageError` where there is no bank, and
     `CorruptFileError` for a damaged block, which `sf.simulate` makes again.
     """
+    check_place(path)
     bank = Bank.found(path)
     present = [] if bank is None else bank.present()
     if bank is None or not present:
@@ -199,6 +207,13 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
         index.add(k, block)
         if len(block) < bank.campaign["block_size"]:
             break
+    if 0 < index.count < len(present):
+        warnings.warn(
+            f"{path}: block {index.count} is missing or not full, so the {len(present) - index.count:,} blocks after it are not read. If "
+            "the bank is not being written just now, repeat the sf.simulate call that made it.",
+            SimulationWarning,
+            stacklevel=2,
+        )
     if not index.count:
         raise StorageError(f"{path}: the first block of the bank is missing. Repeat the sf.simulate call that made it.")
     return index.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)

@@ -144,7 +144,7 @@ def _judged(campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubl
     records: list[Failure] = []
     for i in bad.tolist():
         trouble = troubles.get(i) or Trouble(NONFINITE, "NaN or infinite output")
-        codes[i], kind = trouble.code, kind_of(trouble.cause)
+        codes[i], kind = trouble.code, kind_of(trouble.cause, trouble.code)
         kinds.append(kind)
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] <= _RECORDS_A_KIND and len(records) < _RECORDS:

@@ -11,14 +11,9 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sbi_flows.errors import (
-    BankMismatchError,
-    NonDeterministicSimulatorError,
     SettingsError,
     SimulationWarning,
     StorageError,
@@ -27,15 +22,16 @@ from sbi_flows.errors import (
 )
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.bank import Bank, first_difference, same_rows
+from sbi_flows.simulation.bank import Bank
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_block
-from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
+from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.isolation import Isolated, close_isolated, isolated
-from sbi_flows.simulation.probe import different, probe
+from sbi_flows.simulation.probe import probe
 from sbi_flows.simulation.rows import Index, Table
-from sbi_flows.simulation.settings import SimulateSettings
+from sbi_flows.simulation.settings import Executors, SimulateSettings, check_options
 from sbi_flows.simulation.simulations import Block, Simulations
-from sbi_flows.simulation.workers import Executors, Job, finished, local_workers, packed
+from sbi_flows.simulation.watch import Recheck, Watch
+from sbi_flows.simulation.workers import Job, finished, local_workers, packed
 
 _ROWS, _SINGLES, _BLOCK_BYTES = 1000, 20, 64_000_000
 _SLOW_SECONDS, _QUICK_SECONDS = 1.0, 0.005
@@ -74,10 +70,10 @@ def simulate(
     `NonDeterministicSimulatorError`, `TooManyFailuresError`, `WorkerError`; and for a bank `BankMismatchError` if it belongs to something
     else, `BankLockedError` if another run is writing it, and `StorageError` if the disk refuses, with all finished blocks kept.
     """
-    settings = settings or SimulateSettings()
-    _check(simulator, n, workers, time_limit, max_failures, settings)
+    settings = SimulateSettings() if settings is None else settings
+    check_options(simulator, n, store, executor, workers, time_limit, max_failures, progress, settings)
     n, seed, isolate = int(n), check_seed(seed), time_limit is not None if settings.isolate is None else settings.isolate
-    watch = _Watch(simulator.name, n, max_failures, progress)
+    watch = Watch(simulator.name, n, max_failures, progress)
     with ExitStack() as stack:
         stack.callback(close_isolated)
         runner = isolated(packed(simulator), time_limit, settings.tries) if isolate else InProcess(simulator)
@@ -115,7 +111,7 @@ Blocks = Generator[tuple[int, Block]]
 Make = Callable[[list[tuple[int, int]]], Blocks]
 
 
-def _in_memory(campaign: Campaign, n: int, make: Make, watch: _Watch) -> Simulations:
+def _in_memory(campaign: Campaign, n: int, make: Make, watch: Watch) -> Simulations:
     table = Table(n, campaign.simulator.prior.d, campaign.simulator.event_shape)
     with closing(make(_wanted(campaign, n))) as blocks:
         for k, block in blocks:
@@ -124,23 +120,20 @@ def _in_memory(campaign: Campaign, n: int, make: Make, watch: _Watch) -> Simulat
     return table.finished(campaign.simulator.prior, campaign.to_json())
 
 
-def _in_bank(campaign: Campaign, n: int, make: Make, watch: _Watch, bank: Bank, found: Bank | None, runner: Runner) -> Simulations:
+def _in_bank(campaign: Campaign, n: int, make: Make, watch: Watch, bank: Bank, found: Bank | None, runner: Runner) -> Simulations:
     if found is not None:
         found.check(bank.campaign)
     index, damaged, rows = Index(), list[int](), dict(_wanted(campaign, n))
-    checked, lost = found is None, list[int]()
+    recheck = None if found is None else Recheck(campaign, bank, runner)
     for k, block in bank.blocks(len(rows), damaged):
-        if not checked and np.isin(block.codes, (TIMEOUT, DIED)).any():
-            lost.append(k)
-        elif not checked:
-            _check_same(campaign, bank, k, block, runner)
-            checked = True
+        if recheck is not None:
+            recheck.see(k, block)
         if len(block) >= rows[k]:
             index.add(k, block)
             watch.see(block)
             del rows[k]
-    if lost and not checked and isinstance(runner, Isolated):
-        _check_same(campaign, bank, lost[0], bank.load(lost[0]), runner)
+    if recheck is not None:
+        recheck.end()
     if rows:
         with bank.writing():
             if damaged:
@@ -214,75 +207,14 @@ def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:
             yield oldest()
 
 
-def _check_same(campaign: Campaign, bank: Bank, k: int, block: Block, runner: Runner) -> None:
-    """Make a stored block again, or one row of it where rows run alone, so that an edited simulator does not extend another's bank.
-
-    One in which all calls came back, if there is one: the others may hang or end this process again.
-    """
-    rows = len(block) if campaign.simulator.vectorized else 1
-    again = make_block(campaign, k, rows, runner)
-    if same_rows(block, again):
-        return
-    if not same_rows(again, make_block(campaign, k, rows, runner)):
-        raise NonDeterministicSimulatorError(different(campaign.simulator.name, f"block {k} of {bank.path}, made again twice,"))
-    raise BankMismatchError(
-        f"{bank.path}: block {k}, made again with this simulator and these package versions, comes out differently "
-        f"({first_difference(block, again)}). The simulator has changed since, or a package that it uses. Choose another folder."
-    )
-
-
 def _set_aside(bank: Bank, damaged: list[int]) -> None:
     places = ", ".join(str(bank.set_aside(k)) for k in damaged)
     warnings.warn(
-        f"{bank.path}: {len(damaged)} of its blocks did not match their SHA-256. They are made again; the old files are kept: {places}.",
+        f"{bank.path}: {len(damaged)} of its blocks are damaged (changed, cut short, or under another's name). They are made again; the "
+        f"old files are kept: {places}.",
         SimulationWarning,
         stacklevel=4,
     )
-
-
-@dataclass
-class _Watch:
-    """Counts rows, stops at too many failures, tells the progress."""
-
-    name: str
-    n: int
-    max_failures: float
-    progress: Callable[[int, int], None] | None
-    done: int = 0
-    bad: int = 0
-    first: Failure | None = None
-    blocks: int = 0
-    alone: int = 0
-    why: str = ""
-    clean: bool = False
-
-    def see(self, block: Block) -> None:
-        """A block has come in."""
-        self.done, self.bad = self.done + len(block), self.bad + int((block.codes != OK).sum())
-        if self.first is None and block.failures:
-            self.first = block.failures[0]
-        if self.done >= min(self.n, _ROWS_BEFORE_STOP) and self.bad > self.max_failures * self.done and self.first is not None:
-            where = ", ".join(
-                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.first.theta.items()
-            )
-            raise TooManyFailuresError(
-                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than max_failures={self.max_failures:g}. "
-                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or the prior, or allow more."
-            )
-        self.blocks += 1
-        if block.alone:
-            self.alone += 1
-            self.why = self.why or block.alone
-            self.clean = self.clean or not block.failures
-        if self.progress is not None:
-            self.progress(min(self.done, self.n), self.n)
-
-    def slow_text(self) -> str:
-        """On blocks of a vectorised simulator whose rows had to run alone."""
-        return (
-            f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, and its rows were run one at a "
-            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it cannot make, or raise time_limit."
-        )
 
 
 def _block_size(simulator: Simulator, bank: Bank | None, seconds: float | None) -> int:
@@ -293,20 +225,3 @@ def _block_size(simulator: Simulator, bank: Bank | None, seconds: float | None) 
     if seconds is None:
         return _SINGLES
     return 1 if seconds > _SLOW_SECONDS else _SINGLES if seconds > _QUICK_SECONDS else _ROWS
-
-
-def _check(
-    simulator: Simulator, n: int, workers: int | None, time_limit: float | None, max_failures: float, settings: SimulateSettings
-) -> None:
-    if not isinstance(simulator, Simulator):
-        raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise SettingsError(f"n must be a positive integer, got {n!r}.")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise SettingsError(f"workers must be a positive integer, got {workers!r}.")
-    if time_limit is not None and not (isinstance(time_limit, int | float) and 0 < time_limit < math.inf):
-        raise SettingsError(f"time_limit is a positive number of seconds, got {time_limit!r}.")
-    if not 0 <= max_failures <= 1:
-        raise SettingsError(f"max_failures is a share in [0, 1], got {max_failures!r}.")
-    if not isinstance(settings, SimulateSettings):
-        raise SettingsError(f"settings must be sf.SimulateSettings(...), got {type(settings).__name__}.")

@@ -85,9 +85,11 @@ class Failures:
         return cls(len(codes), counts.assign(share=counts["count"] / len(codes)), where, records)
 
 
-def kind_of(cause: str) -> str:
-    """The cause with its numbers written as #, cut to one line of at most 200 characters."""
-    line = _NUMBER.sub("#", cause.strip().split("\n", 1)[0])
+def kind_of(cause: str, code: int) -> str:
+    """The cause in one line of at most 200 characters, its numbers written as # unless they are a shape."""
+    lines = cause.strip().split("\n")
+    line = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    line = line if code == SHAPE else _NUMBER.sub("#", line)
     return line if len(line) <= _LONGEST_KIND else f"{line[: _LONGEST_KIND - 3]}..."
 
 

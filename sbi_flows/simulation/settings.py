@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
 
 from sbi_flows.errors import SettingsError
+from sbi_flows.problem.simulator import Simulator
+
+Executors = Executor | Callable[[], Executor]
+_LARGEST_BLOCK, _LONGEST_LIMIT = 10_000_000, 1e7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +38,54 @@ class SimulateSettings:
     def __post_init__(self) -> None:
         for name in ("block_size", "tries"):
             value = getattr(self, name)
-            if not (name == "block_size" and value is None) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise SettingsError(f"{name} must be a positive integer, got {value!r}.")
-        if self.isolate not in (None, True, False):
+            if not (name == "block_size" and value is None) and not (type(value) is int and 1 <= value <= _LARGEST_BLOCK):
+                raise SettingsError(f"{name} must be an integer from 1 to {_LARGEST_BLOCK:,}, got {value!r}.")
+        if not (self.isolate is None or isinstance(self.isolate, bool)):
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
-        if not 0 <= self.warn_failures <= 1:
-            raise SettingsError(f"warn_failures is a share in [0, 1], got {self.warn_failures!r}.")
+        _check_share("warn_failures", self.warn_failures)
+
+
+def check_options(
+    simulator: Simulator,
+    n: int,
+    store: str | os.PathLike[str] | None,
+    executor: Executors | None,
+    workers: int | None,
+    time_limit: float | None,
+    max_failures: float,
+    progress: Callable[[int, int], None] | None,
+    settings: SimulateSettings,
+) -> None:
+    """Raise `SettingsError` for arguments of `simulate` that cannot be used."""
+    if not isinstance(simulator, Simulator):
+        raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise SettingsError(f"n must be a positive integer, got {n!r}.")
+    if store is not None:
+        check_place(store)
+    if not (executor is None or isinstance(executor, Executor) or callable(executor)) or isinstance(executor, type):
+        raise SettingsError(
+            f"executor must be a concurrent.futures.Executor or a function that makes one, got {executor!r}. Of a Dask client, pass "
+            "client.get_executor(pure=False); for local processes, workers=8."
+        )
+    if workers is not None and not (type(workers) is int and workers >= 1):
+        raise SettingsError(f"workers must be a positive integer, got {workers!r}.")
+    usable = isinstance(time_limit, Real) and not isinstance(time_limit, bool)
+    if time_limit is not None and not (usable and 0 < time_limit <= _LONGEST_LIMIT):
+        raise SettingsError(f"time_limit is a number of seconds above 0 and up to {_LONGEST_LIMIT:.0e}, got {time_limit!r}.")
+    _check_share("max_failures", max_failures)
+    if progress is not None and not callable(progress):
+        raise SettingsError(f"progress must be a function of (done, n), got {progress!r}.")
+    if not isinstance(settings, SimulateSettings):
+        raise SettingsError(f"settings must be sf.SimulateSettings(...), got {type(settings).__name__}.")
+
+
+def check_place(store: object) -> None:
+    """Raise `SettingsError` unless `store` can name a folder."""
+    if not isinstance(store, str | os.PathLike) or str(store) in ("", ".") or "\0" in str(store):
+        raise SettingsError(f"a bank is named by the path of its own folder, such as 'my.bank', got {store!r}.")
+
+
+def _check_share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise SettingsError(f"{name} is a share in [0, 1], got {value!r}.")

@@ -47,7 +47,7 @@ class Block:
         return Block(self.start, self.theta[:rows], self.y[:rows], self.codes[:rows], self.kinds[:bad], kept)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Simulations:
     """n pairs (theta, y), in memory or in a bank on disk.
 
@@ -68,6 +68,10 @@ class Simulations:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts().items())
+        return f"Simulations({len(self):,} of {self.simulator_name!r}: theta ({', '.join(self.names)}), y {self.event_shape}; {counts})"
 
     @property
     def names(self) -> tuple[str, ...]:

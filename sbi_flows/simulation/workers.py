@@ -3,7 +3,8 @@
 An executor promises less than a campaign needs: loky and the standard pools lose what was running when a worker dies, Dask runs it
 again. So a block is handed out again until it comes back. After a first loss it is made in a child process of the worker, which finds the
 row that kills and leaves the worker alive; after a second it runs alone, so that it answers for itself; a block that is then lost as often
-as `tries` says is given up as died, and the others go on.
+as `tries` says is given up as died, and the others go on. Dask can also lose a block without a word: if an executor that was given is
+silent for much longer than ever before, what is out is handed out once more, and whatever comes first is taken.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from sbi_flows.errors import SbiFlowsError, SettingsError, WorkerError
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, Trouble, dead_block, make_block
 from sbi_flows.simulation.failures import DIED
 from sbi_flows.simulation.isolation import ONE_THREAD, isolated
+from sbi_flows.simulation.settings import Executors
 from sbi_flows.simulation.simulations import Block
 
-Executors = Executor | Callable[[], Executor]
 _IN_FLIGHT_A_WORKER, _WORKERS_UNKNOWN = 4, 16
 _SHARED = 2
 _MOST_BREAKS = 10
+_SILENT_SECONDS = 30.0
 _ORPHAN_SECONDS = 1.0
 
 
@@ -88,26 +90,38 @@ def finished(
     waiting, losses = deque(todo), dict.fromkeys((k for k, _ in todo), 0)
     careful = Job(job.payload, True, job.time_limit, job.tries)
     breaks = 0
-    while waiting:
+    left = set(losses)
+    while left:
         broken: BaseException | None = None
         running: dict[Future[Block | str], tuple[int, int]] = {}
         with _opened(executors) as executor:
+            silence = _Silence(infinite=not isinstance(executors, Executor))
             most = _IN_FLIGHT_A_WORKER * (workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN)
             try:
-                while (waiting or running) and broken is None:
+                while left and broken is None:
                     try:
                         while waiting and len(running) < most and not (running and losses[waiting[0][0]] > _SHARED):
                             k, rows = waiting[0]
+                            if k not in left:
+                                waiting.popleft()
+                                continue
                             future = executor.submit(run, careful if losses[k] else job, k, rows)
                             running[future] = waiting.popleft()
                             if losses[k] > _SHARED:
                                 break
                     except (BrokenExecutor, RuntimeError) as error:
                         broken = error
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done = wait(running, silence.bearable(), FIRST_COMPLETED).done
+                    if not silence.heard(bool(done)) and broken is None:
+                        for k, rows in set(running.values()):
+                            running[executor.submit(run, careful, k, rows)] = k, rows
+                    for future in done:
                         k, rows = running.pop(future)
+                        if k not in left:
+                            continue
                         lost = CancelledError("cancelled") if future.cancelled() else future.exception()
                         if lost is None:
+                            left.discard(k)
                             yield k, _loaded(future.result(), campaign)
                             breaks = 0
                             continue
@@ -116,6 +130,7 @@ def finished(
                         losses[k] += 1
                         broken = lost if isinstance(lost, BrokenExecutor) else broken
                         if losses[k] - _SHARED >= job.tries:
+                            left.discard(k)
                             yield k, dead_block(campaign, k, rows, _died(lost, losses[k]))
                         else:
                             waiting.appendleft((k, rows))
@@ -123,7 +138,7 @@ def finished(
                 for future in running if isinstance(executors, Executor) else ():
                     future.cancel()
         if broken is not None:
-            waiting.extendleft(running.values())
+            waiting.extendleft(dict.fromkeys(out for out in running.values() if out[0] in left))
             breaks += 1
             if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
                 raise WorkerError(
@@ -133,7 +148,34 @@ def finished(
 
 _INSTALL = "Install the module that defines it on every worker, in the same version, or define it in the script itself."
 _FACTORY = "Give a function that makes one, such as executor=lambda: ProcessPoolExecutor(8), so that it can be made again."
-_ENDS = f"It was made again {_MOST_BREAKS} times without a block coming back. Look at the workers' own log for why they end."
+_ENDS = (
+    f"It was made again {_MOST_BREAKS} times without a block coming back. Look at what the workers printed before they ended; a pool that "
+    "spawns needs `if __name__ == '__main__':` around the script (workers=8 does not)."
+)
+
+
+class _Silence:
+    """How long an executor has brought nothing, and how long that is bearable: ten times the longest yet, and twice that each time."""
+
+    def __init__(self, infinite: bool) -> None:
+        self._infinite, self._heard_once = infinite, False
+        self._last, self._longest, self._patience = time.monotonic(), 0.0, 1.0
+
+    def bearable(self) -> float | None:
+        """Seconds from now, or None for as long as it takes: for a pool of processes, which loses nothing, and before the first block."""
+        if self._infinite or not self._heard_once:
+            return None
+        return max(self._last + self._patience * max(_SILENT_SECONDS, 10 * self._longest) - time.monotonic(), 0.0)
+
+    def heard(self, anything: bool) -> bool:
+        """Note whether something came; return it."""
+        now = time.monotonic()
+        if anything:
+            self._longest = max(self._longest, now - self._last) if self._heard_once else 0.0
+            self._last, self._heard_once, self._patience = now, True, 1.0
+        else:
+            self._patience *= 2
+        return anything
 
 
 def _loaded(out: Block | str, campaign: Campaign) -> Block:

@@ -169,13 +169,14 @@ def test_a_program_that_ends_after_each_answer_is_started_for_each(make: Make) -
     assert len({float(draw(model)) for _ in range(3)}) == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*simulations failed:sbi_flows.errors.SimulationWarning")
 def test_rows_on_which_the_program_dies_are_recorded_and_the_others_are_what_they_are_alone(make: Make) -> None:
     model = make(f"if theta['a'] < 0.2: sys.exit('a is small')\n{NORMALS}", event_shape=3)
     sims = sf.simulate(model, 60, seed=3)
     np.testing.assert_array_equal(sims.status == "raised", sims.theta[:, 0] < 0.2)
     assert 0 < (sims.status == "raised").sum() < 30
-    assert "CommandError: model: the program exited with code 1" in sims.failures[0].cause
-    assert "a is small" in sims.failures[0].traceback
+    assert "CommandError: model: the program exited with code 1" in sims.records[0].cause
+    assert "a is small" in sims.records[0].traceback
     assert np.isfinite(sims.y[sims.status == "ok"]).all()
 
 

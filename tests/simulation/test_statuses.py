@@ -210,7 +210,7 @@ def test_a_wrong_shape_later_is_recorded_row_by_row_and_the_run_goes_on(tmp_path
     assert ((sims.status == "shape") == bad).all()
     assert "returned shape (0, 3) for 1 rows of theta" in sims.records[0].cause
     assert sims.failures().table["cause"].tolist() == [
-        "model: returned shape (#, #) for # rows of theta; wanted (#, #). A simulator that handles one draw at a time is declared with "
+        "model: returned shape (0, 3) for 1 rows of theta; wanted (1, 3). A simulator that handles one draw at a time is declared with "
         "vectorized=False."
     ]
 

@@ -1,0 +1,120 @@
+"""What is watched while blocks come in: failures and progress, and whether a simulator is still the one that began a bank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sbi_flows.errors import BankMismatchError, NonDeterministicSimulatorError, TooManyFailuresError
+from sbi_flows.simulation.bank import Bank, first_difference, same_rows
+from sbi_flows.simulation.campaign import Campaign, Runner, make_block
+from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
+from sbi_flows.simulation.isolation import Isolated
+from sbi_flows.simulation.probe import different
+from sbi_flows.simulation.simulations import Block
+
+_ROWS_BEFORE_STOP = 200
+_RECHECK_SECONDS, _RECHECK_ROWS = 1.0, 200
+
+
+@dataclass
+class Recheck:
+    """Makes stored rows again, so that an edited simulator does not extend the bank of another.
+
+    One block of a vectorised simulator; of one that runs a draw at a time as many rows as a second allows, at least one and at most 200.
+    Blocks in which a call hung or died are passed over while there are others: they may do so again.
+    """
+
+    campaign: Campaign
+    bank: Bank
+    runner: Runner
+    began: float = field(default_factory=time.monotonic)
+    rows: int = 0
+    _lost: tuple[int, Block] | None = None
+
+    def see(self, k: int, block: Block) -> None:
+        """Raise `BankMismatchError` or `NonDeterministicSimulatorError` if rows of this stored block come out differently."""
+        if np.isin(block.codes, (TIMEOUT, DIED)).any():
+            self._lost = self._lost or (k, block)
+            return
+        if self.campaign.simulator.vectorized:
+            if not self.rows:
+                self._compare(k, block, len(block))
+            return
+        left = min(_RECHECK_ROWS - self.rows, len(block)) if self._in_time() else 0
+        rows = 1 if not self.rows else left
+        while rows > 0:
+            before = time.monotonic()
+            self._compare(k, block, rows)
+            a_row = (time.monotonic() - before) / rows
+            possible = int((self.began + _RECHECK_SECONDS - time.monotonic()) / max(a_row, 1e-6))
+            rows = min(possible, len(block), _RECHECK_ROWS - self.rows) if rows == 1 < len(block) else 0
+
+    def end(self) -> None:
+        """All stored blocks have been seen."""
+        if not self.rows and self._lost is not None and isinstance(self.runner, Isolated):
+            self._compare(*self._lost, len(self._lost[1]) if self.campaign.simulator.vectorized else 1)
+
+    def _in_time(self) -> bool:
+        return time.monotonic() - self.began < _RECHECK_SECONDS
+
+    def _compare(self, k: int, block: Block, rows: int) -> None:
+        again = make_block(self.campaign, k, rows, self.runner)
+        self.rows += rows
+        if same_rows(block, again):
+            return
+        if not same_rows(again, make_block(self.campaign, k, rows, self.runner)):
+            name = self.campaign.simulator.name
+            raise NonDeterministicSimulatorError(different(name, f"block {k} of {self.bank.path}, made again twice,"))
+        raise BankMismatchError(
+            f"{self.bank.path}: block {k}, made again with this simulator and these package versions, comes out differently "
+            f"({first_difference(block, again)}). The simulator has changed since, or a package that it uses. Choose another folder."
+        )
+
+
+@dataclass
+class Watch:
+    """Counts rows, stops at too many failures, tells the progress."""
+
+    name: str
+    n: int
+    max_failures: float
+    progress: Callable[[int, int], None] | None
+    done: int = 0
+    bad: int = 0
+    first: Failure | None = None
+    blocks: int = 0
+    alone: int = 0
+    why: str = ""
+    clean: bool = False
+
+    def see(self, block: Block) -> None:
+        """A block has come in."""
+        self.done, self.bad = self.done + len(block), self.bad + int((block.codes != OK).sum())
+        if self.first is None and block.failures:
+            self.first = block.failures[0]
+        if self.done >= min(self.n, _ROWS_BEFORE_STOP) and self.bad > self.max_failures * self.done and self.first is not None:
+            where = ", ".join(
+                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.first.theta.items()
+            )
+            raise TooManyFailuresError(
+                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than max_failures={self.max_failures:g}. "
+                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or the prior, or allow more."
+            )
+        self.blocks += 1
+        if block.alone:
+            self.alone += 1
+            self.why = self.why or block.alone
+            self.clean = self.clean or not block.failures
+        if self.progress is not None:
+            self.progress(min(self.done, self.n), self.n)
+
+    def slow_text(self) -> str:
+        """On blocks of a vectorised simulator whose rows had to run alone."""
+        return (
+            f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, and its rows were run one at a "
+            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it cannot make, or raise time_limit."
+        )
