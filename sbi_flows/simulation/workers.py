@@ -155,7 +155,7 @@ _ENDS = (
 
 
 class _Silence:
-    """How long an executor has brought nothing, and how long that is bearable: ten times the longest yet, and twice that each time."""
+    """How long an executor has brought nothing, and how long that is bearable: three times the longest yet, and twice that each time."""
 
     def __init__(self, infinite: bool) -> None:
         self._infinite, self._heard_once = infinite, False
@@ -165,7 +165,7 @@ class _Silence:
         """Seconds from now, or None for as long as it takes: for a pool of processes, which loses nothing, and before the first block."""
         if self._infinite or not self._heard_once:
             return None
-        return max(self._last + self._patience * max(_SILENT_SECONDS, 10 * self._longest) - time.monotonic(), 0.0)
+        return max(self._last + self._patience * max(_SILENT_SECONDS, 3 * self._longest) - time.monotonic(), 0.0)
 
     def heard(self, anything: bool) -> bool:
         """Note whether something came; return it."""
