@@ -111,6 +111,7 @@ def hidden(store: Path) -> list[str]:
     return [name for name in files(store) if name.rpartition("/")[2].startswith(".") or name == "writer.lock"]
 
 
+@pytest.mark.filterwarnings("ignore:.*is missing or not full:sbi_flows.errors.SimulationWarning")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
 def test_a_failure_of_any_call_is_a_storage_error_and_the_same_call_goes_on(
     number: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
