@@ -158,7 +158,7 @@ print(json.dumps(out))
 """
 
 
-def peers(python: str, n: int = 2000) -> None:
+def peers(python: str, n: int = 1000) -> None:
     """The same simulators through sbi's simulate_for_sbi and pyABC's multicore sampler, and through ours, one after the other."""
     rates = {"sbi_flows, vectorised Ricker": 50_000 / seconds(lambda: sf.simulate(ricker, 50_000, seed=1, workers=1))}
     for workers in (1, 2):
@@ -182,7 +182,7 @@ def main() -> None:
     overhead()
     time_limit_cost()
     speed_up(waiting, 6000)
-    speed_up(busy, 6000)
+    speed_up(busy, 3000, repeats=1)
     if arguments.peers:
         peers(arguments.peers)
 
