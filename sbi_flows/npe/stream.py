@@ -1,8 +1,9 @@
 """Training rows from simulations that are larger than memory: a seeded shuffle buffer over their blocks.
 
 A pass takes the blocks in a seeded order. As many as fill a buffer are read, verified, converted and permuted together by one thread while
-the buffer before is trained on, so that two buffers are in memory besides the rows kept apart, which are read once. The order is a
-function of the seed and the pass, so a run goes on from a checkpoint as if nothing had happened.
+the buffer before is trained on, so that two buffers are in memory besides the rows kept apart, which are read once. What was converted in
+the first pass is read from a file of its own in later ones (`npe.scratch`). The order is a function of the seed and the pass, so a run goes
+on from a checkpoint as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbi_flows.files import fingerprint
+from sbi_flows.npe.scratch import Scratch, place_for
 from sbi_flows.rng import stream
 from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.simulations import Simulations
@@ -36,6 +38,7 @@ _STREAMED = "read in buffers of "
 _ROWS_AT_ONCE = 1024
 _CHUNKS = 64
 
+_Converted = tuple[NDArray[np.int64], tuple[NDArray[np.float32], ...]]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], tuple[NDArray[np.float32], ...]]
 
 
@@ -46,7 +49,9 @@ def read_in_buffers(simulations: Simulations, dim: int, checkpoint: str | None) 
     free = free_memory()
     begun = recorded_rows(checkpoint)
     streamed = FREE_SHARE * free < needed if begun is None else begun.startswith(_STREAMED)
-    how = buffers_text() if streamed else "held in memory"
+    place = place_for(4 * len(simulations) * values) if streamed else None
+    kept = "" if place is None else f", their float32 copy kept in a file in {place} while training"
+    how = f"{buffers_text()}{kept}" if streamed else "held in memory"
     if begun is not None:
         return streamed, f"simulations: {_size_text(simulations.n_bytes)}, {how}, as in the checkpoint"
     relation = "more" if streamed else "not more"
@@ -130,9 +135,9 @@ class _Buffer:
 
 
 class StreamedRows:
-    """A `Rows` that reads blocks as it goes. Use it as a context: the thread ends with it.
+    """A `Rows` that reads blocks as it goes. Use it as a context: the thread and the file of converted rows end with it.
 
-    convert(theta, y): the numbers to train on, one row a simulation; called by the thread that reads.
+    convert(theta, y): the numbers to train on, one row a simulation; called by the thread that reads, once a block.
     `batches` raises what `Simulations.read_block` raises.
     """
 
@@ -151,14 +156,20 @@ class StreamedRows:
         self._closing = threading.Event()
         self._now: _Buffer | None = None
         self._ahead: tuple[tuple[int, int], Future[_Buffer]] | None = None
+        self._scratch: Scratch | None = None
 
     def __enter__(self) -> StreamedRows:
+        place = place_for(self._row_bytes * len(self._split))
+        if place is not None:
+            self._scratch = Scratch(self._split.counts, [part.shape[1:] for part in self.valid], place)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._closing.set()
         self._reader.shutdown(cancel_futures=True)
         self._now = self._ahead = None
+        if self._scratch is not None:
+            self._scratch.close()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         number, piece = divmod(epoch, self._pace.pieces)
@@ -211,30 +222,49 @@ class StreamedRows:
         numbers = np.empty(rows, dtype=np.int64)
         arrays = [np.empty((rows, *part.shape[1:]), dtype=np.float32) for part in self.valid]
         at = 0
-        for theta, y, read in self._chunks(blocks[index]):
+        for read, parts in self._chunks(blocks[index]):
             to = places[at : at + len(read)]
             numbers[to] = read
-            for array, part in zip(arrays, self._convert(theta, y), strict=True):
+            for array, part in zip(arrays, parts, strict=True):
                 array[to] = part
             at += len(read)
         return _Buffer(number, index, int(ends[index]) - rows, numbers, tuple(map(torch.from_numpy, arrays)))
 
-    def _chunks(self, blocks: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], ...]]:
-        """theta, y and numbers of the training rows of `blocks`, as many together as fill a part of the buffer; fewer on closing."""
-        held: list[tuple[NDArray[Any], ...]] = []
+    def _chunks(self, blocks: NDArray[np.int64]) -> Iterator[_Converted]:
+        """Numbers and converted parts of the training rows of `blocks`, in their order; fewer on closing.
+
+        What has to be converted is converted as many blocks together as fill a part of the buffer.
+        """
+        held: list[tuple[int, tuple[NDArray[Any], ...]]] = []
         rows = 0
         for k in map(int, blocks):
             if self._closing.is_set():
                 return
-            block, chosen = self._simulations.read_block(k), self._split.train_rows(k)
-            whole = len(chosen) == len(block)
-            held.append((*((part if whole else part[chosen]) for part in (block.theta, block.y)), block.start + chosen))
-            rows += len(chosen)
-            if rows * self._row_bytes >= BUFFER_BYTES // _CHUNKS:
-                yield tuple(map(np.concatenate, zip(*held, strict=True)))
+            chosen = self._split.train_rows(k)
+            numbers = k * self._simulations.block_size + chosen
+            known = None if self._scratch is None else self._scratch.read(k)
+            if held and (known is not None or rows * self._row_bytes >= BUFFER_BYTES // _CHUNKS):
+                yield self._converted(held)
                 held, rows = [], 0
+            if known is not None:
+                yield numbers, known
+                continue
+            block = self._simulations.read_block(k)
+            whole = len(chosen) == len(block)
+            held.append((k, (*((part if whole else part[chosen]) for part in (block.theta, block.y)), numbers)))
+            rows += len(chosen)
         if held:
-            yield tuple(map(np.concatenate, zip(*held, strict=True)))
+            yield self._converted(held)
+
+    def _converted(self, held: list[tuple[int, tuple[NDArray[Any], ...]]]) -> _Converted:
+        theta, y, numbers = (np.concatenate(part) for part in zip(*(rows for _, rows in held), strict=True))
+        parts = self._convert(theta, y)
+        at = 0
+        for k, rows in held:
+            if self._scratch is not None:
+                self._scratch.keep(k, tuple(part[at : at + len(rows[0])] for part in parts))
+            at += len(rows[0])
+        return numbers, parts
 
 
 def _pieces(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

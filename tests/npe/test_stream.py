@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from scipy.stats import norm
 
 import sbi_flows as sf
 from sbi_flows.errors import BankMismatchError, CorruptFileError, TooFewSimulationsError
-from sbi_flows.npe import stream
+from sbi_flows.npe import scratch, stream
 from sbi_flows.npe.stream import Split, StreamedRows
 from sbi_flows.training.rows import Rows, TensorRows
 from simulators.gaussian import make_gaussian, posterior_moments
@@ -162,7 +165,10 @@ def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("sbi_flows reader")]
 
 
-def test_a_shard_that_rots_while_training_is_the_error_of_the_fit(bank: Path, tmp_path: Path, small_buffers: None, no_memory: None) -> None:
+def test_a_shard_that_rots_while_training_is_the_error_of_the_fit(
+    bank: Path, tmp_path: Path, small_buffers: None, no_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "place_for", lambda n_bytes: None)
     bank = Path(shutil.copytree(bank, tmp_path / "bank"))
     sims = sf.read_bank(bank)
     shard = sorted(bank.glob("*/*.safetensors"))[3]
@@ -211,7 +217,7 @@ def test_what_is_larger_than_a_quarter_of_the_free_memory_is_never_loaded(
         assert ("theta" in vars(sims)) == ("y" in vars(sims)) == said[1].endswith("held in memory")
         assert posterior.facts["failed"] == (~sims.ok).sum()
         sims = sf.read_bank(bank)
-    assert said[1].endswith("read in buffers of 0.1 MB")
+    assert "free: read in buffers of 0.1 MB, their float32 copy kept in a file in " in said[1]
     assert posterior.notes[1] == "the simulations were read in buffers of 0.1 MB"
 
 
@@ -238,6 +244,64 @@ def test_a_streamed_fit_killed_in_mid_training_resumes_to_the_same_weights(
     monkeypatch.setattr(stream, "BUFFER_BYTES", 200_000)
     with pytest.raises(BankMismatchError, match="another run \\(other rows\\)"):
         weights(checkpoint=tmp_path / "run")
+
+
+class Full(FileIO):
+    """A file on a disk that is full after 90,000 bytes."""
+
+    def write(self, data: Any) -> int:
+        room = 90_000 - self.tell()
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return super().write(memoryview(data)[:room])
+
+
+def test_passes_are_the_same_with_and_without_a_disk_for_converted_rows(
+    bank: Path, small_buffers: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = sf.TrainSettings(epochs=10, epoch_rows=3000, batch_size=100)
+    loads: list[int] = []
+
+    def passes() -> tuple[list[int], list[torch.Tensor]]:
+        sims = sf.read_bank(bank)
+        read = type(sims).read_block
+        monkeypatch.setattr(type(sims), "read_block", lambda self, k: loads.append(k) or read(self, k))
+        with from_bank(sims, settings, 1) as rows:
+            loads.clear()
+            numbers, tensors = one_pass(rows, range(10))
+        monkeypatch.setattr(type(sims), "read_block", read)
+        return numbers.tolist(), tensors
+
+    monkeypatch.setattr(scratch, "_PLACES", (str(tmp_path),))
+    kept = passes()
+    assert sorted(loads) == list(range(6)), "each block is read from the bank once"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(scratch.tempfile, "TemporaryFile", lambda **options: Full(tmp_path / "full", "w+b"))
+    full = passes()
+    assert len(loads) > 6, "what is not in the file is read from the bank"
+    read_again = len(loads)
+    monkeypatch.setattr(scratch, "_PLACES", (str(tmp_path / "nowhere"),))
+    none = passes()
+    assert len(loads) == 5 * 6 > read_again
+    for other in (full, none):
+        assert other[0] == kept[0]
+        assert all(torch.equal(a, b) for a, b in zip(other[1], kept[1], strict=True))
+
+
+def test_converted_rows_go_to_a_disk_with_room_and_not_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_PLACES", (str(tmp_path / "nowhere"), str(tmp_path)))
+    on_a_disk = not scratch._in_memory(str(tmp_path))
+    assert scratch.place_for(1000) == (str(tmp_path) if on_a_disk else None)
+    free = shutil.disk_usage(tmp_path).free
+    assert scratch.place_for(2 * free) is None
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr(scratch, "_MOUNTS", mounts)
+    for kind, place in (("tmpfs", None), ("ext4", str(tmp_path))):
+        mounts.write_text(
+            f"1 0 0:0 / / rw - ext4 x rw\n36 35 {os.major(device)}:{os.minor(device)} / /mnt rw shared:1 - {kind} {kind} rw\n"
+        )
+        assert scratch.place_for(1000) == place
 
 
 @pytest.mark.slow
