@@ -45,6 +45,8 @@ from sbi_flows.problem.simulator import Simulator, ThetaMap
 
 _KEPT_COMMANDS = 4
 _SHORT = 500
+_WANTED = {"name": "a text or None", "cwd": "the path of a folder or None", "vectorized": "True or False"}
+_SCRIPT = re.compile(r"[^-].*\.(r|py|jl|m|pl|rb|sh|lua)", re.IGNORECASE)
 _SPELLINGS = re.compile(r"(?<![\w\"])([-+]?)(nan|na|infinity|inf)(?![\w\"])", re.IGNORECASE)
 
 
@@ -72,13 +74,20 @@ def command_simulator(
         raise PriorError(f"command_simulator takes an sf.Prior after the command, got {type(prior).__name__}.")
     if os.name != "posix":
         raise SettingsError(f"command_simulator needs a POSIX system, this one is {os.name!r}. On Windows, run it in WSL.")
+    for what, value, kinds in (("name", name, str | None), ("cwd", cwd, str | os.PathLike | None), ("vectorized", vectorized, bool)):
+        if not isinstance(value, kinds):
+            raise SettingsError(f"{what} must be {_WANTED[what]}, got {value!r}.")
     words = _words(command)
     folder = Path.cwd() if cwd is None else Path(cwd).absolute()
     if not folder.is_dir():
         raise SettingsError(f"cwd: there is no folder {folder}.")
+    program = _find(words[0], folder)
+    for word in words[1:]:
+        if _SCRIPT.fullmatch(word) and not (folder / word).exists():
+            raise SettingsError(f"there is no file {folder / word}. Relative paths start from cwd={str(folder)!r}.")
     files = [word for word in words if (folder / word).is_file()]
     called = name or Path((files or words)[-1 if files else 0]).stem
-    settings = _Settings((_find(words[0], folder), *words[1:]), str(folder), called, tuple(prior.marginals), vectorized, uuid.uuid4().hex)
+    settings = _Settings((program, *words[1:]), str(folder), called, tuple(prior.marginals), vectorized, uuid.uuid4().hex)
     return Simulator(_Command(settings), prior, vectorized=vectorized, event_shape=event_shape, summaries=summaries, observed=observed)
 
 
