@@ -1,0 +1,62 @@
+"""The likelihood of the Ricker model by quadrature, without Monte Carlo error.
+
+The hidden state z_t = log N_t is one number, z_{t+1} ~ N(log r + z_t - e^{z_t}, sigma^2), so the filter
+
+    a_{t+1}(z') = Poisson(x_{t+1}; rho e^{z'}) ∫ N(z'; log r + z - e^z, sigma^2) a_t(z) dz,    p(y | theta) = ∫ a_T(z) dz
+
+is computed on a grid. Its points are even in u = (k / sigma) (z + e^z): k points a standard deviation of the noise, also where the map
+stretches, and the trapezoidal rule on a smooth integrand then errs by less than rounding for k = 2.5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+F = NDArray[np.float64]
+
+_REACH, _NEGLIGIBLE = 8.0, 80.0
+
+
+def log_likelihood(log_r: float, sigma: float, rho: float, y: F, per_sd: float = 2.5) -> float:
+    """log p(y | theta) in nats for one series of counts y (T,) and N_0 = 1."""
+    scale = per_sd / sigma
+    most = (y.max() + 12 * np.sqrt(y.max()) + 40) / rho
+    high = min(log_r - 1 + _REACH * sigma, np.log(most))
+    low = min(log_r + high - np.exp(high), log_r - 1) - _REACH * sigma
+    z, width = _points(low, high, scale)
+    population = np.exp(z)
+    into = np.exp(-0.5 * np.square((z - (log_r + z - population)[:, None]) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
+    a = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
+    total = 0.0
+    for t, count in enumerate(y):
+        log_poisson = count * (np.log(rho) + z) - rho * population - gammaln(count + 1)
+        seen = _span(log_poisson > log_poisson.max() - _NEGLIGIBLE)
+        if t:
+            there = _span(a > a.max() * np.exp(-_NEGLIGIBLE))
+            moved = np.zeros_like(z)
+            moved[seen] = (a * width)[there] @ into[there, seen]
+            a = moved
+        new = np.zeros_like(z)
+        new[seen] = a[seen] * np.exp(log_poisson[seen] - log_poisson.max())
+        mass = new @ width
+        total += np.log(mass) + log_poisson.max()
+        a = new / mass
+    return float(total)
+
+
+def _points(low: float, high: float, scale: float) -> tuple[F, F]:
+    """The grid and the width that belongs to each point."""
+    ends = scale * (np.array([low, high]) + np.exp([low, high]))
+    u = np.arange(ends[0], ends[1] + 1)
+    rough = np.linspace(low, high, 20_000)
+    z = np.interp(u, scale * (rough + np.exp(rough)), rough)
+    for _ in range(5):
+        z -= (scale * (z + np.exp(z)) - u) / (scale * (1 + np.exp(z)))
+    return z, 1 / (scale * (1 + np.exp(z)))
+
+
+def _span(kept: NDArray[np.bool_]) -> slice:
+    rows = np.flatnonzero(kept)
+    return slice(int(rows[0]), int(rows[-1]) + 1)
