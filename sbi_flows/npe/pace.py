@@ -82,7 +82,7 @@ def _slow_simulator(supply: Supply, rate: float, trains: float, left: float) -> 
         said.append(f"the simulator stays in a thread of this process: {stays}")
     simulates = rate * (workers if stays is None else 1)
     share = simulates / trains
-    mix = "every row is fresh" if share >= 1 else f"about {share:.2g} of each batch is fresh, the rest is replayed"
+    mix = "every row is fresh" if share >= 1 else f"{share:.1%} of each batch is fresh, each row seen about {1 / share:.3g} times"
     said.append(f"{_rates(simulates, _THREAD if stays else _processes(workers), trains)}: {mix}")
     said.append("threads for training: 1 (the other cores simulate)")
     return Pace(simulates, trains, 1, tuple(said))

@@ -47,7 +47,7 @@ from sbi_flows.training.trial import step_seconds, torch_threads
 
 _APART_OF_START = 0.25
 _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
-_TRAINING_SHARE = 0.25
+_TRAINING_SHARE, _LEAST_SECONDS = 0.25, 0.2
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
 _CLEARLY_QUICKER = 2.0
 _REMAKING_SECONDS = 10.0
@@ -141,7 +141,7 @@ def estimate_by_clock(
         began = time.monotonic()
         mean_loss(estimator, negative_log_density, rows.valid)
         validating = time.monotonic() - began
-    limit = max(clock.left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * clock.left)
+    limit = max(clock.left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * clock.left, _LEAST_SECONDS)
     epoch = max(limit / _EPOCHS, _TRAINING_PER_VALIDATION * validating)
     rows.steps = max(min(rows.steps, int(epoch * pace.trains / rows.batch_size)), 1)
     try:
