@@ -113,7 +113,12 @@ def _processes(count: int) -> str:
 
 
 def _rates(simulates: float, where: str, trains: float) -> str:
-    return f"simulating {simulates:,.3g} rows/s {where}, training takes {trains:,.3g}"
+    return f"simulating {_rounded(simulates)} rows/s {where}, training takes {_rounded(trains)}"
+
+
+def _rounded(value: float) -> str:
+    """Three digits, without powers of ten."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _nothing() -> None:

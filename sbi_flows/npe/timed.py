@@ -137,15 +137,14 @@ def estimate_by_clock(
     pace = arrange(supply, rows, step, alone, clock.left, clock.threads)
     for text in pace.said:
         note(text)
-    with torch_threads(pace.threads):
-        began = time.monotonic()
-        mean_loss(estimator, negative_log_density, rows.valid)
-        validating = time.monotonic() - began
-    limit = max(clock.left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * clock.left, _LEAST_SECONDS)
-    epoch = max(limit / _EPOCHS, _TRAINING_PER_VALIDATION * validating)
-    rows.steps = max(min(rows.steps, int(epoch * pace.trains / rows.batch_size)), 1)
     try:
         with torch_threads(pace.threads):
+            began = time.monotonic()
+            mean_loss(estimator, negative_log_density, rows.valid)
+            validating = time.monotonic() - began
+            left = clock.left
+            limit = max(left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * left, _LEAST_SECONDS)
+            rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
             history = train(
                 estimator,
                 negative_log_density,
@@ -170,6 +169,12 @@ def rows_apart_of_start(usable: int, expected: int, settings: TrainSettings) -> 
     """How many rows of a starting set are kept apart: for as many as are expected in the end, but at most a quarter of what is there."""
     wanted = max(int(settings.validation_share * max(expected, usable)), LEAST_APART)
     return min(wanted, int(max(settings.validation_share, _APART_OF_START) * usable), settings.validation_most)
+
+
+def _steps_an_epoch(rows: GrowingRows, limit: float, validating: float, rate: float) -> int:
+    """Steps between validations: a twentieth of the time or more, so that validating takes a small part of it, but no more than usual."""
+    seconds = max(limit / _EPOCHS, _TRAINING_PER_VALIDATION * validating)
+    return max(min(rows.steps, int(seconds * rate / rows.batch_size)), 1)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rows that grow while they are trained on: fresh first, each once where simulating is quick, else replayed; and the pace that is chosen."""
+"""Rows that grow while they are trained on: fresh first, each once where simulating is quick, else replayed; and the pace chosen."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_the_pace_follows_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sbi_flows.npe.pace.usable_cores", lambda: 8)
     same = {(1, False): 0.01, (1, True): 0.0102, (4, False): 0.02, (4, True): 0.02}
     said, threads, shelf = chosen(Shelf(61_000), same)
-    assert said.startswith("simulating 6.1e+04 rows/s in a thread of this process, training takes 3.14e+03: every row is fresh")
+    assert said.startswith("simulating 61,000 rows/s in a thread of this process, training takes 3,140: every row is fresh")
     assert (threads, shelf.workers) == (1, 0)
     assert 10_000 < shelf.most_ahead < 15_000
 
@@ -226,9 +226,8 @@ def test_the_pace_follows_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said, threads, shelf = chosen(Shelf(40), same)
     assert (threads, shelf.workers) == (1, 7)
-    assert (
-        "simulating 280 rows/s in 7 processes, training takes 3.2e+03: 8.8% of each batch is fresh, each row seen about 11.4 times" in said
-    )
+    assert "simulating 280 rows/s in 7 processes, training takes 3,200: 8.8% of each batch is fresh" in said
+    assert "each row seen about 11.4 times" in said
 
     said, _, shelf = chosen(Shelf(40), same, left=2.0)
     assert shelf.workers == 0
@@ -254,8 +253,14 @@ def test_the_clock_alone_ends_a_timed_run_and_more_rows_to_come_keep_more_apart(
 
 
 def test_the_number_of_threads_comes_back() -> None:
-    before = torch.get_num_threads()
-    with pytest.raises(KeyError), torch_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise KeyError
+    before, seen = torch.get_num_threads(), []
+
+    def fail() -> None:
+        with torch_threads(before + 1):
+            seen.append(torch.get_num_threads())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert seen == [before + 1]
     assert torch.get_num_threads() == before
