@@ -37,8 +37,8 @@ from sbi_flows.training.loop import History, train
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
-_ROWS_A_PARAMETER = 25
-_LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
+ROWS_A_PARAMETER = 25
+LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
 
 
 class PosteriorEstimator(nn.Module):
@@ -80,13 +80,40 @@ def build_estimator(settings: FitSettings, kind: SummaryKind, scaler: Scaler, di
         return PosteriorEstimator(summary, build_flow(settings.flow, dim, settings.features, hidden=settings.hidden, steps=settings.steps))
 
 
+def choose(settings: FitSettings, y: NDArray[Any], note: Callable[[str], None]) -> tuple[SummaryKind, Scaler]:
+    """The summary network and the scaling that suit the data; `note` receives both with the reason."""
+    kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "as asked")
+    scaler = Scaler.from_data(y, shared=kind == "series")
+    note(f"summary network: {kind}, because the data are {reason}")
+    note(f"scaling of y: {scaler.describe()}")
+    return kind, scaler
+
+
+def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], Convert]:
+    """m and c of the rows of theta, and the conversion of theta and y to u and scaled y in float32."""
+    z, _ = prior.to_unconstrained(theta)
+    centre, scale = z.mean(axis=0), z.std(axis=0)
+
+    def convert(theta: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        z, _ = prior.to_unconstrained(theta)
+        return ((z - centre) / scale).astype(np.float32), scaler.in_float32(y)
+
+    return centre, scale, convert
+
+
+def described(estimator: PosteriorEstimator, settings: FitSettings, dim: int) -> str:
+    """The flow over R^dim and its size, in words."""
+    weights = sum(p.numel() for p in estimator.parameters())
+    flow = settings.flow if dim > 1 else "one spline"
+    return f"flow: {flow}, {settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
+
+
 def estimate(
     prior: Prior,
     simulations: Simulations,
     settings: FitSettings,
     *,
     seed: int,
-    limit_seconds: float | None = None,
     checkpoint: str | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -98,9 +125,9 @@ def estimate(
     `NonFiniteLossError` are rows of `simulations`.
     """
     usable = int(simulations.ok.sum())
-    if usable < _ROWS_A_PARAMETER * prior.d:
+    if usable < ROWS_A_PARAMETER * prior.d:
         raise TooFewSimulationsError(
-            f"{usable} usable simulations are too few for {prior.d} parameters; at least {_ROWS_A_PARAMETER} a parameter are needed "
+            f"{usable} usable simulations are too few for {prior.d} parameters; at least {ROWS_A_PARAMETER} a parameter are needed "
             "to train at all, and thousands to train well. Simulate more: n_simulations=10_000."
         )
     notes: list[str] = []
@@ -111,7 +138,7 @@ def estimate(
 
     if failed := simulations.failure_text():
         note(failed)
-    training = settings.train or training_for(usable, timed=limit_seconds is not None)
+    training = settings.train or training_for(usable, timed=False)
     streamed, why = read_in_buffers(simulations, prior.unconstrained_dim, checkpoint)
     say(why)
     split = Split(simulations, training, seed) if streamed else None
@@ -124,32 +151,19 @@ def estimate(
         numbers = np.flatnonzero(simulations.ok)
         train_places, valid_places = split_rows(usable, training, seed)
         train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
-    kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "as asked")
-    scaler = Scaler.from_data(y, shared=kind == "series")
+    kind, scaler = choose(settings, y, note)
     settings = replace(settings, summary=kind, train=training)
-    note(f"summary network: {kind}, because the data are {reason}")
-    note(f"scaling of y: {scaler.describe()}")
-    z, _ = prior.to_unconstrained(centred_on)
-    centre, scale = z.mean(axis=0), z.std(axis=0)
+    centre, scale, convert = standardised(prior, scaler, centred_on)
     estimator = build_estimator(settings, kind, scaler, prior.unconstrained_dim, seed)
-    weights = sum(p.numel() for p in estimator.parameters())
-    flow = settings.flow if prior.unconstrained_dim > 1 else "one spline"
-    size = f"{settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
-    note(f"flow: {flow}, {size}; {n:,} simulations to train on")
-
-    def convert(theta: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-        z, _ = prior.to_unconstrained(theta)
-        return ((z - centre) / scale).astype(np.float32), scaler.in_float32(y)
-
+    note(f"{described(estimator, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
     try:
         with _rows(split, theta, y, convert, training, seed) as rows:
-            del theta, y, z, centred_on
+            del theta, y, centred_on
             history = train(
                 estimator,
-                _negative_log_density,
+                negative_log_density,
                 rows,
-                undecayed=_LINEAR_PATHS,
-                limit_seconds=limit_seconds,
+                undecayed=LINEAR_PATHS,
                 checkpoint=checkpoint,
                 progress=progress,
             )
@@ -172,6 +186,7 @@ def _rows(
     return nullcontext(TensorRows([torch.from_numpy(part) for part in convert(theta, y)], settings, seed))
 
 
-def _negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    """The loss of each row, in nats."""
     out: Tensor = -module(*batch)
     return out

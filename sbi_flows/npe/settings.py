@@ -60,9 +60,10 @@ class FitSettings:
 def training_for(n: int, *, timed: bool) -> TrainSettings:
     """Training settings for n usable simulations.
 
-    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs, unless the time decides; the weight decay is 3000 / n,
-    at most 0.5, because it is small sets of simulations that are overfitted.
+    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs, unless the time decides, which then alone ends it; the
+    weight decay is 3000 / n, at most 0.5, because it is small sets of simulations that are overfitted.
     """
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
-    return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=min(_DECAY_ROWS / n, _MOST_DECAY))
+    patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience
+    return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=min(_DECAY_ROWS / n, _MOST_DECAY), patience=patience)

@@ -189,6 +189,12 @@ class StreamedRows:
         }
         return f"{_STREAMED}{BUFFER_BYTES} bytes: {fingerprint(campaign)}"
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """The epoch says it all."""
+
     def _order(self, number: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
         """The blocks of each buffer of pass `number`, and the row of the pass with which each buffer ends."""
         blocks = np.array_split(stream(self.seed, "pass", number).permutation(self._simulations.n_blocks), self._buffers)

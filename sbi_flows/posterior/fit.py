@@ -6,26 +6,34 @@ import copy
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from sbi_flows.errors import SettingsError
-from sbi_flows.npe.estimator import Estimate, estimate
+from sbi_flows.errors import SettingsError, SimulationWarning
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.npe.estimator import Estimate, PosteriorEstimator, estimate
 from sbi_flows.npe.settings import FitSettings
+from sbi_flows.npe.start import starting_set
+from sbi_flows.npe.timed import Clock, estimate_by_clock
 from sbi_flows.posterior.cloud import MOST_HELD_OUT, TrainingCloud, representation
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.supply import Supply
+from sbi_flows.training.checkpoint import recorded_state
+from sbi_flows.training.trial import torch_threads
 
 _DEFAULT_SIMULATIONS = 10_000
-_PILOT, _SIMULATING_SHARE = 1000, 0.2
-_MOST_ROWS, _MOST_BYTES = 500_000, 1_000_000_000
+_MOST_IN_CLOUD, _ROWS_TO_TIME, _SECONDS_A_PAIR = 4000, 512, 4e-8
 _ROWS_AT_ONCE = 1024
 _VERSIONS = ("sbi_flows", "torch", "nflows", "numpy", "scipy")
 
@@ -47,11 +55,17 @@ def fit(
     Give one of
         simulations     made before, with `sf.simulate`;
         n_simulations   to be made now (10,000 if nothing is given);
-        minutes         of wall-clock time for all of it: a fifth at most goes to simulating, and the schedule fills the rest.
-    The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken.
+        minutes         of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time, up to 25,000, or
+                        if that is less than 2,000, a fifth at most; simulating goes on beside it, on another core. Each step takes rows
+                        that no step has seen, and replays others only where the simulator is the slower of the two.
+    The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken, on how many simulations.
+    These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first.
 
     say: receives each choice that is made, with its reason (None for silence). progress(done, total, text): while training.
-    checkpoint: a file from which the same call goes on after a kill.
+    checkpoint: a file from which the same call goes on after a kill: to the same bytes; with `minutes`, with its weights, in the time that
+        was left, and with simulations that it had not come to, since those made before are gone (`sf.simulate` keeps them in a bank).
+    A call of the simulator that hangs cannot hold up training by the clock; it is ended where it runs in a process, else left behind in
+    its thread with a `SimulationWarning`. More than half of the simulations failing ends the fit.
     Simulations that would take more than a quarter of the free memory are read from their bank in buffers of 64 MB while training.
 
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError`, `NonFiniteLossError`.
@@ -69,34 +83,26 @@ def fit(
     if minutes is not None and not (isinstance(minutes, int | float) and np.isfinite(minutes) and minutes > 0):
         raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
     seed, settings = check_seed(seed), settings or FitSettings()
-    tell = say or (lambda text: None)
+    path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)
     began = time.monotonic()
-    if simulations is not None:
-        simulations.check_matches(simulator.prior, simulator.event_shape)
+    if minutes is not None:
+        fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, path, tell, progress)
     else:
-        if minutes is not None:
-            n_simulations = _affordable(simulator, 60 * minutes * _SIMULATING_SHARE, seed)
-            tell(f"{n_simulations:,} simulations fit into a fifth of {minutes:g} minutes")
-        simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
-    simulated = time.monotonic()
-    limit = None if minutes is None else max(60 * minutes - (simulated - began), 1.0)
-    found = estimate(
-        simulator.prior,
-        simulations,
-        settings,
-        seed=seed,
-        limit_seconds=limit,
-        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
-        say=tell,
-        progress=progress,
-    )
-    history = found.history
+        if simulations is not None:
+            simulations.check_matches(simulator.prior, simulator.event_shape)
+        else:
+            simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
+        simulated = time.monotonic()
+        found = estimate(simulator.prior, simulations, settings, seed=seed, checkpoint=path, say=tell, progress=progress)
+        usable = int(simulations.ok.sum())
+        fitted = _Fitted(found, _cloud(found, simulations), simulations, usable, len(simulations) - usable, simulated)
+    found, simulations, history = fitted.estimate, fitted.simulations, fitted.estimate.history
     best = f"best validation loss {history.best_loss:.3f} in epoch {history.best_epoch + 1}"
     tell(f"training {_ENDED[history.stopped]} after {len(history.valid_loss)} epochs; {best}")
     facts: dict[str, Any] = {
         "simulator": simulator.name,
-        "simulations": int(simulations.ok.sum()),
-        "failed": len(simulations) - int(simulations.ok.sum()),
+        "simulations": fitted.used,
+        "failed": fitted.failed,
         "simulation_seed": simulations.seed,
         "block_size": simulations.block_size,
         "seed": seed,
@@ -111,39 +117,81 @@ def fit(
         scaler=found.scaler,
         centre=found.centre,
         scale=found.scale,
-        cloud=_cloud(found, simulations),
+        cloud=fitted.cloud,
         settings=found.settings,
         history=history,
         facts=facts,
         notes=found.notes,
-        seconds={"simulate": simulated - began, "train": time.monotonic() - simulated},
+        seconds={"simulate": fitted.simulated - began, "train": time.monotonic() - fitted.simulated},
     )
 
 
 _ENDED = {"finished": "finished", "patience": "stopped, no longer improving,", "time": "reached its time limit"}
 
 
-def _affordable(simulator: Simulator, seconds: float, seed: int) -> int:
-    """How many simulations fit into `seconds`, by a growing pilot; at most 500,000 or 1 GB of y."""
-    n, began = 20, time.monotonic()
-    simulate(simulator, n, seed=seed, max_failures=1.0)
-    while (took := time.monotonic() - began) < 0.02 * seconds and n < _PILOT:
-        n, began = 4 * n, time.monotonic()
-        simulate(simulator, n, seed=seed, max_failures=1.0)
-    rows = 1000 if simulator.vectorized else n
-    by_bytes = _MOST_BYTES // (8 * max(1, int(np.prod(simulator.event_shape))))
-    return int(min(max(0.9 * seconds * max(rows, n) / took, 100), _MOST_ROWS, by_bytes))
+@dataclass(frozen=True)
+class _Fitted:
+    """What was learnt, from which simulations (by the clock: those to begin with), on how many, and when training began."""
+
+    estimate: Estimate
+    cloud: TrainingCloud
+    simulations: Simulations
+    used: int
+    failed: int
+    simulated: float
+
+
+def _by_the_clock(
+    simulator: Simulator,
+    began: float,
+    seconds: float,
+    settings: FitSettings,
+    seed: int,
+    checkpoint: str | None,
+    tell: Callable[[str], None],
+    progress: Callable[[int, int, str], None] | None,
+) -> _Fitted:
+    _, state = recorded_state(checkpoint)
+    threads = torch.get_num_threads()
+    with torch_threads(1):
+        with Supply(simulator, seed, block_size=state.get("block_size")) as supply:
+            start = starting_set(supply, seconds, rows=state.get("start"))
+            simulated = time.monotonic()
+
+            def closing(estimator: PosteriorEstimator, scaler: Scaler) -> float:
+                return _cloud_seconds(estimator.summary, scaler, start.simulations)
+
+            clock = Clock(began + seconds, closing, threads)
+            grown = estimate_by_clock(supply, start, settings, clock, checkpoint=checkpoint, say=tell, progress=progress)
+        cloud = _cloud(grown.estimate, start.simulations)
+    for text in supply.warnings():
+        warnings.warn(text, SimulationWarning, stacklevel=3)
+    return _Fitted(grown.estimate, cloud, start.simulations, grown.used, grown.failed, simulated)
+
+
+def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
+    network = copy.deepcopy(found.estimator.summary).double()
+    train_rows = found.train_rows[:: max(1, len(found.train_rows) // _MOST_IN_CLOUD)]
+    return TrainingCloud.of(
+        _placed(network, found.scaler, simulations, train_rows),
+        _placed(network, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
+    )
 
 
 @torch.no_grad()
-def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
-    network = copy.deepcopy(found.estimator.summary).double()
+def _placed(network: nn.Module, scaler: Scaler, simulations: Simulations, rows: np.ndarray) -> np.ndarray:
+    parts = []
+    for i in range(0, len(rows), _ROWS_AT_ONCE):
+        scaled = scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
+        parts.append(representation(network(torch.from_numpy(scaled)), scaled, scaler))
+    return np.concatenate(parts)
 
-    def place(rows: np.ndarray) -> np.ndarray:
-        parts = []
-        for i in range(0, len(rows), _ROWS_AT_ONCE):
-            scaled = found.scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
-            parts.append(representation(network(torch.from_numpy(scaled)), scaled, found.scaler))
-        return np.concatenate(parts)
 
-    return TrainingCloud.of(place(found.train_rows[:: max(1, len(found.train_rows) // 4000)]), place(found.valid_rows[:MOST_HELD_OUT]))
+def _cloud_seconds(summary: nn.Module, scaler: Scaler, simulations: Simulations) -> float:
+    """About how long `_cloud` will take, from the time of a few of its rows."""
+    network, rows = copy.deepcopy(summary).double(), np.flatnonzero(simulations.ok)
+    most = min(_MOST_IN_CLOUD + MOST_HELD_OUT, len(rows))
+    few = rows[:_ROWS_TO_TIME]
+    began = time.monotonic()
+    _placed(network, scaler, simulations, few)
+    return (time.monotonic() - began) * most / len(few) + _SECONDS_A_PAIR * (most / 2) ** 2

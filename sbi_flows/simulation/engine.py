@@ -38,7 +38,7 @@ _SLOW_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 _ROWS_BEFORE_STOP = 200
 _WORTH_WORKERS_SECONDS = 20.0
 _UNWRITTEN = 1
-_OFTEN = 0.1
+OFTEN = 0.1
 
 
 def simulate(
@@ -82,7 +82,7 @@ def simulate(
             seconds: float | None = probe(simulator, runner).seconds
         else:
             seconds = None
-        block_size = settings.block_size or _block_size(simulator, bank, seconds)
+        block_size = settings.block_size or usual_block_size(simulator, bank, seconds)
         campaign = Campaign(simulator, seed, block_size, simulator.event_shape)
         if isinstance(runner, Isolated):
             runner.event_shape = campaign.event_shape
@@ -102,7 +102,7 @@ def simulate(
     failed = float((simulations.codes != OK).mean())
     if failed > settings.warn_failures:
         warnings.warn(simulations.failure_text(), SimulationWarning, stacklevel=2)
-    if watch.clean or watch.alone > _OFTEN * watch.blocks:
+    if watch.clean or watch.alone > OFTEN * watch.blocks:
         warnings.warn(watch.slow_text(), SimulationWarning, stacklevel=2)
     return simulations
 
@@ -217,7 +217,8 @@ def _set_aside(bank: Bank, damaged: list[int]) -> None:
     )
 
 
-def _block_size(simulator: Simulator, bank: Bank | None, seconds: float | None) -> int:
+def usual_block_size(simulator: Simulator, bank: Bank | None, seconds: float | None) -> int:
+    """Rows a block where none are asked for; seconds: what one row takes, if that is known."""
     if bank is not None and bank.campaign.get("vectorized") == simulator.vectorized:
         return int(bank.campaign["block_size"])
     if simulator.vectorized:

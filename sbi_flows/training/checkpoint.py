@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Checkpoint:
-    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the history after some epoch."""
+    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the history after some epoch.
+
+    rows: the state of the rows then, {} before any; seconds: how long had been trained.
+    """
 
     path: Path
     module: nn.Module
@@ -30,6 +33,8 @@ class Checkpoint:
     average: list[Tensor]
     run: dict[str, object]
     best: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @classmethod
     def of(
@@ -64,9 +69,10 @@ class Checkpoint:
             self.average[i].copy_(tensors[f"average/{i}"])
         for key, value in manifest["history"].items():
             setattr(history, key, value)
+        self.rows, self.seconds = manifest.get("state", {}), manifest.get("seconds", 0.0)
         return int(manifest["epoch"])
 
-    def save(self, epoch: int, best: dict[str, Tensor], history: History) -> None:
+    def save(self, epoch: int, best: dict[str, Tensor], history: History, rows: dict[str, Any], seconds: float) -> None:
         """Write the state before `epoch`."""
         self.best = best
         arrays = {f"now/{name}": value.numpy(force=True) for name, value in self.module.state_dict().items()}
@@ -76,12 +82,21 @@ class Checkpoint:
             state = self.optimiser.state[parameter]
             arrays |= {f"adam/{i}/{key}": state[key].numpy(force=True) for key in _MOMENTS}
             arrays[f"average/{i}"] = self.average[i].numpy(force=True)
-        write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, "history": asdict(history)})
+        state = {"history": asdict(history), "state": rows, "seconds": seconds}
+        write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, **state})
 
 
 def recorded_rows(path: str | os.PathLike[str] | None) -> str | None:
     """The fingerprint of the rows that the checkpoint at `path` is bound to; None where there is no file."""
     return str(read_file(path, _KIND)[1]["run"].get("rows")) if path is not None and Path(path).exists() else None
+
+
+def recorded_state(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The training settings and the state of the rows in the checkpoint at `path`; empty where there is no file."""
+    if path is None or not Path(path).exists():
+        return {}, {}
+    manifest = read_file(path, _KIND)[1]
+    return manifest["run"].get("settings", {}), manifest.get("state", {})
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ def train(
 
     rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) -> (rows,), one number a row.
     undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
-    limit_seconds: the schedule is then shortened so that training ends in that time.
+    limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before a kill counting.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
     progress(step, steps, text) is called now and then.
 
@@ -78,7 +78,10 @@ def train(
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
     best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
-    began = saved = time.monotonic()
+    if keeper is not None and keeper.rows:
+        rows.go_on(keeper.rows)
+    saved = time.monotonic()
+    began = saved - (0.0 if keeper is None else keeper.seconds)
     for epoch in range(first_epoch, settings.epochs):
         if history.stopped != "finished":
             break
@@ -123,7 +126,7 @@ def train(
             history.stopped = "patience"
         last = epoch + 1 == settings.epochs or history.stopped != "finished"
         if keeper is not None and (last or time.monotonic() - saved > _CHECKPOINT_SECONDS):
-            keeper.save(epoch + 1, best, history)
+            keeper.save(epoch + 1, best, history, rows.state(), time.monotonic() - began)
             saved = time.monotonic()
     module.load_state_dict(best)
     module.eval()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from sbi_flows.training.settings import TrainSettings
 
 Batch = tuple[NDArray[np.int64], tuple[Tensor, ...]]
 
-_LEAST_ROWS = 50
+LEAST_ROWS, LEAST_APART = 50, 10
 
 
 @runtime_checkable
@@ -45,6 +45,14 @@ class Rows(Protocol):
 
     def fingerprint(self) -> str:
         """A text that no other rows, and no other order of them at the same settings and seed, share: a checkpoint is bound to it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to say, in JSON, besides the epoch for another run to go on from there."""
+        ...
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
         ...
 
 
@@ -86,6 +94,12 @@ class TensorRows:
     def fingerprint(self) -> str:
         return digest(self._tensors)
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """The epoch says it all."""
+
 
 def digest(tensors: Sequence[Tensor]) -> str:
     """The SHA-256 of the numbers, in hex."""
@@ -104,8 +118,8 @@ def split_rows(n: int, settings: TrainSettings, seed: int) -> tuple[NDArray[np.i
 
 def rows_apart(n: int, settings: TrainSettings) -> int:
     """How many of n rows are kept apart. Raises `TooFewSimulationsError` below 50 rows."""
-    if n < _LEAST_ROWS:
+    if n < LEAST_ROWS:
         raise TooFewSimulationsError(
-            f"{n} usable simulations are too few to train on; at least {_LEAST_ROWS} are needed, thousands are usual."
+            f"{n} usable simulations are too few to train on; at least {LEAST_ROWS} are needed, thousands are usual."
         )
-    return min(max(int(n * settings.validation_share), 10), settings.validation_most)
+    return min(max(int(n * settings.validation_share), LEAST_APART), settings.validation_most)

@@ -1,0 +1,215 @@
+"""Neural posterior estimation by the clock: simulating goes on while q is trained.
+
+    q maximises  E_{p(theta) p(y | theta)} [ log q(theta | y) ]
+
+and each step follows the gradient of this expectation, estimated from pairs that no step has seen before, as long as simulating keeps
+up. All that is chosen before training (summary network, scaling, m and c, the rows kept apart) is chosen from a starting set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbi_flows.errors import NonFiniteLossError
+from sbi_flows.files import write_file
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.npe.estimator import (
+    LINEAR_PATHS,
+    Estimate,
+    PosteriorEstimator,
+    build_estimator,
+    choose,
+    described,
+    negative_log_density,
+    standardised,
+)
+from sbi_flows.npe.growing import GrowingRows
+from sbi_flows.npe.pace import arrange, trial_seconds
+from sbi_flows.npe.settings import FitSettings, training_for
+from sbi_flows.npe.start import Start
+from sbi_flows.rng import stream
+from sbi_flows.simulation.campaign import InProcess, make_block
+from sbi_flows.simulation.supply import Supply
+from sbi_flows.training.checkpoint import recorded_state
+from sbi_flows.training.loop import mean_loss, train
+from sbi_flows.training.memory import free_memory
+from sbi_flows.training.rows import LEAST_APART, Batch
+from sbi_flows.training.settings import TrainSettings
+from sbi_flows.training.trial import step_seconds, torch_threads
+
+_APART_OF_START = 0.25
+_EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
+_TRAINING_SHARE, _LEAST_SECONDS = 0.25, 0.2
+_KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
+_CLEARLY_QUICKER = 2.0
+_REMAKING_SECONDS = 10.0
+_ONCE = 1.005
+
+
+@dataclass(frozen=True)
+class Clock:
+    """ends: when all must be done, by `time.monotonic`. closing(estimator, scaler): the seconds of what comes after training.
+
+    threads: that torch may use at most.
+    """
+
+    ends: float
+    closing: Callable[[PosteriorEstimator, Scaler], float]
+    threads: int
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.ends - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Grown:
+    """estimate: what was learnt; its rows are rows of the starting set. used: rows trained on or kept apart; failed: rows left out."""
+
+    estimate: Estimate
+    used: int
+    failed: int
+
+
+def estimate_by_clock(
+    supply: Supply,
+    start: Start,
+    settings: FitSettings,
+    clock: Clock,
+    *,
+    checkpoint: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Grown:
+    """Train q until the clock ends, on the starting set and on what the supply makes meanwhile.
+
+    A checkpoint goes on with its weights, in the time that it had left, and with blocks that it had not come to. The rows of a
+    `NonFiniteLossError` are rows of the campaign. Raises what `train`, `Scaler.from_data` and the supply raise.
+    """
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        say(text)
+
+    prior, seed, dim = supply.simulator.prior, supply.seed, supply.simulator.prior.unconstrained_dim
+    theta, y = start.simulations.usable()
+    rate = supply.rate * max(supply.workers, 1)
+    say(f"{len(theta):,} simulations to begin with, from which the network and the scaling are chosen")
+    if failed := start.simulations.failure_text():
+        note(failed)
+    kind, scaler = choose(settings, y, note)
+    estimator = build_estimator(settings, kind, scaler, dim, seed)
+    note(described(estimator, settings, dim))
+
+    guessed = settings.train or training_for(int(len(theta) + rate * clock.left), timed=True)
+    a_batch = standardised(prior, scaler, theta)[2](theta[: guessed.batch_size], y[: guessed.batch_size])
+    step = _Step(estimator, tuple(map(torch.from_numpy, a_batch)), guessed)
+    alone = step(1, trial_seconds(clock.left))
+    expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
+    recorded, state = recorded_state(checkpoint)
+    training = settings.train or (TrainSettings(**recorded) if state else training_for(expected, timed=True))
+
+    apart = int(state.get("apart", 0)) or rows_apart_of_start(len(theta), expected, training)
+    order = stream(seed, "split").permutation(len(theta))
+    train_places, valid_places = np.sort(order[apart:]), np.sort(order[:apart])
+    centre, scale, convert = standardised(prior, scaler, theta[train_places])
+    numbers = np.flatnonzero(start.simulations.ok)
+
+    def rows_at(places: NDArray[np.int64]) -> Batch:
+        return numbers[places], tuple(map(torch.from_numpy, convert(theta[places], y[places])))
+
+    kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_QUICKER * guessed.batch_size else _KEPT_BYTES
+    kept = min(kept, int(_KEPT_SHARE * free_memory()))
+    rows = GrowingRows(supply, convert, rows_at(train_places), rows_at(valid_places), training, len(start.simulations), kept)
+    for block in start.later:
+        rows.add(block)
+    del theta, y
+    pace = arrange(supply, rows, step, alone, clock.left, clock.threads)
+    for text in pace.said:
+        note(text)
+    try:
+        with torch_threads(pace.threads):
+            began = time.monotonic()
+            mean_loss(estimator, negative_log_density, rows.valid)
+            validating = time.monotonic() - began
+            left = clock.left
+            limit = max(left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * left, _LEAST_SECONDS)
+            rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
+            history = train(
+                estimator,
+                negative_log_density,
+                rows,
+                undecayed=LINEAR_PATHS,
+                limit_seconds=limit,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+    except NonFiniteLossError as error:
+        if checkpoint is not None:
+            _save_rows(f"{checkpoint}.rows", error, supply)
+        raise
+    note(_mix(rows))
+    settings = replace(settings, summary=kind, train=training)
+    train_rows, valid_rows = numbers[train_places], numbers[valid_places]
+    found = Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
+    return Grown(found, rows.used + len(valid_rows), rows.failed)
+
+
+def rows_apart_of_start(usable: int, expected: int, settings: TrainSettings) -> int:
+    """How many rows of a starting set are kept apart: for as many as are expected in the end, but at most a quarter of what is there."""
+    wanted = max(int(settings.validation_share * max(expected, usable)), LEAST_APART)
+    return min(wanted, int(max(settings.validation_share, _APART_OF_START) * usable), settings.validation_most)
+
+
+def _steps_an_epoch(rows: GrowingRows, limit: float, validating: float, rate: float) -> int:
+    """Steps between validations: a twentieth of the time or more, so that validating takes a small part of it, but no more than usual."""
+    seconds = max(limit / _EPOCHS, _TRAINING_PER_VALIDATION * validating)
+    return max(min(rows.steps, int(seconds * rate / rows.batch_size)), 1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A training step on one batch, for trials."""
+
+    estimator: PosteriorEstimator
+    batch: tuple[Tensor, ...]
+    settings: TrainSettings
+
+    def __call__(self, threads: int, seconds: float, between: Callable[[], object] = lambda: None) -> float:
+        return step_seconds(
+            self.estimator, negative_log_density, self.batch, self.settings, threads=threads, seconds=seconds, between=between
+        )
+
+
+def _mix(rows: GrowingRows) -> str:
+    times = rows.drawn / max(rows.used, 1)
+    seen = "each of them once" if times < _ONCE else f"each {times:.3g} times on average"
+    return f"{rows.used:,} simulations were trained on, {seen}"
+
+
+def _save_rows(path: str, error: NonFiniteLossError, supply: Supply) -> None:
+    """Put theta and y of the offending rows on disk, made again, as many as a few seconds allow."""
+    campaign = supply.campaign
+    if campaign is None:
+        return
+    parts: list[tuple[NDArray[Any], ...]] = []
+    began = time.monotonic()
+    for k in np.unique(error.rows // campaign.block_size).tolist():
+        if time.monotonic() - began > _REMAKING_SECONDS:
+            break
+        block = make_block(campaign, k, campaign.block_size, InProcess(campaign.simulator))
+        places = error.rows[error.rows // campaign.block_size == k] - block.start
+        parts.append((block.start + places, block.theta[places], block.y[places]))
+    rows, theta, y = map(np.concatenate, zip(*parts, strict=True))
+    write_file(path, {"rows": rows, "theta": theta, "y": y}, {"kind": "offending rows"})
+    error.add_note(f"theta and y of those rows are in {path}.")
