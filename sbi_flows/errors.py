@@ -137,6 +137,9 @@ class NonFiniteLossError(TrainingError):
         super().__init__(message)
         self.rows = rows
 
+    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[str, NDArray[np.int64]]]:
+        return type(self), (str(self), self.rows)
+
 
 class StorageError(SbiFlowsError):
     """A file could not be read or written."""

@@ -18,40 +18,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbi_flows.errors import NonFiniteLossError, TooFewSimulationsError
 from sbi_flows.files import write_file
-from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind, build_summary, choose_summary
-from sbi_flows.npe.settings import FitSettings, training_for
+from sbi_flows.npe.members import train_members
+from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator
+from sbi_flows.npe.settings import FitSettings, members_for, training_for
 from sbi_flows.npe.stream import Convert, Split, StreamedRows, buffers_text, read_in_buffers
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.training.loop import History, train
+from sbi_flows.training.loop import History, mean_loss
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
 ROWS_A_PARAMETER = 25
 LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
-
-
-class PosteriorEstimator(nn.Module):
-    """q(u | scaled y): a summary network and a conditional flow."""
-
-    def __init__(self, summary: nn.Module, flow: ConditionalFlow) -> None:
-        super().__init__()
-        self.summary = summary
-        self.flow = flow
-
-    def forward(self, u: Float[Tensor, "rows d"], y: Float[Tensor, "rows *event"]) -> Float[Tensor, " rows"]:
-        """log q(u | s(y)) in nats."""
-        return self.flow.log_prob(u, self.summary(y))
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ class Estimate:
     were kept apart.
     """
 
-    estimator: PosteriorEstimator
+    estimator: Network
     scaler: Scaler
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -73,9 +60,15 @@ class Estimate:
     valid_rows: NDArray[np.int64]
 
 
-def build_estimator(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int) -> PosteriorEstimator:
-    """The untrained module that `settings` describe for parameters in R^dim, its weights a function of the seed."""
-    with torch_scope(stream(seed, "weights")):
+def build_network(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int) -> Network:
+    """The untrained network that `settings` describe for parameters in R^dim, its weights a function of the seed."""
+    members = [build_estimator(settings, kind, scaler, dim, seed, k) for k in range(settings.members or 1)]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def build_estimator(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int, member: int = 0) -> PosteriorEstimator:
+    """One untrained member of it."""
+    with torch_scope(stream(seed, "weights", member)):
         summary = build_summary(kind, scaler.out_shape, features=settings.features, hidden=settings.hidden)
         return PosteriorEstimator(summary, build_flow(settings.flow, dim, settings.features, hidden=settings.hidden, steps=settings.steps))
 
@@ -101,11 +94,13 @@ def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tu
     return centre, scale, convert
 
 
-def described(estimator: PosteriorEstimator, settings: FitSettings, dim: int) -> str:
+def described(network: Network, settings: FitSettings, dim: int) -> str:
     """The flow over R^dim and its size, in words."""
-    weights = sum(p.numel() for p in estimator.parameters())
+    weights = sum(p.numel() for p in network.parameters())
     flow = settings.flow if dim > 1 else "one spline"
-    return f"flow: {flow}, {settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
+    members = len(network.flows())
+    ensemble = f", {members} of them from different starting weights" if members > 1 else ""
+    return f"flow: {flow}, {settings.steps} layers of width {settings.hidden}{ensemble}; {weights:,} weights in all"
 
 
 def estimate(
@@ -152,21 +147,16 @@ def estimate(
         train_places, valid_places = split_rows(usable, training, seed)
         train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
     kind, scaler = choose(settings, y, note)
-    settings = replace(settings, summary=kind, train=training)
+    settings = replace(settings, summary=kind, train=training, members=settings.members or members_for(usable))
     centre, scale, convert = standardised(prior, scaler, centred_on)
-    estimator = build_estimator(settings, kind, scaler, prior.unconstrained_dim, seed)
-    note(f"{described(estimator, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
+    network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed)
+    members = list(network.members) if isinstance(network, Ensemble) else [network]
+    note(f"{described(network, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
     try:
         with _rows(split, theta, y, convert, training, seed) as rows:
             del theta, y, centred_on
-            history = train(
-                estimator,
-                negative_log_density,
-                rows,
-                undecayed=LINEAR_PATHS,
-                checkpoint=checkpoint,
-                progress=progress,
-            )
+            histories = train_members(members, negative_log_density, rows, undecayed=LINEAR_PATHS, checkpoint=checkpoint, progress=progress)
+            history = histories[0] if len(members) == 1 else _of_mixture(network, histories, rows)
     except NonFiniteLossError as error:
         if split is None:
             error.rows = numbers[error.rows]
@@ -175,7 +165,7 @@ def estimate(
             write_file(f"{checkpoint}.rows", {"rows": error.rows, **offending}, {"kind": "offending rows"})
             error.add_note(f"theta and y of those rows are in {checkpoint}.rows.")
         raise
-    return Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
+    return Estimate(network, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
 
 
 def _rows(
@@ -184,6 +174,15 @@ def _rows(
     if split is not None:
         return StreamedRows(split, convert, settings, seed)
     return nullcontext(TensorRows([torch.from_numpy(part) for part in convert(theta, y)], settings, seed))
+
+
+def _of_mixture(network: Network, histories: list[History], rows: Rows) -> History:
+    """The history of the first member, and in the end the loss of the mixture."""
+    first = histories[0]
+    first.valid_loss.append(mean_loss(network, negative_log_density, rows.valid))
+    first.train_loss.append(first.train_loss[first.best_epoch])
+    first.best_epoch = len(first.valid_loss) - 1
+    return first
 
 
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

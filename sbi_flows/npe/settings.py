@@ -16,6 +16,7 @@ _DECAY_ROWS, _MOST_DECAY = 3000, 0.5
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
+_MEMBERS = ((30_000, 4), (100_000, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class FitSettings:
 
     flow: "maf", "nsf", "coupling" or "spline_coupling"; steps: its layers; hidden: width of its networks and of the summary network.
     summary: "auto" (chosen from the data), "vector" or "series"; features: length of s(y).
+    members: how many such networks, from different starting weights, are averaged; None for the number that `members_for` gives.
     train: the training settings, or None for those that `training_for` gives.
     """
 
@@ -32,6 +34,7 @@ class FitSettings:
     hidden: int = 64
     summary: Literal["auto", "vector", "series"] = "auto"
     features: int = 32
+    members: int | None = None
     train: TrainSettings | None = None
 
     def __post_init__(self) -> None:
@@ -41,8 +44,10 @@ class FitSettings:
             raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}.")
         if self.train is not None and not isinstance(self.train, TrainSettings):
             raise SettingsError(f"train must be sf.TrainSettings(...) or None, got {type(self.train).__name__}.")
-        for name, least in (("steps", 2), ("hidden", 1), ("features", 1)):
+        for name, least in (("steps", 2), ("hidden", 1), ("features", 1), ("members", 1)):
             value = getattr(self, name)
+            if name == "members" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}.")
 
@@ -55,6 +60,11 @@ class FitSettings:
         """Settings from `to_json`."""
         train = record["train"]
         return cls(**{**record, "train": None if train is None else TrainSettings(**train)})
+
+
+def members_for(n: int) -> int:
+    """How many networks are averaged for n usable simulations: 4 below 30,000, 2 below 100,000, else 1."""
+    return next((members for most, members in _MEMBERS if n < most), 1)
 
 
 def training_for(n: int, *, timed: bool) -> TrainSettings:

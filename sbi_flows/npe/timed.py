@@ -24,7 +24,6 @@ from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.estimator import (
     LINEAR_PATHS,
     Estimate,
-    PosteriorEstimator,
     build_estimator,
     choose,
     described,
@@ -32,6 +31,7 @@ from sbi_flows.npe.estimator import (
     standardised,
 )
 from sbi_flows.npe.growing import GrowingRows
+from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.pace import arrange, trial_seconds
 from sbi_flows.npe.settings import FitSettings, training_for
 from sbi_flows.npe.start import Start
@@ -159,7 +159,7 @@ def estimate_by_clock(
             _save_rows(f"{checkpoint}.rows", error, supply)
         raise
     note(_mix(rows))
-    settings = replace(settings, summary=kind, train=training)
+    settings = replace(settings, summary=kind, train=training, members=1)
     train_rows, valid_rows = numbers[train_places], numbers[valid_places]
     found = Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
     return Grown(found, rows.used + len(valid_rows), rows.failed)

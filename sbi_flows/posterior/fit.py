@@ -18,7 +18,8 @@ from torch import nn
 
 from sbi_flows.errors import SettingsError, SimulationWarning
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe.estimator import Estimate, PosteriorEstimator, estimate
+from sbi_flows.npe.estimator import Estimate, estimate
+from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.npe.start import starting_set
 from sbi_flows.npe.timed import Clock, estimate_by_clock

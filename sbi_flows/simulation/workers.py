@@ -94,7 +94,7 @@ def finished(
     while left:
         broken: BaseException | None = None
         running: dict[Future[Block | str], tuple[int, int]] = {}
-        with _opened(executors) as executor:
+        with opened(executors) as executor:
             silence = _Silence(infinite=not isinstance(executors, Executor))
             most = _IN_FLIGHT_A_WORKER * (workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN)
             try:
@@ -194,7 +194,7 @@ def _told(error: BaseException) -> str:
 
 
 @contextmanager
-def _opened(executors: Executors) -> Iterator[Executor]:
+def opened(executors: Executors) -> Iterator[Executor]:
     """An executor that was given stays open; one that a factory made is shut down, at once if something went wrong."""
     if isinstance(executors, Executor):
         yield executors

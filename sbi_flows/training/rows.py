@@ -77,7 +77,7 @@ class TensorRows:
 
     def __init__(self, tensors: Sequence[Tensor], settings: TrainSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
-        self._tensors = tuple(tensors)
+        self.tensors = tuple(tensors)
         self._train_rows, self.valid_rows = split_rows(len(tensors[0]), settings, seed)
         self._pace = Pace.of(len(self._train_rows), settings)
         self.steps = self._pace.steps
@@ -89,10 +89,10 @@ class TensorRows:
         order = torch.from_numpy(np.array_split(whole_pass, self._pace.pieces)[piece])
         for i in range(self.steps):
             chosen = order[i * self._pace.batch_size : (i + 1) * self._pace.batch_size]
-            yield chosen.numpy(), tuple(part[chosen] for part in self._tensors)
+            yield chosen.numpy(), tuple(part[chosen] for part in self.tensors)
 
     def fingerprint(self) -> str:
-        return digest(self._tensors)
+        return digest(self.tensors)
 
     def state(self) -> dict[str, Any]:
         return {}

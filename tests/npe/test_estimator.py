@@ -12,7 +12,7 @@ import torch
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError, SettingsError, ShapeError, SimulationWarning, TooFewSimulationsError
 from sbi_flows.files import read_file
-from sbi_flows.npe.estimator import PosteriorEstimator
+from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import training_for
 from simulators.gaussian import make_gaussian
 

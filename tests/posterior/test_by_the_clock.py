@@ -14,7 +14,7 @@ from scipy.stats import norm, uniform
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError, SimulationWarning, TooFewSimulationsError, TooManyFailuresError, WorkerError
 from sbi_flows.files import read_file
-from sbi_flows.npe.estimator import PosteriorEstimator
+from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.simulation.simulations import Block
 from sbi_flows.training.checkpoint import recorded_state
 

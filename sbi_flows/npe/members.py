@@ -1,0 +1,100 @@
+"""Training the members of an ensemble side by side: one in this process, others in local workers, as many as there are cores.
+
+Each member is trained by one torch thread wherever it is trained, so that its weights do not depend on the number of cores.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sbi_flows.simulation.engine import usable_cores
+from sbi_flows.simulation.workers import local_workers, opened
+from sbi_flows.training.loop import History, Loss, train
+from sbi_flows.training.rows import Rows, TensorRows
+from sbi_flows.training.settings import TrainSettings
+from sbi_flows.training.trial import torch_threads
+
+_WORTH_A_WORKER = 300_000
+Progress = Callable[[int, int, str], None]
+
+
+def train_members(
+    members: Sequence[nn.Module],
+    loss: Loss,
+    rows: Rows,
+    *,
+    undecayed: tuple[str, ...],
+    checkpoint: str | None,
+    progress: Progress | None,
+) -> list[History]:
+    """Train each of `members` on `rows`, in place. Member k > 0 has the checkpoint `checkpoint`.k.
+
+    Where `rows` are held in memory and there is enough to do, members are trained in workers while others are in this process.
+    Raises what `train` raises.
+    """
+    if len(members) == 1:
+        return [train(members[0], loss, rows, undecayed=undecayed, checkpoint=checkpoint, progress=progress)]
+    paths = [None if checkpoint is None else f"{checkpoint}.{k}" if k else checkpoint for k in range(len(members))]
+    histories: dict[int, History] = {}
+
+    def here(k: int) -> None:
+        tell = None if progress is None else _numbered(progress, k, len(members))
+        histories[k] = train(members[k], loss, rows, undecayed=undecayed, checkpoint=paths[k], progress=tell)
+
+    with torch_threads(1), _elsewhere(members, loss, rows, undecayed, paths) as futures:
+        here(0)
+        for k in reversed(range(1, len(members))):
+            if k not in futures or futures[k].cancel():
+                here(k)
+        for k, future in futures.items():
+            if not future.cancelled():
+                state, histories[k] = future.result()
+                members[k].load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+                members[k].eval()
+    return [histories[k] for k in range(len(members))]
+
+
+@contextmanager
+def _elsewhere(
+    members: Sequence[nn.Module], loss: Loss, rows: Rows, undecayed: tuple[str, ...], paths: list[str | None]
+) -> Iterator[dict[int, Future[Any]]]:
+    """The members that workers may train, by number: none where a worker would not pay, or cannot be."""
+    workers = min(usable_cores(), len(members)) - 1
+    steps = rows.settings.epochs * rows.steps * rows.settings.batch_size
+    if not isinstance(rows, TensorRows) or workers < 1 or steps < _WORTH_A_WORKER or multiprocessing.current_process().daemon:
+        yield {}
+        return
+    tensors = [part.numpy() for part in rows.tensors]
+    with opened(local_workers(workers)) as pool:
+        yield {
+            k: pool.submit(_train_one, members[k], loss, tensors, rows.settings, rows.seed, undecayed, paths[k])
+            for k in range(1, len(members))
+        }
+
+
+def _train_one(
+    member: nn.Module,
+    loss: Loss,
+    tensors: list[NDArray[Any]],
+    settings: TrainSettings,
+    seed: int,
+    undecayed: tuple[str, ...],
+    checkpoint: str | None,
+) -> tuple[dict[str, NDArray[Any]], History]:
+    """What a worker does."""
+    torch.set_num_threads(1)
+    rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
+    history = train(member, loss, rows, undecayed=undecayed, checkpoint=checkpoint)
+    return {name: value.numpy() for name, value in member.state_dict().items()}, history
+
+
+def _numbered(progress: Progress, k: int, members: int) -> Progress:
+    return lambda step, steps, text: progress(step, steps, f"member {k + 1} of {members}, {text}")
