@@ -18,7 +18,7 @@
     |   `-- NonFiniteLossError               the loss became NaN or infinite; `.rows` are the rows of that batch
     `-- StorageError
         |-- CorruptFileError                 a file that is not what its digest says, or not ours
-        |-- FormatVersionError               a file written by a newer format
+        |-- FormatVersionError               a file in a newer format, or in one that is no longer read
         |-- BankLockedError                  a bank that another run is writing
         `-- BankMismatchError                a bank or checkpoint that belongs to another run
 
@@ -152,7 +152,7 @@ class CorruptFileError(StorageError):
 
 
 class FormatVersionError(StorageError):
-    """A file was written in a newer format than this version reads."""
+    """A file was written in a newer format than this version reads, or in an older one that it no longer reads."""
 
     exit_code = 2
 

@@ -43,8 +43,11 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]],
     write_bytes(path, safetensors.numpy.save(ordered, metadata={_KEY: header}))
 
 
-def read_file(path: str | os.PathLike[str], kind: str) -> tuple[Arrays, Manifest]:
+def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERSION) -> tuple[Arrays, Manifest]:
     """Read a file of the given `kind` (the manifest's own word for what it is) and verify its digest.
+
+    newest: the format version up to which this kind can be read. A kind whose contents have changed counts on from `FORMAT_VERSION` by
+    itself: its manifest then gives its own "format_version".
 
     Raises `StorageError` if it cannot be read, `CorruptFileError` if it is not whole or not ours, `FormatVersionError` if newer.
     """
@@ -68,13 +71,12 @@ def read_file(path: str | os.PathLike[str], kind: str) -> tuple[Arrays, Manifest
             f"{path}: the contents do not match the SHA-256 in the header, so at least one bit has changed since it was written. "
             "Restore the file from a copy or make it again."
         )
-    if manifest.get("format_version", 0) > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{path} has format version {manifest['format_version']}; this version of sbi_flows reads up to {FORMAT_VERSION}. "
-            "Update sbi_flows."
-        )
     if manifest.get("kind") != kind:
         raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. Pass a file of the right kind.")
+    if manifest.get("format_version", 0) > newest:
+        raise FormatVersionError(
+            f"{path} has format version {manifest['format_version']}; this version of sbi_flows reads up to {newest}. Update sbi_flows."
+        )
     return arrays, manifest
 
 

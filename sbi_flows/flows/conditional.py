@@ -4,6 +4,9 @@
 
 T is a conditional affine layer followed by the layers of a recipe (`flows.recipes`). Papamakarios et al. (2021), 1912.02762.
 Directions are called `to_noise` and `to_value`; `cheap` says which of "density" and "sample" costs one pass a layer.
+
+Rows may have any number of axes, and a context may have 1, or no axis, where it does not vary: n values for each of m contexts are values
+(m, n, d) and contexts (m, 1, k), and what the networks make of a context is computed m times.
 """
 
 from __future__ import annotations
@@ -12,41 +15,17 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sbi_flows.errors import ShapeError
-from sbi_flows.flows.bridge import Layer
+from sbi_flows.flows.layers import ConditionalAffine, Layer
 
 _LOG_2PI = math.log(2 * math.pi)
-_MAX_LOG_SCALE = 8.0
-
-
-class ConditionalAffine(Layer):
-    """noise = (value - m(c)) exp(-s(c)), with m and s linear in the context, |s| < 8. Starts at the identity."""
-
-    def __init__(self, d: int, context: int) -> None:
-        super().__init__()
-        self._linear = nn.Linear(context, 2 * d)
-        nn.init.zeros_(self._linear.weight)
-        nn.init.zeros_(self._linear.bias)
-
-    def _shift_and_log_scale(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = self._linear(context).chunk(2, dim=-1)
-        return shift, _MAX_LOG_SCALE * torch.tanh(raw / _MAX_LOG_SCALE)
-
-    def to_noise(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._shift_and_log_scale(context)
-        return (value - shift) * torch.exp(-log_scale), -log_scale.sum(dim=-1)
-
-    def to_value(self, noise: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._shift_and_log_scale(context)
-        return noise * torch.exp(log_scale) + shift, log_scale.sum(dim=-1)
 
 
 class ConditionalFlow(nn.Module):
-    """q(value | context) over R^d. context has shape (rows, k); k may be 0, where context is (rows, 0)."""
+    """q(value | context) over R^d, given `context` numbers; there may be none, where contexts are (..., 0)."""
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -56,35 +35,44 @@ class ConditionalFlow(nn.Module):
         self.cheap: frozenset[str] = frozenset.intersection(*(layer.cheap for layer in layers), frozenset({"density", "sample"}))
 
     def to_noise(
-        self, value: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"]
-    ) -> tuple[Float[Tensor, "rows d"], Float[Tensor, " rows"]]:
-        """noise = T(value; c) and log |det dT/dvalue|."""
-        self._check(value, context)
-        log_det = value.new_zeros(len(value))
-        for layer in cast("Sequence[Layer]", self.layers):
-            value, step = layer.to_noise(value, context)
-            log_det = log_det + step
-        return value, log_det
+        self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
+    ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
+        """noise = T(value; c) and log |det dT/dvalue|. Raises `ShapeError` where contexts do not broadcast to the values' rows."""
+        noise, log_det = self._noise_and_log_det(value, context)
+        return noise.movedim(0, -1), log_det
 
     def to_value(
-        self, noise: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"]
-    ) -> tuple[Float[Tensor, "rows d"], Float[Tensor, " rows"]]:
-        """value = T^-1(noise; c) and log |det dvalue/dnoise|."""
-        self._check(noise, context)
-        log_det = noise.new_zeros(len(noise))
+        self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
+    ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
+        """value = T^-1(noise; c) and log |det dvalue/dnoise|. Raises `ShapeError` where contexts do not broadcast to the noise's rows."""
+        lead, given = self._leading(noise, context)
+        log_det = noise.new_zeros(noise.shape[:-1])
         for layer in reversed(cast("Sequence[Layer]", self.layers)):
-            noise, step = layer.to_value(noise, context)
+            lead, step = layer.to_value(lead, given)
             log_det = log_det + step
-        return noise, log_det
+        return lead.movedim(0, -1), log_det
 
-    def log_prob(self, value: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"]) -> Float[Tensor, " rows"]:
-        """log q(value | context) in nats, one value a row of context."""
-        noise, log_det = self.to_noise(value, context)
-        return log_det - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
+    def log_prob(self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]) -> Float[Tensor, "*rows"]:
+        """log q(value | context) in nats. Raises `ShapeError` where contexts do not broadcast to the values' rows."""
+        noise, log_det = self._noise_and_log_det(value, context)
+        return log_det - 0.5 * (noise.square().sum(dim=0) + self.d * _LOG_2PI)
 
-    def _check(self, value: Tensor, context: Tensor) -> None:
-        if value.shape[1:] != (self.d,) or context.shape != (len(value), self.context):
+    def _noise_and_log_det(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        lead, given = self._leading(value, context)
+        log_det = value.new_zeros(value.shape[:-1])
+        for layer in cast("Sequence[Layer]", self.layers):
+            lead, step = layer.to_noise(lead, given)
+            log_det = log_det + step
+        return lead, log_det
+
+    def _leading(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and context with their components as the first axis, the context with as many axes as the value."""
+        rows, given = value.shape[:-1], context.shape[:-1]
+        given = (1,) * (len(rows) - len(given)) + given
+        fits = len(given) == len(rows) and all(have in (1, wanted) for have, wanted in zip(given, rows, strict=True))
+        if value.shape[-1:] != (self.d,) or context.shape[-1:] != (self.context,) or not fits:
             raise ShapeError(
-                f"the flow takes values (rows, {self.d}) and contexts (rows, {self.context}), "
-                f"got {tuple(value.shape)} and {tuple(context.shape)}."
+                f"the flow takes values (*rows, {self.d}) and contexts (*rows, {self.context}), where the contexts' rows may be 1 along an "
+                f"axis or lack leading axes, got {tuple(value.shape)} and {tuple(context.shape)}."
             )
+        return value.movedim(-1, 0).contiguous(), context.reshape(*given, self.context).movedim(-1, 0)

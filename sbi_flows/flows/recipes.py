@@ -17,8 +17,15 @@ from typing import Literal
 import torch
 
 from sbi_flows.errors import SettingsError
-from sbi_flows.flows.bridge import AffineCoupling, Layer, affine_autoregressive, permutation, spline_autoregressive, spline_coupling
 from sbi_flows.flows.conditional import ConditionalFlow
+from sbi_flows.flows.layers import (
+    Layer,
+    Permutation,
+    affine_autoregressive,
+    affine_coupling,
+    spline_autoregressive,
+    spline_coupling,
+)
 
 FlowKind = Literal["maf", "nsf", "coupling", "spline_coupling"]
 
@@ -33,11 +40,11 @@ def _nsf(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
 
 
 def _coupling(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    return [AffineCoupling(d, context, hidden, flip=bool(i % 2)) for i in range(2 * steps)]
+    return [affine_coupling(d, context, hidden, flip=bool(i % 2)) for i in range(2 * steps)]
 
 
 def _spline_coupling(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    affine: list[Layer] = [AffineCoupling(d, context, hidden, flip=bool(i)) for i in range(2)]
+    affine: list[Layer] = [affine_coupling(d, context, hidden, flip=bool(i)) for i in range(2)]
     return affine + [spline_coupling(d, context, hidden, flip=bool(i % 2)) for i in range(2 * (steps - 1))]
 
 
@@ -66,5 +73,5 @@ def _mixed(d: int, layers: list[Layer]) -> list[Layer]:
     mixed = layers[:1]
     for layer in layers[1:]:
         order = torch.arange(d - 1, -1, -1) if d <= 3 else torch.randperm(d)
-        mixed += [permutation(order), layer]
+        mixed += [Permutation(order), layer]
     return mixed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from sbi_flows.errors import CorruptFileError, PriorError
+from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.posterior import Posterior
 
 _KIND = "posterior"
+_FORMAT_VERSION = 2
 _CANARIES = 8
 _CANARY_TOLERANCE = 1e-4
 
@@ -43,6 +44,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     arrays |= {"canary/theta": theta, "canary/y": y, "canary/log_prob": posterior.log_prob(theta, y)}
     manifest = {
         "kind": _KIND,
+        "format_version": _FORMAT_VERSION,
         "prior": posterior.prior.to_json(),
         "event_shape": list(posterior.event_shape),
         "series": posterior.scaler.shared,
@@ -58,11 +60,18 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     """Load a posterior that `Posterior.save` wrote.
 
     prior: needed only where a marginal was the user's own class, which a file cannot hold; it must have the stored names.
-    Raises `StorageError`, `CorruptFileError` (also if the canary values do not come out), `FormatVersionError`, `PriorError`.
+    Raises `StorageError`, `CorruptFileError` (also if the canary values do not come out), `FormatVersionError` (also
+    for files of 0.1.0, whose flows had other masks), `PriorError`.
     """
     from sbi_flows.posterior.posterior import Posterior
 
-    arrays, manifest = read_file(path, _KIND)
+    arrays, manifest = read_file(path, _KIND, newest=_FORMAT_VERSION)
+    if manifest.get("format_version", 0) < _FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {manifest.get('format_version')}; this version of sbi_flows reads {_FORMAT_VERSION}. The flows of "
+            "earlier posteriors had other masks and do not compute the same function here. Fit again: sf.fit(...) on the same simulations, "
+            "or `sbi-flows fit`."
+        )
     try:
         found = _rebuild(arrays, manifest, prior)
     except (KeyError, TypeError, RuntimeError, IndexError, AttributeError) as error:

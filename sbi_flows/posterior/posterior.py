@@ -10,8 +10,9 @@ no rejection step: T^-1 ends inside the prior's support whatever u is, and q int
 from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,8 @@ from sbi_flows.problem.simulator import as_observation
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.training.loop import History
 
-_ROWS_AT_ONCE = 16_384
+_DRAWS_AT_ONCE = 8192
+_DENSITIES_AT_ONCE = 2048
 _EVENTS_AT_ONCE = 1024
 
 
@@ -82,8 +84,7 @@ class Posterior:
         single = values.ndim == len(self.event_shape)
         stack = values[None] if single else values
         contexts, verdicts = self._contexts(stack)
-        noise = np.stack([stream(seed, "sample", i).standard_normal((n, self.prior.unconstrained_dim)) for i in range(len(stack))])
-        theta = self._from_noise(noise, contexts)
+        theta = self._draw(contexts, n, seed)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         return Draws(
             values=theta[0] if single else theta,
@@ -140,32 +141,43 @@ class Posterior:
         return torch.cat(contexts), verdicts
 
     @torch.no_grad()
-    def _from_noise(self, noise: Float[np.ndarray, "m n u"], contexts: torch.Tensor) -> NDArray[np.float64]:
-        m, n, _ = noise.shape
-        flat = torch.from_numpy(noise.reshape(m * n, -1))
-        event = torch.arange(m).repeat_interleave(n)
-        theta = np.empty((m * n, self.prior.d))
-        for start in range(0, m * n, _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            u, _ = self._double.flow.to_value(flat[rows], contexts[event[rows]])
-            theta[rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
-        return theta.reshape(m, n, -1)
+    def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
+        theta = np.empty((len(contexts), n, self.prior.d))
+        for events, rows in _blocks(len(contexts), n, _DRAWS_AT_ONCE):
+            if rows.start == 0:
+                streams = [stream(seed, "sample", i) for i in range(events.start, events.stop)]
+            noise = np.empty((len(streams), rows.stop - rows.start, self.prior.unconstrained_dim))
+            for part, rng in zip(noise, streams, strict=True):
+                rng.standard_normal(out=part)
+            u, _ = self._double.flow.to_value(torch.from_numpy(noise), contexts[events, None])
+            theta[events, rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
+        return theta
 
     @torch.no_grad()
     def _log_prob(self, theta: Float[np.ndarray, "m n d"], stack: Float[np.ndarray, "m *event"]) -> NDArray[np.float64]:
         m, n, _ = theta.shape
         contexts, _ = self._contexts(stack, judge=False)
-        inside = self.prior.inside(theta)
-        z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], theta, self._inner_point()))
-        inside &= np.isfinite(z).all(axis=-1)
-        u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0).reshape(m * n, -1))
-        out = np.empty(m * n)
-        event = torch.arange(m).repeat_interleave(n)
-        for start in range(0, m * n, _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            out[rows] = self._double.flow.log_prob(u[rows], contexts[event[rows]]).numpy()
-        log_prob = out.reshape(m, n) - np.log(self.scale).sum() + np.where(inside, log_det, 0.0)
-        return np.where(inside, log_prob, -np.inf)
+        log_prob = np.empty((m, n))
+        for events, rows in _blocks(m, n, _DENSITIES_AT_ONCE):
+            part = theta[events, rows]
+            inside = self.prior.inside(part)
+            z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], part, self._inner_point()))
+            inside &= np.isfinite(z).all(axis=-1)
+            u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0))
+            of_flow = self._double.flow.log_prob(u, contexts[events, None]).numpy()
+            log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
+        log_prob -= np.log(self.scale).sum()
+        return log_prob
 
     def _inner_point(self) -> NDArray[np.float64]:
         return self.prior.from_unconstrained(self.centre)
+
+
+def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:
+    """(events, rows) that cover m events of n rows each, in order: short events together, a long one in equal parts."""
+    if n == 0:
+        return
+    events, size = max(1, at_once // n), math.ceil(n / math.ceil(n / at_once))
+    for first in range(0, m, events):
+        for start in range(0, n, size):
+            yield slice(first, min(first + events, m)), slice(start, min(start + size, n))

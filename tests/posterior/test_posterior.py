@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
 import sbi_flows as sf
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.posterior.posterior import _blocks
 
 Y = np.array([0.5, 0.2, 0.1])
 
@@ -62,6 +66,45 @@ def test_a_stack_gives_each_observation_what_it_would_get_alone(bounded_posterio
     assert blocks.shape == (3, 500)
     np.testing.assert_allclose(pairs, blocks[:, 0], rtol=1e-10)
     np.testing.assert_allclose(blocks[1], bounded_posterior.log_prob(theta[1], stack[1]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100, 250, 10_000])
+@pytest.mark.parametrize("m", [1, 3])
+def test_the_number_of_rows_at_once_changes_no_result(
+    bounded_posterior: sf.Posterior, m: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = np.stack([Y, Y + 0.1, Y - 0.1])[:m]
+    draws = bounded_posterior.sample(stack, 100, seed=9).to_numpy()
+    log_prob = bounded_posterior.log_prob(draws, stack)
+    monkeypatch.setattr("sbi_flows.posterior.posterior._DRAWS_AT_ONCE", at_once)
+    monkeypatch.setattr("sbi_flows.posterior.posterior._DENSITIES_AT_ONCE", at_once)
+    np.testing.assert_allclose(bounded_posterior.sample(stack, 100, seed=9).to_numpy(), draws, rtol=1e-9)
+    np.testing.assert_allclose(bounded_posterior.log_prob(draws, stack), log_prob, rtol=1e-9)
+
+
+def test_the_blocks_cover_each_row_once_within_the_bound() -> None:
+    for m, n, at_once in itertools.product((1, 3, 10), (0, 1, 4, 5, 9, 100), (1, 5, 20, 1000)):
+        seen = np.zeros((m, n), dtype=int)
+        for events, rows in _blocks(m, n, at_once):
+            seen[events, rows] += 1
+            assert seen[events, rows].size <= at_once
+        assert (seen == 1).all()
+
+
+def test_the_context_is_worked_on_once_an_observation(bounded_posterior: sf.Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sbi_flows.flows.masked import MaskedNet
+
+    sizes = []
+    of_context = MaskedNet.of_context
+
+    def recorded(self: MaskedNet, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(context[0].numel())
+        return of_context(self, context)
+
+    monkeypatch.setattr(MaskedNet, "of_context", recorded)
+    draws = bounded_posterior.sample(np.stack([Y, Y, Y]), 50).to_numpy()
+    bounded_posterior.log_prob(draws, np.stack([Y, Y, Y]))
+    assert set(sizes) == {3}
 
 
 def test_the_seed_decides_the_draws(bounded_posterior: sf.Posterior) -> None:

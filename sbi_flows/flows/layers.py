@@ -1,0 +1,146 @@
+"""Conditional affine, autoregressive and coupling layers, and permutations: what flows are composed of.
+
+Inside a flow the components lead: a value is (d, *rows), a context (k, *rows) with 1 for each axis of the rows along which it does not
+vary. Each component is then one contiguous line of memory, and nothing about a context is computed more than once.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sbi_flows.flows.elementwise import Affine, BoundedAffine, Elementwise
+from sbi_flows.flows.masked import ByDegrees, MaskedNet
+from sbi_flows.flows.networks import ResidualNet, affine_of
+from sbi_flows.flows.spline import Spline
+
+Value = Float[Tensor, "d *rows"]
+Context = Float[Tensor, "k *#rows"]
+
+_MAX_LOG_SCALE = 8.0
+
+
+class Layer(nn.Module):
+    """One invertible step. `cheap` names the directions that cost one pass of the network: "density", "sample" or both."""
+
+    cheap: frozenset[str] = frozenset({"density", "sample"})
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        """noise (d, *rows), and log |det d noise / d value| of a shape that broadcasts to rows."""
+        raise TypeError(f"{type(self).__name__} has no density direction")
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        """value (d, *rows), and log |det d value / d noise| of a shape that broadcasts to rows."""
+        raise TypeError(f"{type(self).__name__} has no sampling direction")
+
+
+class ConditionalAffine(Layer):
+    """noise = (value - m(c)) exp(-s(c)), with m and s linear in the context, |s| < 8. Starts at the identity."""
+
+    def __init__(self, d: int, context: int) -> None:
+        super().__init__()
+        self._linear = nn.Linear(context, 2 * d)
+        nn.init.zeros_(self._linear.weight)
+        nn.init.zeros_(self._linear.bias)
+
+    def _shift_and_log_scale(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = affine_of(self._linear, context).chunk(2)
+        return shift, _MAX_LOG_SCALE * torch.tanh(raw / _MAX_LOG_SCALE)
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._shift_and_log_scale(context)
+        return (value - shift) * torch.exp(-log_scale), -log_scale.sum(dim=0)
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._shift_and_log_scale(context)
+        return torch.addcmul(shift, noise, torch.exp(log_scale)), log_scale.sum(dim=0)
+
+
+class Autoregressive(Layer):
+    """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map. Density in one pass, sampling in one pass by degrees.
+
+    Papamakarios et al. (2017), 1705.07057, with its masks such that component 1 too depends on the context (`flows.bridge`).
+    """
+
+    cheap = frozenset({"density"})
+
+    def __init__(self, d: int, context: int, hidden: int, map: Elementwise) -> None:
+        super().__init__()
+        self._map = map
+        self.net = MaskedNet(d, context, hidden, map.start)
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        noise, log_slope = self._map.to_noise(value, self.net(value, context))
+        return noise, log_slope.sum(dim=0)
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        by_degrees = ByDegrees(self.net, context, noise.shape[1:])
+        value, log_det = noise[:0], noise.new_zeros(())
+        for i in range(len(noise)):
+            found, log_slope = self._map.to_value(noise[i : i + 1], by_degrees.parameters(i, value))
+            value, log_det = torch.cat([value, found]), log_det + log_slope[0]
+        return value, log_det
+
+
+class Coupling(Layer):
+    """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through. Dinh et al. (2017), 1605.08803.
+
+    a: every second component, from the first, or from the second if `flip`. Both directions cost one pass.
+    """
+
+    def __init__(self, d: int, context: int, hidden: int, map: Elementwise, flip: bool) -> None:
+        super().__init__()
+        self._map = map
+        self._a, self._b = slice(int(flip), None, 2), slice(1 - int(flip), None, 2)
+        passing = len(range(d)[self._a])
+        self.net = ResidualNet(passing, context, hidden, d - passing, map.start)
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        moved, log_slope = self._map.to_noise(value[self._b], self.net(value[self._a], context))
+        return self._joined(value, moved), log_slope.sum(dim=0)
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        moved, log_slope = self._map.to_value(noise[self._b], self.net(noise[self._a], context))
+        return self._joined(noise, moved), log_slope.sum(dim=0)
+
+    def _joined(self, whole: Tensor, moved: Tensor) -> Tensor:
+        joined = whole.clone()
+        joined[self._b] = moved
+        return joined
+
+
+class Permutation(Layer):
+    """noise_i = value_order[i]."""
+
+    order: Tensor
+
+    def __init__(self, order: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("order", order)
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        return value[self.order], value.new_zeros(())
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        return noise[torch.argsort(self.order)], noise.new_zeros(())
+
+
+def affine_autoregressive(d: int, context: int, hidden: int) -> Layer:
+    """An autoregressive layer of affine maps."""
+    return Autoregressive(d, context, hidden, Affine())
+
+
+def spline_autoregressive(d: int, context: int, hidden: int) -> Layer:
+    """An autoregressive layer of rational-quadratic splines."""
+    return Autoregressive(d, context, hidden, Spline())
+
+
+def affine_coupling(d: int, context: int, hidden: int, flip: bool) -> Layer:
+    """A coupling layer of affine maps with bounded scales."""
+    return Coupling(d, context, hidden, BoundedAffine(), flip)
+
+
+def spline_coupling(d: int, context: int, hidden: int, flip: bool) -> Layer:
+    """A coupling layer of rational-quadratic splines, their logits tempered by the width of the network."""
+    return Coupling(d, context, hidden, Spline(temper=hidden**-0.5), flip)

@@ -1,0 +1,90 @@
+"""The masked network of autoregressive layers (`flows.bridge` makes it): p parameters of each component from the context and those before.
+
+    outer = silu(W_c c + b_c) + b_0,    inner = W_d c + b_d + b_1                      once a context
+    h = W_0 v + outer,    g = h + W_2 silu(W_1 silu(h) + inner) + b_2,    parameters = W g + b
+
+It runs as a whole, or by degrees. Units of degree i see components 1, ..., i only, so an inverse that finds the components in turn computes
+each unit once: units of degree 0, parameters of component 1, component 1, units of degree 1, parameters of component 2, ...
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from sbi_flows.flows.bridge import masked, units_of
+from sbi_flows.flows.networks import Context, affine, affine_of, column
+
+
+class MaskedNet(nn.Module):
+    """(value, context) -> the p parameters of each component."""
+
+    def __init__(self, d: int, context: int, hidden: int, start: tuple[float, ...]) -> None:
+        super().__init__()
+        self.d, self.p = d, len(start)
+        self.units = units_of(d, hidden)
+        net = masked(d, context, hidden, start)
+        self.into, self.out = net.initial_layer, net.final_layer
+        self.one, self.two = net.blocks[0].linear_layers
+        self.outer, self.inner = net.context_layer, net.blocks[0].context_layer
+
+    def forward(self, value: Float[Tensor, "d *rows"], context: Context) -> Float[Tensor, "d p *rows"]:
+        outer, inner = self.of_context(context)
+        w_0, w_1, w_2, w = self.weights()
+        h = affine(w_0, value, outer)
+        z = affine(w_1, silu(h), inner)
+        g = affine(w_2, silu(z), column(self.two.bias, z)).add_(h)
+        return affine(w, g, column(self.out.bias, g)).view(self.d, self.p, *value.shape[1:])
+
+    def of_context(self, context: Context) -> tuple[Tensor, Tensor]:
+        """outer and inner: all that the units get from the context, with the biases there."""
+        outer = silu(affine_of(self.outer, context)) + column(self.into.bias, context)
+        return outer, affine(self.inner.weight, context, column(self.inner.bias + self.one.bias, context))
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_0, W_1, W_2 and W, masked."""
+        w_0, w_1, w_2, w = (layer.weight * layer.mask for layer in (self.into, self.one, self.two, self.out))
+        return w_0, w_1, w_2, w
+
+
+class ByDegrees:
+    """One evaluation of a masked network, component by component.
+
+    silu(h), silu(W_1 ...) and g of the units so far are kept in one buffer; where gradients are wanted they are joined anew each time,
+    because writing into a buffer would spoil what the gradient needs. One buffer, not three: the C library then learns from its first use
+    to keep as much memory at hand, and later ones cost no page faults, which took a third of the time.
+    """
+
+    def __init__(self, net: MaskedNet, context: Context, rows: torch.Size) -> None:
+        self._net = net
+        self._outer, self._inner = net.of_context(context)
+        self._w_0, self._w_1, self._w_2, self._w = net.weights()
+        self._kept = self._outer.new_empty((3, 0 if torch.is_grad_enabled() else len(self._outer), *rows))
+
+    def parameters(self, i: int, before: Float[Tensor, "i *rows"]) -> Float[Tensor, "1 p *rows"]:
+        """The parameters of component i (from 0), given components 0, ..., i - 1. To be called for i = 0, 1, ... in turn."""
+        new, out = self._net.units[i], slice(i * self._net.p, (i + 1) * self._net.p)
+        h = affine(self._w_0[new, :i], before, self._outer[new])
+        g = self._joined(h, new) if torch.is_grad_enabled() else self._written(h, new)
+        return affine(self._w[out, : len(g)], g, column(self._net.out.bias[out], g))[None]
+
+    def _joined(self, h: Tensor, new: slice) -> Tensor:
+        a, q, g = self._kept
+        a = torch.cat([a, silu(h)])
+        q = torch.cat([q, silu(affine(self._w_1[new, : new.stop], a, self._inner[new]))])
+        g = torch.cat([g, affine(self._w_2[new, : new.stop], q, column(self._net.two.bias[new], h)).add_(h)])
+        self._kept = torch.stack([a, q, g])
+        return g
+
+    def _written(self, h: Tensor, new: slice) -> Tensor:
+        n = h.shape[1:].numel()
+        a, q, g = self._kept[:, : new.stop].view(3, new.stop, n)
+        flat = h.view(len(h), n)
+        torch.mul(torch.sigmoid(flat), flat, out=a[new])
+        torch.mm(self._w_1[new, : new.stop], a, out=q[new])
+        silu(self._kept[1, new].add_(self._inner[new]), inplace=True)
+        torch.mm(self._w_2[new, : new.stop], q, out=g[new])
+        g[new].add_(flat).add_(self._net.two.bias[new, None])
+        return self._kept[2, : new.stop]
