@@ -17,7 +17,7 @@ from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind
-from sbi_flows.npe.estimator import build_estimator
+from sbi_flows.npe.estimator import build_network
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.cloud import TrainingCloud
 from sbi_flows.problem.prior import Prior
@@ -99,7 +99,7 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
     settings = FitSettings.from_json(manifest["settings"])
     event_shape = tuple(manifest["event_shape"])
     scaler = Scaler(event_shape, manifest["series"], **_under("scaler/", arrays))
-    estimator = build_estimator(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0)
+    estimator = build_network(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0)
     estimator.load_state_dict({name: torch.from_numpy(value) for name, value in _under("net/", arrays).items()})
     return {
         "prior": prior,

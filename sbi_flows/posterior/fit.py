@@ -171,20 +171,20 @@ def _by_the_clock(
 
 
 def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
-    network = copy.deepcopy(found.estimator.summary).double()
+    summary = copy.deepcopy(found.estimator).double().summary
     train_rows = found.train_rows[:: max(1, len(found.train_rows) // _MOST_IN_CLOUD)]
     return TrainingCloud.of(
-        _placed(network, found.scaler, simulations, train_rows),
-        _placed(network, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
+        _placed(summary, found.scaler, simulations, train_rows),
+        _placed(summary, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
     )
 
 
 @torch.no_grad()
-def _placed(network: nn.Module, scaler: Scaler, simulations: Simulations, rows: np.ndarray) -> np.ndarray:
+def _placed(summary: Callable[[torch.Tensor], torch.Tensor], scaler: Scaler, simulations: Simulations, rows: np.ndarray) -> np.ndarray:
     parts = []
     for i in range(0, len(rows), _ROWS_AT_ONCE):
         scaled = scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
-        parts.append(representation(network(torch.from_numpy(scaled)), scaled, scaler))
+        parts.append(representation(summary(torch.from_numpy(scaled)), scaled, scaler))
     return np.concatenate(parts)
 
 

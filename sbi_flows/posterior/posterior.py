@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.draws import Draws, Verdict, groups_of, worst
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe.estimator import PosteriorEstimator
+from sbi_flows.npe.network import Network
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.cloud import TrainingCloud, representation
 from sbi_flows.problem.prior import Prior
@@ -47,7 +48,7 @@ class Posterior:
 
     prior: Prior
     event_shape: tuple[int, ...]
-    estimator: PosteriorEstimator
+    estimator: Network
     scaler: Scaler
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -57,7 +58,7 @@ class Posterior:
     facts: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
-    _double: PosteriorEstimator = field(init=False, repr=False)
+    _double: Network = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_double", copy.deepcopy(self.estimator).double().eval().requires_grad_(False))
@@ -140,23 +141,36 @@ class Posterior:
                 verdicts += [self.cloud.judge(point, self.scaler.unlike_counts(part[i : i + 1])) for i, point in enumerate(points)]
         return torch.cat(contexts), verdicts
 
-    @torch.no_grad()
     def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
-        theta = np.empty((len(contexts), n, self.prior.d))
-        for events, rows in _blocks(len(contexts), n, _DRAWS_AT_ONCE):
+        """n draws for each context; of an ensemble equally many from each member, in random order, less a random few beyond n."""
+        flows = self._double.flows()
+        each = -(-n // len(flows))
+        theta = np.empty((len(contexts), each * len(flows), self.prior.d))
+        for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
+            self._draw_from(flow, part, theta[:, k * each : (k + 1) * each], ("sample", seed) if k == 0 else (f"sample {k}", seed))
+        if len(flows) > 1:
+            for i, rows in enumerate(theta):
+                theta[i] = stream(seed, "order", i).permutation(rows)
+        return theta[:, :n]
+
+    @torch.no_grad()
+    def _draw_from(self, flow: ConditionalFlow, contexts: torch.Tensor, theta: Float[np.ndarray, "m n d"], key: tuple[str, int]) -> None:
+        name, seed = key
+        for events, rows in _blocks(*theta.shape[:2], _DRAWS_AT_ONCE):
             if rows.start == 0:
-                streams = [stream(seed, "sample", i) for i in range(events.start, events.stop)]
+                streams = [stream(seed, name, i) for i in range(events.start, events.stop)]
             noise = np.empty((len(streams), rows.stop - rows.start, self.prior.unconstrained_dim))
             for part, rng in zip(noise, streams, strict=True):
                 rng.standard_normal(out=part)
-            u, _ = self._double.flow.to_value(torch.from_numpy(noise), contexts[events, None])
+            u, _ = flow.to_value(torch.from_numpy(noise), contexts[events, None])
             theta[events, rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
-        return theta
 
     @torch.no_grad()
     def _log_prob(self, theta: Float[np.ndarray, "m n d"], stack: Float[np.ndarray, "m *event"]) -> NDArray[np.float64]:
         m, n, _ = theta.shape
         contexts, _ = self._contexts(stack, judge=False)
+        flows = self._double.flows()
+        parts = contexts.chunk(len(flows), dim=-1)
         log_prob = np.empty((m, n))
         for events, rows in _blocks(m, n, _DENSITIES_AT_ONCE):
             part = theta[events, rows]
@@ -164,13 +178,17 @@ class Posterior:
             z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], part, self._inner_point()))
             inside &= np.isfinite(z).all(axis=-1)
             u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0))
-            of_flow = self._double.flow.log_prob(u, contexts[events, None]).numpy()
+            of_flow = _log_mixture([flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]).numpy()
             log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
         log_prob -= np.log(self.scale).sum()
         return log_prob
 
     def _inner_point(self) -> NDArray[np.float64]:
         return self.prior.from_unconstrained(self.centre)
+
+
+def _log_mixture(terms: list[torch.Tensor]) -> torch.Tensor:
+    return terms[0] if len(terms) == 1 else torch.logsumexp(torch.stack(terms), dim=0) - math.log(len(terms))
 
 
 def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:
