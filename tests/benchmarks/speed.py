@@ -10,7 +10,8 @@ the process's). sbi: NPE, neural spline flow, convolutional embedding of log(1 +
     draws                   a second, 10,000 for one series and 1,000 for each of 1,000
     import                  of the package and what a fit needs, median of fresh processes
 
---quick: fewer simulations, epochs and draws: to see that it runs.
+--quick: fewer simulations, epochs and draws: to see that it runs. --clock cpu: processor time of each process instead of the clock on the
+wall, for a machine that others use too (with OMP_NUM_THREADS=1 the same on a quiet one).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,15 @@ class Sizes:
     step_epochs: int = 5
     imports: int = 5
     step_rounds: int = 3
+    clock: str = "wall"
+
+    def now(self) -> float:
+        return peer_sbi.CLOCKS[self.clock]()
+
+    def seconds(self, what: Callable[[], object]) -> float:
+        began = self.now()
+        what()
+        return self.now() - began
 
 
 QUICK = Sizes(
@@ -68,26 +77,26 @@ def pairs(simulator: sf.Simulator, n: int, seed: int) -> tuple[F, F]:
     return theta, np.asarray(simulator.run(theta, rng), dtype=np.float64)
 
 
-def seconds(what: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    what()
-    return time.perf_counter() - began
-
-
-def fit_ricker(simulations: sf.Simulations, train: sf.TrainSettings | None) -> tuple[sf.Posterior, float]:
-    fit, began = sf.fit, time.perf_counter()
+def fit_ricker(simulations: sf.Simulations, train: sf.TrainSettings | None, sizes: Sizes) -> tuple[sf.Posterior, float]:
+    fit, began = sf.fit, sizes.now()
     posterior = fit(ricker, simulations=simulations, seed=1, settings=sf.FitSettings(train=train), say=None)
-    return posterior, time.perf_counter() - began
+    return posterior, sizes.now() - began
+
+
+def warm_up() -> None:
+    """One short fit, so that what is loaded when it is first used is not counted."""
+    sf.fit(ricker, n_simulations=500, seed=1, settings=sf.FitSettings(train=sf.TrainSettings(epochs=1)), say=None)
 
 
 def our_ricker(sizes: Sizes) -> dict[str, Any]:
     """The default fit: time, density, draws a second, peak memory. Run in a process of its own."""
     simulations, held_out = sf.simulate(ricker, sizes.simulations, seed=1, workers=1), pairs(ricker, sizes.held_out, 77)
+    warm_up()
     limit = None if sizes.epochs is None else sf.TrainSettings(epochs=sizes.epochs)
-    posterior, took = fit_ricker(simulations, limit)
+    posterior, took = fit_ricker(simulations, limit, sizes)
     stack = pairs(ricker, sizes.series, 5)[1]
-    one = seconds(lambda: posterior.sample(stack[0], sizes.one, seed=1))
-    many = seconds(lambda: posterior.sample(stack, sizes.each, seed=1))
+    one = sizes.seconds(lambda: posterior.sample(stack[0], sizes.one, seed=1))
+    many = sizes.seconds(lambda: posterior.sample(stack, sizes.each, seed=1))
     return {
         "train_seconds": took,
         "epochs": len(posterior.history.valid_loss),
@@ -102,10 +111,11 @@ def our_ricker(sizes: Sizes) -> dict[str, Any]:
 def time_to(wanted: float, sizes: Sizes, full: dict[str, Any]) -> str:
     """The shortest complete fit that is as dense as `wanted`."""
     simulations, held_out = sf.simulate(ricker, sizes.simulations, seed=1, workers=1), pairs(ricker, sizes.held_out, 77)
+    warm_up()
     tried = []
     for fraction in FRACTIONS:
         train = sf.TrainSettings(**{**full["train"], "epochs": max(1, round(fraction * full["train"]["epochs"]))})
-        posterior, took = fit_ricker(simulations, train)
+        posterior, took = fit_ricker(simulations, train, sizes)
         density = float(posterior.log_prob(*held_out).mean())
         tried.append(f"{train.epochs} epochs {took:.0f} s {density:.2f}")
         if density >= wanted:
@@ -122,25 +132,26 @@ def our_step(flow: str, steps: int, sizes: Sizes) -> float:
     settings = sf.FitSettings(flow=flow, steps=steps, hidden=50, train=train)  # type: ignore[arg-type]
 
     def progress(done: int, total: int, text: str) -> None:
-        ends.append(time.perf_counter())
+        ends.append(sizes.now())
 
     sf.fit(gaussian_linear, simulations=simulations, seed=1, settings=settings, say=None, progress=progress)
     return 1000 * (ends[-1] - ends[0]) / (len(ends) - 1) / (int(0.9 * sizes.step_rows) // BATCH)
 
 
-def import_seconds(python: str, statement: str, repeats: int) -> float:
+def import_seconds(python: str, statement: str, sizes: Sizes) -> float:
     """Median over fresh processes; the first one, which fills the disk cache, is not counted."""
-    code = f"import time; began = time.perf_counter(); {statement}; print(time.perf_counter() - began)"
+    clock = peer_sbi.CLOCKS[sizes.clock].__name__
+    code = f"from time import {clock}; began = {clock}(); {statement}; print({clock}() - began)"
     environment = {**os.environ, "PYTHONPATH": str(peer_sbi.ROOT), "PYTHONWARNINGS": "ignore"}
     took = [
         float(subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout.split()[-1])
-        for _ in range(repeats + 1)
+        for _ in range(sizes.imports + 1)
     ]
     return statistics.median(took[1:])
 
 
-def in_a_process(job: str, quick: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", __spec__.name, "--job", job, *(["--quick"] if quick else [])]
+def in_a_process(job: str, quick: bool, clock: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", __spec__.name, "--job", job, "--clock", clock, *(["--quick"] if quick else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{job} failed: {done.stderr[-3000:]}")
@@ -152,36 +163,15 @@ def show(what: str, ours: float, theirs: float | None, unit: str, digits: int = 
     print(f"{what}: ours {ours:,.{digits}f} {unit}{beside}", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", help="a Python with sbi")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--job", choices=("ricker",), help="the process that this one starts")
-    options = parser.parse_args()
-    sizes = QUICK if options.quick else Sizes()
-    if options.job:
-        print(json.dumps(our_ricker(sizes)))
-        return
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, OMP_NUM_THREADS ", end="")
-    print(f"{os.environ.get('OMP_NUM_THREADS', 'unset')}{', quick' if options.quick else ''}")
+def ricker_figures(sizes: Sizes, peers: str | None, folder: Path, quick: bool) -> None:
     theirs: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        if options.peers:
-            simulations, held_out = sf.simulate(ricker, sizes.simulations, seed=1, workers=1), pairs(ricker, sizes.held_out, 77)
-            arrays = {"theta": simulations.theta, "y": simulations.y, "lower": ricker.prior.lower, "upper": ricker.prior.upper}
-            arrays |= {"held_out_theta": held_out[0], "held_out_y": held_out[1], "observed": pairs(ricker, sizes.series, 5)[1]}
-            asked = {"seed": 1, "one": sizes.one, "each": sizes.each, "leak_rows": min(1000, sizes.held_out), "epochs": sizes.epochs}
-            _, theirs = peer_sbi.call(options.peers, Path(folder) / "ricker", "ricker", arrays, asked)
-        ours = in_a_process("ricker", options.quick)
-        coupling, theirs_step = [], []
-        for k in range(sizes.step_rounds):
-            coupling.append(our_step("spline_coupling", 5, sizes))
-            if not options.peers:
-                continue
-            linear, prior = sf.simulate(gaussian_linear, sizes.step_rows, seed=1, workers=1), gaussian_linear.prior
-            arrays = {"theta": linear.theta, "y": linear.y, "lower": prior.lower, "upper": prior.upper}
-            asked = {"seed": 1, "steps": 5, "bins": 8, "batch": BATCH, "epochs": sizes.step_epochs}
-            theirs_step.append(peer_sbi.call(options.peers, Path(folder) / f"step{k}", "step", arrays, asked)[1]["ms"])
+    if peers:
+        simulations, held_out = sf.simulate(ricker, sizes.simulations, seed=1, workers=1), pairs(ricker, sizes.held_out, 77)
+        arrays = {"theta": simulations.theta, "y": simulations.y, "lower": ricker.prior.lower, "upper": ricker.prior.upper}
+        arrays |= {"held_out_theta": held_out[0], "held_out_y": held_out[1], "observed": pairs(ricker, sizes.series, 5)[1]}
+        asked = {"one": sizes.one, "each": sizes.each, "leak_rows": min(1000, sizes.held_out), "epochs": sizes.epochs}
+        _, theirs = peer_sbi.call(peers, folder / "ricker", "ricker", arrays, {"seed": 1, "clock": sizes.clock, **asked})
+    ours = in_a_process("ricker", quick, sizes.clock)
     print(f"Ricker, {sizes.simulations:,} simulations; mean held-out log density over {sizes.held_out:,} pairs")
     print(f"  default fit: ours {ours['log_density']:.2f} nats", end="")
     if theirs:
@@ -189,17 +179,46 @@ def main() -> None:
         print(f"{theirs['inside']:.1%} of its mass inside the prior)", end="")
     print()
     show("  training to the end", ours["train_seconds"], theirs.get("train_seconds"), "s")
-    if theirs and ours["train"]:
-        reached = time_to(theirs["log_density"], sizes, ours)
-        print(f"  time to sbi's density of {theirs['log_density']:.2f} nats, for which sbi took {theirs['train_seconds']:.0f} s: {reached}")
     show("peak memory of that process", ours["peak_mib"], theirs.get("peak_mib"), "MiB", 0)
     show(f"draws a second, 1 x {sizes.one:,}", ours["one"], theirs.get("one"), "draws/s", 0)
     show(f"draws a second, {sizes.series:,} x {sizes.each:,}", ours["many"], theirs.get("many"), "draws/s", 0)
-    peer_step = statistics.median(theirs_step) if theirs_step else None
-    show("training step, equal sizes", statistics.median(coupling), peer_step, "ms", 2)
-    print(f"training step, default flow with the same batch and 50 hidden units: ours {our_step('nsf', 3, sizes):.2f} ms")
-    peer_import = import_seconds(options.peers, "from sbi.inference import NPE", sizes.imports) if options.peers else None
-    show("import", import_seconds(sys.executable, "from sbi_flows import fit", sizes.imports), peer_import, "s", 2)
+    if theirs and ours["train"]:
+        wanted = theirs["log_density"]
+        print(f"time to sbi's density of {wanted:.2f} nats, for which sbi took {theirs['train_seconds']:.0f} s: ", end="", flush=True)
+        print(time_to(wanted, sizes, ours), flush=True)
+
+
+def step_figures(sizes: Sizes, peers: str | None, folder: Path) -> None:
+    ours, theirs = [], []
+    for k in range(sizes.step_rounds):
+        ours.append(our_step("spline_coupling", 5, sizes))
+        if peers:
+            linear, prior = sf.simulate(gaussian_linear, sizes.step_rows, seed=1, workers=1), gaussian_linear.prior
+            arrays = {"theta": linear.theta, "y": linear.y, "lower": prior.lower, "upper": prior.upper}
+            asked = {"seed": 1, "clock": sizes.clock, "steps": 5, "bins": 8, "batch": BATCH, "epochs": sizes.step_epochs}
+            theirs.append(peer_sbi.call(peers, folder / f"step{k}", "step", arrays, asked)[1]["ms"])
+    show("training step, equal sizes", statistics.median(ours), statistics.median(theirs) if theirs else None, "ms", 2)
+    print(f"training step, default flow with the same batch and 50 hidden units: ours {our_step('nsf', 3, sizes):.2f} ms", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", help="a Python with sbi")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--clock", choices=sorted(peer_sbi.CLOCKS), default="wall")
+    parser.add_argument("--job", choices=("ricker",), help="the process that this one starts")
+    options = parser.parse_args()
+    sizes = dataclasses.replace(QUICK if options.quick else Sizes(), clock=options.clock)
+    if options.job:
+        print(json.dumps(our_ricker(sizes)))
+        return
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, OMP_NUM_THREADS ", end="")
+    print(f"{os.environ.get('OMP_NUM_THREADS', 'unset')}{', quick' if options.quick else ''}, seconds by {sizes.clock}")
+    with tempfile.TemporaryDirectory() as folder:
+        ricker_figures(sizes, options.peers, Path(folder), options.quick)
+        step_figures(sizes, options.peers, Path(folder))
+    peer_import = import_seconds(options.peers, "from sbi.inference import NPE", sizes) if options.peers else None
+    show("import", import_seconds(sys.executable, "from sbi_flows import fit", sizes), peer_import, "s", 2)
 
 
 if __name__ == "__main__":
