@@ -47,7 +47,7 @@ from sbi_flows.training.trial import step_seconds, torch_threads
 
 _APART_OF_START = 0.25
 _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
-_TRAINING_SHARE, _LEAST_SECONDS = 0.25, 0.2
+_TRAINING_SHARE, _LEAST_SECONDS, _MARGIN = 0.25, 0.2, 1.25
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
 _CLEARLY_QUICKER = 2.0
 _REMAKING_SECONDS = 10.0
@@ -143,7 +143,8 @@ def estimate_by_clock(
             mean_loss(estimator, negative_log_density, rows.valid)
             validating = time.monotonic() - began
             left = clock.left
-            limit = max(left - validating - clock.closing(estimator, scaler), _TRAINING_SHARE * left, _LEAST_SECONDS)
+            after = _MARGIN * (validating + clock.closing(estimator, scaler))
+            limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
             rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
             history = train(
                 estimator,
