@@ -13,7 +13,7 @@ import sbi_flows as sf
 from simulators.gaussian import make_gaussian
 from simulators.ricker import make_ricker
 
-QUICK = sf.FitSettings(hidden=16, steps=2, features=8, train=sf.TrainSettings(epochs=4, batch_size=64))
+QUICK = sf.FitSettings(hidden=16, steps=2, features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64))
 
 
 @pytest.fixture(autouse=True)

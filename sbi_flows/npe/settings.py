@@ -16,7 +16,7 @@ _DECAY_ROWS, _MOST_DECAY = 3000, 0.5
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
-_MEMBERS = ((30_000, 4), (100_000, 2))
+_MEMBERS = ((20_000, 4), (100_000, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class FitSettings:
 
     flow: "maf", "nsf", "coupling" or "spline_coupling"; steps: its layers; hidden: width of its networks and of the summary network.
     summary: "auto" (chosen from the data), "vector" or "series"; features: length of s(y).
-    members: how many such networks, from different starting weights, are averaged; None for the number that `members_for` gives.
+    members: how many such networks, from different starting weights, are averaged; None for the number that `members_for`
+        gives, and 1 for a fit by the clock.
     train: the training settings, or None for those that `training_for` gives.
     """
 
@@ -63,7 +64,7 @@ class FitSettings:
 
 
 def members_for(n: int) -> int:
-    """How many networks are averaged for n usable simulations: 4 below 30,000, 2 below 100,000, else 1."""
+    """How many networks are averaged for n usable simulations: 4 below 20,000, 2 below 100,000, else 1."""
     return next((members for most, members in _MEMBERS if n < most), 1)
 
 

@@ -83,6 +83,10 @@ def fit(
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
     if minutes is not None and not (isinstance(minutes, int | float) and np.isfinite(minutes) and minutes > 0):
         raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
+    if minutes is not None and settings is not None and (settings.members or 1) > 1:
+        raise SettingsError(
+            f"members={settings.members} needs a number of simulations that is fixed: give n_simulations or simulations, not minutes."
+        )
     seed, settings = check_seed(seed), settings or FitSettings()
     path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)
     began = time.monotonic()

@@ -156,7 +156,7 @@ class Posterior:
     @torch.no_grad()
     def _draw_from(self, flow: ConditionalFlow, contexts: torch.Tensor, theta: Float[np.ndarray, "m n d"], key: tuple[str, int]) -> None:
         name, seed = key
-        for events, rows in _blocks(*theta.shape[:2], _DRAWS_AT_ONCE):
+        for events, rows in _blocks(len(theta), theta.shape[1], _DRAWS_AT_ONCE):
             if rows.start == 0:
                 streams = [stream(seed, name, i) for i in range(events.start, events.stop)]
             noise = np.empty((len(streams), rows.stop - rows.start, self.prior.unconstrained_dim))

@@ -79,13 +79,13 @@ def pairs(simulator: sf.Simulator, n: int, seed: int) -> tuple[F, F]:
 
 def fit_ricker(simulations: sf.Simulations, train: sf.TrainSettings | None, sizes: Sizes) -> tuple[sf.Posterior, float]:
     fit, began = sf.fit, sizes.now()
-    posterior = fit(ricker, simulations=simulations, seed=1, settings=sf.FitSettings(train=train), say=None)
+    posterior = fit(ricker, simulations=simulations, seed=1, settings=sf.FitSettings(members=1, train=train), say=None)
     return posterior, sizes.now() - began
 
 
 def warm_up() -> None:
     """One short fit, so that what is loaded when it is first used is not counted."""
-    sf.fit(ricker, n_simulations=500, seed=1, settings=sf.FitSettings(train=sf.TrainSettings(epochs=1)), say=None)
+    sf.fit(ricker, n_simulations=500, seed=1, settings=sf.FitSettings(members=1, train=sf.TrainSettings(epochs=1)), say=None)
 
 
 def our_ricker(sizes: Sizes) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def our_step(flow: str, steps: int, sizes: Sizes) -> float:
     """Milliseconds a training step, validation included: the time between the ends of epochs."""
     simulations, ends = sf.simulate(gaussian_linear, sizes.step_rows, seed=1, workers=1), []
     train = sf.TrainSettings(epochs=1 + sizes.step_epochs, batch_size=BATCH, patience=1000)
-    settings = sf.FitSettings(flow=flow, steps=steps, hidden=50, train=train)  # type: ignore[arg-type]
+    settings = sf.FitSettings(flow=flow, steps=steps, hidden=50, members=1, train=train)  # type: ignore[arg-type]
 
     def progress(done: int, total: int, text: str) -> None:
         ends.append(sizes.now())

@@ -29,7 +29,7 @@ from sbi_flows.npe import stream
 from sbi_flows.npe.stream import Split, StreamedRows
 from sbi_flows.training.rows import Rows, TensorRows
 
-SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vector")
+SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vector", members=1)
 
 
 def wide(columns: int) -> sf.Simulator:
@@ -129,7 +129,7 @@ def rate_figures(folder: Path) -> None:
         sf.fit(
             simulator,
             simulations=simulations,
-            settings=sf.FitSettings(**{**vars(sf.FitSettings(summary="vector")), "train": train}),
+            settings=sf.FitSettings(**{**vars(sf.FitSettings(summary="vector", members=1)), "train": train}),
             say=None,
             progress=lambda done, total, text, times=times: times.append(time.perf_counter()),
         )

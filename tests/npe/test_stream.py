@@ -226,7 +226,7 @@ def test_a_streamed_fit_killed_in_mid_training_resumes_to_the_same_weights(
 ) -> None:
     monkeypatch.setattr("sbi_flows.training.loop._CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr(stream, "free_memory", lambda: 0)
-    settings = sf.FitSettings(hidden=16, steps=2, features=8, train=sf.TrainSettings(epochs=7, batch_size=100, epoch_rows=2500))
+    settings = sf.FitSettings(hidden=16, steps=2, features=8, members=1, train=sf.TrainSettings(epochs=7, batch_size=100, epoch_rows=2500))
 
     def weights(**options: Any) -> dict[str, bytes]:
         posterior = sf.fit(leaky, simulations=sf.read_bank(bank), seed=1, settings=settings, say=None, **options)
@@ -315,7 +315,7 @@ def test_a_streamed_posterior_is_as_good_as_one_from_memory(tmp_path: Path, monk
     covariance = posterior_moments(y[0])[1]
     offsets = theta - means
     exact = -0.5 * (np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(covariance), offsets) + np.log(np.linalg.det(2 * np.pi * covariance)))
-    settings = sf.FitSettings(hidden=32, steps=2, train=sf.TrainSettings(epochs=10))
+    settings = sf.FitSettings(hidden=32, steps=2, members=1, train=sf.TrainSettings(epochs=10))
     short: list[float] = []
     for free in (10**12, 0):
         monkeypatch.setattr(stream, "free_memory", lambda free=free: free)

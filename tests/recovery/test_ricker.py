@@ -20,7 +20,7 @@ SETS = sorted({name.split("/")[0] for name in EXACT.files})
 @pytest.fixture(scope="module")
 def posterior() -> sf.Posterior:
     """100,000 simulations, 500,000 rows seen: about a minute on two cores."""
-    settings = sf.FitSettings(train=sf.TrainSettings(epochs=10, weight_decay=0.03))
+    settings = sf.FitSettings(members=1, train=sf.TrainSettings(epochs=10, weight_decay=0.03))
     return sf.fit(ricker, n_simulations=100_000, seed=1, settings=settings, say=None)
 
 

@@ -1,0 +1,78 @@
+"""Ensembles: the same members wherever they are trained, and draws that follow the mixture's density."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+import sbi_flows as sf
+from sbi_flows.errors import NonFiniteLossError
+from sbi_flows.npe import members
+from sbi_flows.npe.network import Ensemble, PosteriorEstimator
+
+from ..conftest import QUICK
+
+THREE = replace(QUICK, members=3)
+
+
+@pytest.fixture(scope="module")
+def posterior(unbounded: sf.Simulator) -> sf.Posterior:
+    """Three members, few steps: they differ much."""
+    return sf.fit(unbounded, n_simulations=600, seed=2, settings=THREE, say=None)
+
+
+def leaves(posterior: sf.Posterior) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in posterior.estimator.state_dict().items()}
+
+
+def test_members_trained_in_workers_are_those_trained_here(
+    unbounded: sf.Simulator, posterior: sf.Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "_WORTH_A_WORKER", 0)
+    monkeypatch.setattr(members, "usable_cores", lambda: 2)
+    told: list[str] = []
+    shared = sf.fit(unbounded, n_simulations=600, seed=2, settings=THREE, say=None, progress=lambda done, total, text: told.append(text))
+    assert leaves(shared) == leaves(posterior)
+    assert told[0].startswith("member 1 of 3, loss ")
+    alone = sf.fit(unbounded, n_simulations=600, seed=2, settings=QUICK, say=None)
+    whole = leaves(posterior)
+    assert all(whole[f"members.0.{name}"] == value for name, value in leaves(alone).items())
+    assert whole["members.1.flow.layers.0._linear.weight"] != whole["members.0.flow.layers.0._linear.weight"]
+
+
+def test_the_density_is_the_mean_of_the_members_and_the_draws_follow_it(unbounded: sf.Simulator, posterior: sf.Posterior) -> None:
+    y = 1.0
+    network = posterior.estimator
+    assert isinstance(network, Ensemble)
+    single = [replace(posterior, estimator=member) for member in network.members if isinstance(member, PosteriorEstimator)]
+    theta = np.linspace(-8, 8, 4001)[:, None]
+    densities = np.exp([part.log_prob(theta, y) for part in single])
+    mixture = np.exp(posterior.log_prob(theta, y))
+    np.testing.assert_allclose(mixture, densities.mean(axis=0), rtol=1e-10)
+    assert np.abs(densities[0] - densities[1]).max() > 0.05 * mixture.max(), "the members must differ for this to test anything"
+    n, bins = 20_000, 20
+    cumulative = np.cumsum(mixture)
+    edges = theta[np.searchsorted(cumulative / cumulative[-1], np.arange(1, bins) / bins), 0]
+    counts = np.bincount(np.searchsorted(edges, posterior.sample(y, n, seed=3).to_numpy()[:, 0]), minlength=bins)
+    # Equal numbers from each member make the statistic smaller than chi-squared, so the false-alarm rate is below 1e-5.
+    assert ((counts - n / bins) ** 2 / (n / bins)).sum() < chi2(bins - 1).isf(1e-5)
+
+
+def test_a_single_draw_comes_from_each_member_equally_often(posterior: sf.Posterior) -> None:
+    y = np.full(3000, 1.0)
+    ones = posterior.sample(y, 1, seed=4).to_numpy()[:, 0, 0]
+    many = posterior.sample(y[0], 3000, seed=5).to_numpy()[:, 0]
+    edges = np.quantile(many, np.arange(1, 10) / 10)
+    observed, expected = (np.bincount(np.searchsorted(edges, values), minlength=10) for values in (ones, many))
+    # Two samples of 3,000: the difference of two counts has variance of at most twice their mean; false-alarm rate 1e-5.
+    assert ((observed - expected) ** 2 / (observed + expected)).sum() < chi2(9).isf(1e-5)
+
+
+def test_the_error_of_a_worker_reaches_the_caller_with_its_rows() -> None:
+    error = pickle.loads(pickle.dumps(NonFiniteLossError("the loss became nan", np.arange(3))))
+    assert str(error) == "the loss became nan"
+    assert error.rows.tolist() == [0, 1, 2]
