@@ -258,24 +258,6 @@ def test_a_command_that_cannot_run_is_refused_at_once(command: Any, words: str, 
         sf.command_simulator(command, PRIOR, cwd=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"name": 3}, "name must be a text or None, got 3"),
-        ({"cwd": 3}, "cwd must be the path of a folder or None, got 3"),
-        ({"vectorized": "yes"}, "vectorized must be True or False, got 'yes'"),
-    ],
-)
-def test_an_option_of_the_wrong_type_is_refused_at_once(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
-        sf.command_simulator(["sh"], PRIOR, **options)
-
-
-def test_a_script_that_is_not_there_is_named_before_its_interpreter_runs(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"there is no file .*model\.R\. Relative paths start from cwd"):
-        sf.command_simulator(["sh", "model.R"], PRIOR, cwd=tmp_path)
-
-
 def test_what_is_no_prior_and_no_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PriorError, match=r"sf.Prior after the command, got dict"):
         sf.command_simulator(["sh"], {"a": uniform()})  # type: ignore[arg-type]
