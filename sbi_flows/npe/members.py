@@ -1,6 +1,7 @@
 """Training the members of an ensemble side by side: one in this process, others in local workers, as many as there are cores.
 
-Each member is trained by one torch thread wherever it is trained, so that its weights do not depend on the number of cores.
+Each member is trained by one torch thread wherever it is trained: its weights then do not depend on the number of cores; several threads
+make the steps of such small networks little quicker on an idle machine, and many times slower on a busy one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def train_members(
     Raises what `train` raises.
     """
     if len(members) == 1:
-        return [train(members[0], loss, rows, undecayed=undecayed, checkpoint=checkpoint, progress=progress)]
+        with torch_threads(1):
+            return [train(members[0], loss, rows, undecayed=undecayed, checkpoint=checkpoint, progress=progress)]
     paths = [None if checkpoint is None else f"{checkpoint}.{k}" if k else checkpoint for k in range(len(members))]
     histories: dict[int, History] = {}
 
