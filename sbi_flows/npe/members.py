@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,8 @@ def train_members(
 ) -> list[History]:
     """Train each of `members` on `rows`, in place. Member k > 0 has the checkpoint `checkpoint`.k.
 
-    Where `rows` are held in memory and there is enough to do, members are trained in workers while others are in this process.
+    Where `rows` are held in memory and there is enough to do, members are trained in workers while others are in this process, which also
+    takes over those whose worker dies.
     Raises what `train` raises.
     """
     if len(members) == 1:
@@ -57,8 +58,13 @@ def train_members(
             if k not in futures or futures[k].cancel():
                 here(k)
         for k, future in futures.items():
-            if not future.cancelled():
+            if future.cancelled():
+                continue
+            try:
                 state, histories[k] = future.result()
+            except BrokenExecutor:  # a worker was killed: the member is the same from here
+                here(k)
+            else:
                 members[k].load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
                 members[k].eval()
     return [histories[k] for k in range(len(members))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +44,25 @@ def test_members_trained_in_workers_are_those_trained_here(
     whole = leaves(posterior)
     assert all(whole[f"members.0.{name}"] == value for name, value in leaves(alone).items())
     assert whole["members.1.flow.layers.0._linear.weight"] != whole["members.0.flow.layers.0._linear.weight"]
+
+
+class Broken(ThreadPoolExecutor):
+    """A pool whose workers are killed."""
+
+    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        future.set_exception(BrokenExecutor("a worker was killed"))
+        return future
+
+
+def test_members_whose_worker_dies_are_trained_here(
+    unbounded: sf.Simulator, posterior: sf.Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "_WORTH_A_WORKER", 0)
+    monkeypatch.setattr(members, "usable_cores", lambda: 2)
+    monkeypatch.setattr(members, "local_workers", lambda count: Broken)
+    assert leaves(sf.fit(unbounded, n_simulations=600, seed=2, settings=THREE, say=None)) == leaves(posterior)
 
 
 def test_the_density_is_the_mean_of_the_members_and_the_draws_follow_it(unbounded: sf.Simulator, posterior: sf.Posterior) -> None:
