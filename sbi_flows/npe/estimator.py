@@ -99,8 +99,8 @@ def described(network: Network, settings: FitSettings, dim: int) -> str:
     weights = sum(p.numel() for p in network.parameters())
     flow = settings.flow if dim > 1 else "one spline"
     members = len(network.flows())
-    ensemble = f", {members} of them from different starting weights" if members > 1 else ""
-    return f"flow: {flow}, {settings.steps} layers of width {settings.hidden}{ensemble}; {weights:,} weights in all"
+    ensemble = f"an ensemble of {members}, each " if members > 1 else ""
+    return f"flow: {ensemble}{flow}, {settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
 
 
 def estimate(
@@ -177,7 +177,7 @@ def _rows(
 
 
 def _of_mixture(network: Network, histories: list[History], rows: Rows) -> History:
-    """The history of the first member, and in the end the loss of the mixture."""
+    """The history of the first member and, as one more epoch, the loss of the mixture."""
     first = histories[0]
     first.valid_loss.append(mean_loss(network, negative_log_density, rows.valid))
     first.train_loss.append(first.train_loss[first.best_epoch])
