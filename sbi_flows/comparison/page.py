@@ -38,7 +38,7 @@ CAPTIONS = {
     "history": (
         "Training of the neural posterior.",
         "Mean negative log density of the true parameters, in nats (lower is better), after each epoch; the weights of the marked epoch "
-        "are used.",
+        "are used. Of an ensemble: its first network.",
     ),
 }
 _ONE_PARAMETER = ("Posterior density.", "The draws of each method, smoothed. The dashed line is the true value, where it is known.")

@@ -36,6 +36,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.loop import History, mean_loss
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
+from sbi_flows.training.trial import torch_threads
 
 ROWS_A_PARAMETER = 25
 LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
@@ -45,6 +46,7 @@ LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
 class Estimate:
     """All that was learnt, and how. `centre`, `scale`: m and c above.
 
+    history: of the first member of an ensemble.
     train_rows, valid_rows: rows of the simulations that were trained on, or a sample of them where they were read in buffers, and all that
     were kept apart.
     """
@@ -156,7 +158,11 @@ def estimate(
         with _rows(split, theta, y, convert, training, seed) as rows:
             del theta, y, centred_on
             histories = train_members(members, negative_log_density, rows, undecayed=LINEAR_PATHS, checkpoint=checkpoint, progress=progress)
-            history = histories[0] if len(members) == 1 else _of_mixture(network, histories, rows)
+            if len(members) > 1:
+                each = ", ".join(f"{history.best_loss:.3f}" for history in histories)
+                with torch_threads(1):
+                    loss = mean_loss(network, negative_log_density, rows.valid)
+                note(f"validation loss {loss:.3f} of the ensemble, {each} of its members")
     except NonFiniteLossError as error:
         if split is None:
             error.rows = numbers[error.rows]
@@ -165,7 +171,7 @@ def estimate(
             write_file(f"{checkpoint}.rows", {"rows": error.rows, **offending}, {"kind": "offending rows"})
             error.add_note(f"theta and y of those rows are in {checkpoint}.rows.")
         raise
-    return Estimate(network, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
+    return Estimate(network, scaler, centre, scale, settings, histories[0], tuple(notes), train_rows, valid_rows)
 
 
 def _rows(
@@ -174,15 +180,6 @@ def _rows(
     if split is not None:
         return StreamedRows(split, convert, settings, seed)
     return nullcontext(TensorRows([torch.from_numpy(part) for part in convert(theta, y)], settings, seed))
-
-
-def _of_mixture(network: Network, histories: list[History], rows: Rows) -> History:
-    """The history of the first member and, as one more epoch, the loss of the mixture."""
-    first = histories[0]
-    first.valid_loss.append(mean_loss(network, negative_log_density, rows.valid))
-    first.train_loss.append(first.train_loss[first.best_epoch])
-    first.best_epoch = len(first.valid_loss) - 1
-    return first
 
 
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

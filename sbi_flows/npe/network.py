@@ -49,7 +49,7 @@ class Ensemble(nn.Module):
 
     def forward(self, u: Float[Tensor, "rows d"], y: Float[Tensor, "rows *event"]) -> Float[Tensor, " rows"]:
         """log q(u | y) in nats."""
-        return torch.logsumexp(torch.stack([member(u, y) for member in self._members()]), dim=0) - math.log(len(self.members))
+        return log_mixture([member(u, y) for member in self._members()])
 
     def flows(self) -> list[ConditionalFlow]:
         """The flows, each of which takes its part of the summary as context."""
@@ -60,3 +60,10 @@ class Ensemble(nn.Module):
 
 
 Network = PosteriorEstimator | Ensemble
+
+
+def log_mixture(log_densities: Sequence[Float[Tensor, "*rows"]]) -> Float[Tensor, "*rows"]:
+    """The log of the mean of densities, in nats."""
+    if len(log_densities) == 1:
+        return log_densities[0]
+    return torch.logsumexp(torch.stack(list(log_densities)), dim=0) - math.log(len(log_densities))

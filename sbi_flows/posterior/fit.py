@@ -102,12 +102,9 @@ def fit(
         usable = int(simulations.ok.sum())
         fitted = _Fitted(found, _cloud(found, simulations), simulations, usable, len(simulations) - usable, simulated)
     found, simulations, history = fitted.estimate, fitted.simulations, fitted.estimate.history
-    if (found.settings.members or 1) > 1:
-        best = f"validation loss {history.best_loss:.3f} of the ensemble, {min(history.valid_loss[:-1]):.3f} of its first member"
-        tell(f"training of the first member {_ENDED[history.stopped]} after {len(history.valid_loss) - 1} epochs; {best}")
-    else:
-        best = f"best validation loss {history.best_loss:.3f} in epoch {history.best_epoch + 1}"
-        tell(f"training {_ENDED[history.stopped]} after {len(history.valid_loss)} epochs; {best}")
+    whose = " of the first member" if (found.settings.members or 1) > 1 else ""
+    best = f"best validation loss {history.best_loss:.3f} in epoch {history.best_epoch + 1}"
+    tell(f"training{whose} {_ENDED[history.stopped]} after {len(history.valid_loss)} epochs; {best}")
     facts: dict[str, Any] = {
         "simulator": simulator.name,
         "simulations": fitted.used,

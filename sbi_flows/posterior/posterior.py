@@ -25,7 +25,7 @@ from sbi_flows.draws import Draws, Verdict, groups_of, worst
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe.network import Network
+from sbi_flows.npe.network import Network, log_mixture
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.cloud import TrainingCloud, representation
 from sbi_flows.problem.prior import Prior
@@ -43,7 +43,8 @@ class Posterior:
     """An amortised posterior. Made by `sf.fit` and `sf.load`.
 
     notes: what was chosen and why; facts: simulator name, simulations used, seed, package versions; history: the loss by epoch, in nats
-    of the standardised parameters; seconds: how long simulating and training took, where this process did it.
+    of the standardised parameters, of the first member of an ensemble; seconds: how long simulating and training took, where this
+    process did it.
     """
 
     prior: Prior
@@ -147,15 +148,14 @@ class Posterior:
         each = -(-n // len(flows))
         theta = np.empty((len(contexts), each * len(flows), self.prior.d))
         for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
-            self._draw_from(flow, part, theta[:, k * each : (k + 1) * each], ("sample", seed) if k == 0 else (f"sample {k}", seed))
+            self._draw_from(flow, part, theta[:, k * each : (k + 1) * each], seed, f"sample {k}" if k else "sample")
         if len(flows) > 1:
             for i, rows in enumerate(theta):
                 theta[i] = stream(seed, "order", i).permutation(rows)
         return theta[:, :n]
 
     @torch.no_grad()
-    def _draw_from(self, flow: ConditionalFlow, contexts: torch.Tensor, theta: Float[np.ndarray, "m n d"], key: tuple[str, int]) -> None:
-        name, seed = key
+    def _draw_from(self, flow: ConditionalFlow, contexts: torch.Tensor, theta: Float[np.ndarray, "m n d"], seed: int, name: str) -> None:
         for events, rows in _blocks(len(theta), theta.shape[1], _DRAWS_AT_ONCE):
             if rows.start == 0:
                 streams = [stream(seed, name, i) for i in range(events.start, events.stop)]
@@ -178,17 +178,13 @@ class Posterior:
             z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], part, self._inner_point()))
             inside &= np.isfinite(z).all(axis=-1)
             u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0))
-            of_flow = _log_mixture([flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]).numpy()
+            of_flow = log_mixture([flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]).numpy()
             log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
         log_prob -= np.log(self.scale).sum()
         return log_prob
 
     def _inner_point(self) -> NDArray[np.float64]:
         return self.prior.from_unconstrained(self.centre)
-
-
-def _log_mixture(terms: list[torch.Tensor]) -> torch.Tensor:
-    return terms[0] if len(terms) == 1 else torch.logsumexp(torch.stack(terms), dim=0) - math.log(len(terms))
 
 
 def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:

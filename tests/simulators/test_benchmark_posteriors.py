@@ -19,6 +19,8 @@ from simulators.sir import sir
 from simulators.slcp import informative_columns, slcp, slcp_distractors
 from simulators.two_moons import two_moons
 
+from ..benchmarks.references import SAME_POSTERIOR, folded
+
 F = NDArray[np.float64]
 
 TASKS = {
@@ -40,23 +42,11 @@ SIZES = {  # parameters and numbers in y, as published
     "sir": (2, 10),
     "lotka_volterra": (4, 20),
 }
-POSTERIOR_OF = {"slcp_distractors": "slcp", "bernoulli_glm_raw": "bernoulli_glm"}
 PROPOSALS = {"lotka_volterra": (3000, 1.3), "sir": (3000, 1.3), "slcp": (200_000, 2.0), "slcp_distractors": (200_000, 2.0)}
 REFERENCE = np.load(Path(__file__).parent.parent / "data" / "benchmark_posteriors.npz")
 
 each = pytest.mark.parametrize("name", TASKS)
 observation = pytest.mark.parametrize("number", ["1", "2"])
-
-
-def reflected(task: str, theta: F) -> F:
-    """theta with symmetric modes laid over one another."""
-    theta = theta.copy()
-    if task == "slcp":
-        theta[:, 2:4] = np.abs(theta[:, 2:4])
-    if task == "two_moons":
-        below = theta.sum(axis=1) < 0
-        theta[below] = -theta[below, ::-1]
-    return theta
 
 
 def weighted(name: str, number: str) -> tuple[F, F]:
@@ -66,11 +56,11 @@ def weighted(name: str, number: str) -> tuple[F, F]:
     are far from normal and a narrow proposal gives a few draws of their tails very large weights.
     """
     n, width = PROPOSALS.get(name, (40_000, 1.3))
-    task, reference = TASKS[name], POSTERIOR_OF.get(name, name)
-    published = reflected(reference, REFERENCE[f"{reference}/{number}/draws"].astype(np.float64))
+    task, reference = TASKS[name], SAME_POSTERIOR.get(name, name)
+    published = folded(reference, REFERENCE[f"{reference}/{number}/draws"].astype(np.float64))
     proposal = multivariate_t(published.mean(axis=0), width**2 * np.cov(published.T), df=4)
     theta = proposal.rvs(n, random_state=np.random.default_rng(1))
-    kept = task.prior.inside(theta) & (reflected(reference, theta) == theta).all(axis=1)
+    kept = task.prior.inside(theta) & (folded(reference, theta) == theta).all(axis=1)
     theta = theta[kept]
     assert task.log_likelihood is not None
     log_likelihood = task.log_likelihood(task.prior.as_mapping(theta), task.data(number), np.random.default_rng(2))
@@ -94,7 +84,7 @@ def test_importance_sampling_with_the_likelihood_gives_the_published_posterior(n
     ess = 1 / np.square(weights).sum()
     assert ess > 500
     mean = weights @ theta
-    assert_like_the_reference(mean, np.sqrt(weights @ (theta - mean) ** 2), f"{POSTERIOR_OF.get(name, name)}/{number}", float(ess))
+    assert_like_the_reference(mean, np.sqrt(weights @ (theta - mean) ** 2), f"{SAME_POSTERIOR.get(name, name)}/{number}", float(ess))
 
 
 @observation
@@ -104,8 +94,8 @@ def test_draws_in_closed_form_follow_the_published_posterior(name: str, number: 
     task = TASKS[name]
     assert task.exact_posterior is not None
     draws = np.asarray(task.exact_posterior(task.data(number), 10_000, np.random.default_rng(3)))
-    folded = reflected(name, draws)
-    assert_like_the_reference(folded.mean(axis=0), folded.std(axis=0), f"{name}/{number}", 10_000)
+    one_mode = folded(name, draws)
+    assert_like_the_reference(one_mode.mean(axis=0), one_mode.std(axis=0), f"{name}/{number}", 10_000)
     for column, published in zip(draws.T, REFERENCE[f"{name}/{number}/draws"].T, strict=True):
         assert kstest(column, published.astype(np.float64)).pvalue > 1e-6
 
