@@ -1,6 +1,7 @@
 """Monotone maps of one component, their parameters given by a network: what autoregressive and coupling layers are made of.
 
-A map takes values (c, *rows) and parameters (c, p, *rows) and gives the image and the log slope, elementwise, (c, *rows) each.
+A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may be 1 along an axis, and gives the image and the log slope,
+elementwise; the log slope may keep the parameters' rows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _LEAST_SCALE = 1e-3
 _MAX_LOG_SCALE = 3.0
 
 Values = Float[Tensor, "c *rows"]
-Parameters = Float[Tensor, "c p *rows"]
+Parameters = Float[Tensor, "c p *#rows"]
 
 
 @runtime_checkable

@@ -52,29 +52,47 @@ class MaskedNet(nn.Module):
 class ByDegrees:
     """One evaluation of a masked network, component by component.
 
-    silu(h), silu(W_1 ...) and g of the units so far are kept in one buffer; where gradients are wanted they are joined anew each time,
-    because writing into a buffer would spoil what the gradient needs. One buffer, not three: the C library then learns from its first use
-    to keep as much memory at hand, and later ones cost no page faults, which took a third of the time.
+    Units of degree 0 see the context alone: they are computed once a context, with all that they give to other units and to the
+    parameters. silu(h), silu(W_1 ...) and g of the other units so far are kept in one buffer; where gradients are wanted they are joined
+    anew each time, because writing into a buffer would spoil what the gradient needs. One buffer, not three: the C library then learns from
+    its first use to keep as much memory at hand, and later ones cost no page faults, which took a third of the time.
     """
 
     def __init__(self, net: MaskedNet, context: Context, rows: torch.Size) -> None:
-        self._net = net
-        self._outer, self._inner = net.of_context(context)
-        self._w_0, self._w_1, self._w_2, self._w = net.weights()
+        self._p = net.p
+        first = net.units[0].stop
+        self._units = [slice(units.start - first, units.stop - first) for units in net.units]
+        outer, inner = net.of_context(context)
+        w_0, w_1, w_2, w = net.weights()
+        h = outer[:first]
+        a = silu(h)
+        q = silu(affine(w_1[:first, :first], a, inner[:first]))
+        g = affine(w_2[:first, :first], q, column(net.two.bias[:first], h)) + h
+        self._outer = outer[first:]
+        self._inner = affine(w_1[first:, :first], a, inner[first:])
+        self._two = affine(w_2[first:, :first], q, column(net.two.bias[first:], h))
+        self._out = affine(w[:, :first], g, column(net.out.bias, h))
+        self._w_0, self._w_1, self._w_2, self._w = w_0[first:], w_1[first:, first:], w_2[first:, first:], w[:, first:]
         self._kept = self._outer.new_empty((3, 0 if torch.is_grad_enabled() else len(self._outer), *rows))
 
-    def parameters(self, i: int, before: Float[Tensor, "i *rows"]) -> Float[Tensor, "1 p *rows"]:
-        """The parameters of component i (from 0), given components 0, ..., i - 1. To be called for i = 0, 1, ... in turn."""
-        new, out = self._net.units[i], slice(i * self._net.p, (i + 1) * self._net.p)
+    def parameters(self, i: int, before: Float[Tensor, "i *rows"]) -> Float[Tensor, "1 p *#rows"]:
+        """The parameters of component i (from 0), given components 0, ..., i - 1. To be called for i = 0, 1, ... in turn.
+
+        Those of component 0 have the context's rows.
+        """
+        out = slice(i * self._p, (i + 1) * self._p)
+        if i == 0:
+            return self._out[None, out]
+        new = self._units[i]
         h = affine(self._w_0[new, :i], before, self._outer[new])
         g = self._joined(h, new) if torch.is_grad_enabled() else self._written(h, new)
-        return affine(self._w[out, : len(g)], g, column(self._net.out.bias[out], g))[None]
+        return affine(self._w[out, : len(g)], g, self._out[out])[None]
 
     def _joined(self, h: Tensor, new: slice) -> Tensor:
         a, q, g = self._kept
         a = torch.cat([a, silu(h)])
         q = torch.cat([q, silu(affine(self._w_1[new, : new.stop], a, self._inner[new]))])
-        g = torch.cat([g, affine(self._w_2[new, : new.stop], q, column(self._net.two.bias[new], h)).add_(h)])
+        g = torch.cat([g, affine(self._w_2[new, : new.stop], q, self._two[new]).add_(h)])
         self._kept = torch.stack([a, q, g])
         return g
 
@@ -86,5 +104,6 @@ class ByDegrees:
         torch.mm(self._w_1[new, : new.stop], a, out=q[new])
         silu(self._kept[1, new].add_(self._inner[new]), inplace=True)
         torch.mm(self._w_2[new, : new.stop], q, out=g[new])
-        g[new].add_(flat).add_(self._net.two.bias[new, None])
+        g[new].add_(flat)
+        self._kept[2, new].add_(self._two[new])
         return self._kept[2, : new.stop]

@@ -86,17 +86,18 @@ class _Bin(NamedTuple):
 
 def _find(v: Tensor, parameters: Tensor, temper: float, axis: int) -> _Bin:
     """The bin along x (axis 0) or y (axis 1): all knots are compared with v, then one bin is gathered."""
-    c, _, *rows = parameters.shape
-    logits = parameters[:, :_LOGITS].view(c, 2, BINS, *rows)
+    c, _, *own = parameters.shape
+    rows = v.shape[1:]
+    logits = parameters[:, :_LOGITS].view(c, 2, BINS, *own)
     shares = torch.softmax(logits if temper == 1 else temper * logits, dim=2)
     floors = torch.linspace(_FLOOR - BOUND, BINS * _FLOOR - BOUND, BINS, dtype=v.dtype, device=v.device).view(-1, *(1,) * len(rows))
     upper = torch.add(floors, torch.cumsum(shares, dim=2), alpha=_REST)
     index = (upper[:, axis, :-1] <= v[:, None]).sum(dim=1, keepdim=True)
     at = index[:, None].expand(c, 2, 1, *rows)
-    size = torch.gather(shares, 2, at).squeeze(2) * _REST + _FLOOR
-    corner = torch.gather(upper, 2, at).squeeze(2) - size
-    end = parameters.new_full((c, 1, *rows), _SLOPE_OF_ONE)
-    slopes = torch.cat([end, parameters[:, _LOGITS:], end], dim=1)
+    size = torch.gather(shares.expand(c, 2, BINS, *rows), 2, at).squeeze(2) * _REST + _FLOOR
+    corner = torch.gather(upper.expand(c, 2, BINS, *rows), 2, at).squeeze(2) - size
+    end = parameters.new_full((c, 1, *own), _SLOPE_OF_ONE)
+    slopes = torch.cat([end, parameters[:, _LOGITS:], end], dim=1).expand(c, BINS + 1, *rows)
     slopes = softplus(torch.gather(slopes, 1, torch.cat([index, index + 1], dim=1))) + _LEAST
     (x, y), (w, h), (d0, d1) = corner.unbind(1), size.unbind(1), slopes.unbind(1)
     s = h / w

@@ -75,5 +75,7 @@ def test_running_by_degrees_gives_what_running_whole_gives(d: int, hidden: int) 
     for wanted in (torch.no_grad, torch.enable_grad):
         with wanted():
             by_degrees = ByDegrees(net, context, value.shape[1:])
-            found = torch.cat([by_degrees.parameters(i, value[:i]) for i in range(d)])
+            parts = [by_degrees.parameters(i, value[:i]) for i in range(d)]
+            assert parts[0].shape == (1, 3, 4, 1)  # of the context alone
+            found = torch.cat([part.expand(1, 3, *value.shape[1:]) for part in parts])
             torch.testing.assert_close(found, net(value, context), rtol=1e-12, atol=1e-12)
