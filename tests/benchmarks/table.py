@@ -22,6 +22,8 @@ PUBLISHED = Path(__file__).parent.parent / "data" / "published_npe.csv"
 BUDGETS = (1_000, 10_000, 100_000)
 MARGIN, HARD, MISSED = 0.03, 0.60, "**MISSED**"
 
+BEGIN, END = "<!-- tests.benchmarks.tasks --readme writes this table -->", "<!-- end of the table -->"
+
 Key = tuple[str, int]
 
 
@@ -80,6 +82,39 @@ def markdown(found: Sequence[Mapping[str, Any]], *, quick: bool) -> str:
             rows.append([task, *figures, f"{there.npe - _mean(ours):+.3f}" if ours else "", aim, *map(_cell, others)])
     lines = [_line(columns), _line(["---"] * len(columns)), *map(_line, rows)]
     return "\n".join([*lines, "", *_notes(found, quick, judged, missed)])
+
+
+def compact(found: Sequence[Mapping[str, Any]]) -> str:
+    """The README's table of full cells of default settings: ours (published), bold where the aim is missed, empty where it was not run."""
+    known = published()
+    rows, seconds = [], []
+    for task in TASKS:
+        cells = []
+        for budget in BUDGETS:
+            of = [r for r in found if (r["task"], r["budget"], r["method"]) == (task, budget, OURS)]
+            npe = known[task, budget].npe
+            seconds += [record["seconds"]["fit"] for record in of]
+            mark = "**" if of and not reaches(_mean(of), npe) else ""
+            cells.append(f"{mark}{_mean(of):.3f}{mark} ({npe:.3f})" if of else f"not run ({npe:.3f})")
+        rows.append([task, *cells])
+    heads = ["C2ST: ours (published NPE)", *(f"{budget:,} simulations" for budget in BUDGETS)]
+    judged = sum("not run" not in cell for _, *cells in rows for cell in cells)
+    missed = sum("**" in cell for _, *cells in rows for cell in cells)
+    took = f"; a fit took {min(seconds):.0f} to {max(seconds):.0f} s" if seconds else ""
+    notes = (
+        f"Means over ten observations, 10,000 draws each; 0.5 is perfect. Bold: not better by {MARGIN} where published is above {HARD:.2f}, or not "
+        f"better at all: {missed} of {judged} cells run{took}."
+    )
+    return "\n".join([_line(heads), _line(["---"] * len(heads)), *map(_line, rows), "", notes])
+
+
+def into(document: str, table: str) -> str:
+    """The document with the table between its marks. Raises `ValueError` where there are none."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document holds no {BEGIN} ... {END} for the table to go between.")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _notes(found: Iterable[Mapping[str, Any]], quick: bool, judged: int, missed: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000 simulations: C2ST of 10,000
 draws against 10,000 reference draws, lower is better, 0.5 is perfect. One amortised fit serves the ten observations. Cells are kept one by
-one in --results; the same call goes on where it was left, also inside a cell. --table prints what is there.
+one in --results; the same call goes on where it was left, also inside a cell. --table prints what is there, --readme FILE writes it between
+that file's marks.
 
     --references DIR     published draws (<task>.npz with y_obs and reference); what is missing is made here (tests.benchmarks.references)
     --peers PYTHON       sbi on the same simulations, in the environment of that Python, besides ours
@@ -23,9 +24,9 @@ import numpy as np
 
 from tests.benchmarks.cells import OURS, PEER, Cell, Fit, finished, fit_ours, fit_sbi, read, run
 from tests.benchmarks.references import TASKS
-from tests.benchmarks.table import BUDGETS, markdown, records
+from tests.benchmarks.table import BUDGETS, compact, into, markdown, records
 
-RESULTS = Path("build/benchmarks/results")
+RESULTS = Path("tests/benchmarks/results")
 
 
 def wanted(options: argparse.Namespace) -> list[Cell]:
@@ -67,12 +68,17 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and run nothing")
+    parser.add_argument("--readme", type=Path, help="write the table of full cells into this file, and run nothing")
     options = parser.parse_args()
     unknown = set(options.only) - set(TASKS) or set(options.budget) - set(BUDGETS)
     if unknown:
         parser.error(f"unknown: {sorted(unknown)}; tasks are {', '.join(TASKS)}, budgets {BUDGETS}.")
     if options.table:
         print(markdown(records(options.results, quick=options.quick), quick=options.quick))
+        return
+    if options.readme:
+        table = compact(records(options.results, quick=False))
+        options.readme.write_text(into(options.readme.read_text(encoding="utf-8"), table), encoding="utf-8")
         return
     until, done = time.monotonic() + 60 * options.minutes, 0
     for cell in wanted(options):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.benchmarks.references import TASKS
-from tests.benchmarks.table import BUDGETS, markdown, published, reaches
+from tests.benchmarks.tasks import RESULTS
+from tests.benchmarks.table import BEGIN, BUDGETS, END, compact, into, markdown, published, reaches, records
 
 
 def record(task: str, budget: int, score: float, method: str = "sbi_flows", quick: bool = False) -> dict[str, Any]:
@@ -15,7 +17,7 @@ def record(task: str, budget: int, score: float, method: str = "sbi_flows", quic
     reference = {number: {"origin": "published", "n": 10_000} for number in scores}
     return {
         **{"task": task, "budget": budget, "method": method, "seed": 1, "quick": quick},
-        **{"c2st": scores, "observations": list(scores), "reference": reference, "commit": "abc"},
+        **{"c2st": scores, "observations": list(scores), "reference": reference, "commit": "abc", "seconds": {"fit": 7.0}},
     }
 
 
@@ -61,3 +63,19 @@ def test_quick_cells_are_never_judged_nor_mixed() -> None:
     assert row(markdown([quick], quick=True), "slcp")[-1] == "quick: not judged"
     with pytest.raises(ValueError, match="separate tables"):
         markdown([quick, record("slcp", 1000, 0.9)], quick=False)
+
+
+def test_the_readme_holds_the_table_of_the_cells_that_were_run() -> None:
+    root = Path(__file__).parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert readme == into(readme, compact(records(root / RESULTS, quick=False)))
+
+
+def test_the_compact_table_marks_and_counts_what_misses_the_aim() -> None:
+    table = compact([record("slcp", 10_000, 0.872), record("two_moons", 10_000, 0.5), record("two_moons", 1000, 0.5, "sbi")])
+    assert row(table, "slcp") == ["slcp", "not run (0.975)", "**0.872** (0.901)", "not run (0.831)"]
+    assert row(table, "two_moons") == ["two_moons", "not run (0.725)", "0.500 (0.606)", "not run (0.542)"]
+    assert "1 of 2 cells run; a fit took 7 to 7 s" in table
+    assert into(f"a{BEGIN}b{END}c", "table") == f"a{BEGIN}\ntable\n{END}c"
+    with pytest.raises(ValueError, match="holds no"):
+        into("no marks", table)
