@@ -1,6 +1,6 @@
 """sbi (Tejero-Cantero et al. 2020; 0.27 was tried) on simulations that are handed over, in a process of its own environment.
 
-`call` writes the arrays to an npz file, starts `PYTHON -m tests.benchmarks.peer_sbi JOB FOLDER` and reads what it wrote. The process needs
+`call` writes the arrays to an npz file, starts `PYTHON -m tests.benchmarks.PEER JOB FOLDER` and reads what it wrote. The process needs
 sbi and NumPy, nothing of sbi_flows. NPE with a neural spline flow, 50 hidden features, every other setting sbi's default; draws outside the
 prior are rejected, as sbi does.
 """
@@ -27,7 +27,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def call(
-    python: str, folder: Path, job: str, arrays: Mapping[str, np.ndarray], options: Mapping[str, Any]
+    python: str, folder: Path, job: str, arrays: Mapping[str, np.ndarray], options: Mapping[str, Any], peer: str = "peer_sbi"
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and facts from one job. Raises `RuntimeError` with the process's last words."""
     folder = folder.resolve()
@@ -36,10 +36,10 @@ def call(
         np.savez(folder / "in.npz", **arrays)
         (folder / "options.json").write_text(json.dumps(dict(options)))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [python, "-m", "tests.benchmarks.peer_sbi", job, str(folder)]
+        command = [python, "-m", f"tests.benchmarks.{peer}", job, str(folder)]
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)  # sbi writes logs
         if done.returncode:
-            raise RuntimeError(f"sbi failed: {done.stderr[-3000:]}")
+            raise RuntimeError(f"{peer} failed: {done.stderr[-3000:]}")
         with np.load(folder / "out.npz") as found:
             return dict(found), json.loads((folder / "facts.json").read_text())
     finally:

@@ -1,13 +1,14 @@
-"""Print speed figures beside sbi's: `python -m tests.benchmarks.speed [--peers PYTHON] [--quick]`. Not run by pytest.
+"""Print speed figures beside sbi's: `python -m tests.benchmarks.speed [--peers PYTHON [--bayesflow EPOCHS]] [--quick]`. Not run by pytest.
 
 Both learn Ricker from the same 10,000 simulations, one after the other on the same machine, each in a process of its own (peak memory is
 the process's). sbi: NPE, neural spline flow, convolutional embedding of log(1 + counts), defaults.
 
-    time to sbi's density   seconds of the shortest of our complete fits (1/32, 1/16, ... of the default epochs) whose mean held-out log
+    time to sbi's density   seconds of the shortest of our complete fits (1/128, 1/64, ... of the default epochs) whose mean held-out log
                             density is at least sbi's; sbi's is given its mass outside the prior back
     a training step         spline coupling flows of 5 layers, 50 hidden units, 8 bins, the same ten parameters, ten numbers and batch of
                             200, validation included, median of runs that alternate; and ours with the default flow
     draws                   a second, 10,000 for one series and 1,000 for each of 1,000
+    BayesFlow               (--bayesflow EPOCHS) so many epochs of its defaults on the same simulations, and our time to its density then
     import                  of the package and what a fit needs, median of fresh processes
 
 --quick: fewer simulations, epochs and draws: to see that it runs. --clock cpu: processor time of each process instead of the clock on the
@@ -39,7 +40,7 @@ from tests.benchmarks import peer_sbi
 
 F = NDArray[np.float64]
 
-FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+FRACTIONS = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BATCH = 200
 
 
@@ -166,7 +167,7 @@ def show(what: str, ours: float, theirs: float | None, unit: str, digits: int = 
     print(f"{what}: ours {ours:,.{digits}f} {unit}{beside}", flush=True)
 
 
-def ricker_figures(sizes: Sizes, peers: str | None, folder: Path, quick: bool) -> None:
+def ricker_figures(sizes: Sizes, peers: str | None, folder: Path, quick: bool, bayesflow: int) -> None:
     theirs: dict[str, Any] = {}
     if peers:
         simulations, held_out = sf.simulate(ricker, sizes.simulations, seed=1, workers=1), pairs(ricker, sizes.held_out, 77)
@@ -189,6 +190,13 @@ def ricker_figures(sizes: Sizes, peers: str | None, folder: Path, quick: bool) -
         wanted = theirs["log_density"]
         print(f"time to sbi's density of {wanted:.2f} nats, for which sbi took {theirs['train_seconds']:.0f} s: ", end="", flush=True)
         print(time_to(wanted, sizes, ours), flush=True)
+    if peers and bayesflow and ours["train"]:
+        asked = {"seed": 1, "clock": sizes.clock, "epochs": bayesflow}
+        _, other = peer_sbi.call(peers, folder / "bayesflow", "ricker", arrays, asked, "peer_bayesflow")
+        print(
+            f"BayesFlow, {bayesflow} epochs: {other['log_density']:.2f} nats after {other['train_seconds']:.0f} s; ours to there: ", end=""
+        )
+        print(time_to(other["log_density"], sizes, ours), flush=True)
 
 
 def step_figures(sizes: Sizes, peers: str | None, folder: Path) -> None:
@@ -207,6 +215,7 @@ def step_figures(sizes: Sizes, peers: str | None, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", help="a Python with sbi")
+    parser.add_argument("--bayesflow", type=int, default=0, metavar="EPOCHS", help="so many epochs of BayesFlow, in the same environment")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--clock", choices=sorted(peer_sbi.CLOCKS), default="wall")
     parser.add_argument("--job", choices=("ricker",), help="the process that this one starts")
@@ -218,7 +227,7 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, OMP_NUM_THREADS ", end="")
     print(f"{os.environ.get('OMP_NUM_THREADS', 'unset')}{', quick' if options.quick else ''}, seconds by {sizes.clock}")
     with tempfile.TemporaryDirectory() as folder:
-        ricker_figures(sizes, options.peers, Path(folder), options.quick)
+        ricker_figures(sizes, options.peers, Path(folder), options.quick, options.bayesflow)
         step_figures(sizes, options.peers, Path(folder))
     peer_import = import_seconds(options.peers, "from sbi.inference import NPE", sizes) if options.peers else None
     show("import", import_seconds(sys.executable, "from sbi_flows import fit", sizes), peer_import, "s", 2)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.references import TASKS
-from tests.benchmarks.tasks import RESULTS
 from tests.benchmarks.table import BEGIN, BUDGETS, END, compact, into, markdown, published, reaches, records
+from tests.benchmarks.tasks import RESULTS
 
 
 def record(task: str, budget: int, score: float, method: str = "sbi_flows", quick: bool = False) -> dict[str, Any]:
