@@ -102,7 +102,7 @@ def compact(found: Sequence[Mapping[str, Any]]) -> str:
     missed = sum("**" in cell for _, *cells in rows for cell in cells)
     took = f"; a fit took {min(seconds):.0f} to {max(seconds):.0f} s" if seconds else ""
     notes = (
-        f"Means over ten observations, 10,000 draws each; 0.5 is perfect. Bold: not better by {MARGIN} where published is above {HARD:.2f}, "
+        f"Means over ten observations, 10,000 draws each; 0.5 is perfect. Bold: not better by {MARGIN} where published exceeds {HARD:.2f}, "
         f"or not better at all: {missed} of {judged} cells run{took}."
     )
     return "\n".join([_line(heads), _line(["---"] * len(heads)), *map(_line, rows), "", notes])
