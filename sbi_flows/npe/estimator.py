@@ -27,13 +27,13 @@ from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind, build_summary, choose_summary
 from sbi_flows.npe.members import train_members
-from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator
-from sbi_flows.npe.settings import FitSettings, members_for, training_for
+from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
+from sbi_flows.npe.settings import FitSettings, members_for, spread, training_for
 from sbi_flows.npe.stream import Convert, Split, StreamedRows, buffers_text, read_in_buffers
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.training.loop import History, mean_loss
+from sbi_flows.training.loop import History, losses, mean_loss
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.training.trial import torch_threads
@@ -135,7 +135,7 @@ def estimate(
 
     if failed := simulations.failure_text():
         note(failed)
-    training = settings.train or training_for(usable, timed=False)
+    asked, training = settings.train, settings.train or training_for(usable, timed=False)
     streamed, why = read_in_buffers(simulations, prior.unconstrained_dim, checkpoint)
     say(why)
     split = Split(simulations, training, seed) if streamed else None
@@ -153,15 +153,22 @@ def estimate(
     centre, scale, convert = standardised(prior, scaler, centred_on)
     network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed)
     members = list(network.members) if isinstance(network, Ensemble) else [network]
+    decays = spread(len(members)) if asked is None else [1.0] * len(members)
     note(f"{described(network, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
     try:
         with _rows(split, theta, y, convert, training, seed) as rows:
             del theta, y, centred_on
-            histories = train_members(members, negative_log_density, rows, undecayed=LINEAR_PATHS, checkpoint=checkpoint, progress=progress)
-            if len(members) > 1:
-                each = ", ".join(f"{history.best_loss:.3f}" for history in histories)
+            histories = train_members(
+                members, negative_log_density, rows, undecayed=LINEAR_PATHS, decays=decays, checkpoint=checkpoint, progress=progress
+            )
+            if isinstance(network, Ensemble):
                 with torch_threads(1):
+                    network.shares.copy_(stacked(torch.stack([-losses(member, negative_log_density, rows.valid) for member in members])))
                     loss = mean_loss(network, negative_log_density, rows.valid)
+                each = ", ".join(
+                    f"{history.best_loss:.3f} ({decay:.2g} times the weight decay, share {share:.2f})"
+                    for history, decay, share in zip(histories, decays, network.shares.tolist(), strict=True)
+                )
                 note(f"validation loss {loss:.3f} of the ensemble, {each} of its members")
     except NonFiniteLossError as error:
         if split is None:

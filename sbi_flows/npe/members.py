@@ -33,10 +33,11 @@ def train_members(
     rows: Rows,
     *,
     undecayed: tuple[str, ...],
+    decays: Sequence[float],
     checkpoint: str | None,
     progress: Progress | None,
 ) -> list[History]:
-    """Train each of `members` on `rows`, in place. Member k > 0 has the checkpoint `checkpoint`.k.
+    """Train each of `members` on `rows`, in place. Member k has decays[k] times the weight decay, and k > 0 the checkpoint `checkpoint`.k.
 
     Where `rows` are held in memory and there is enough to do, members are trained in workers while others are in this process, which also
     takes over those whose worker dies.
@@ -44,15 +45,15 @@ def train_members(
     """
     if len(members) == 1:
         with torch_threads(1):
-            return [train(members[0], loss, rows, undecayed=undecayed, checkpoint=checkpoint, progress=progress)]
+            return [train(members[0], loss, rows, undecayed=undecayed, decay=decays[0], checkpoint=checkpoint, progress=progress)]
     paths = [None if checkpoint is None else f"{checkpoint}.{k}" if k else checkpoint for k in range(len(members))]
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:
         tell = None if progress is None else _numbered(progress, k, len(members))
-        histories[k] = train(members[k], loss, rows, undecayed=undecayed, checkpoint=paths[k], progress=tell)
+        histories[k] = train(members[k], loss, rows, undecayed=undecayed, decay=decays[k], checkpoint=paths[k], progress=tell)
 
-    with torch_threads(1), _elsewhere(members, loss, rows, undecayed, paths) as futures:
+    with torch_threads(1), _elsewhere(members, loss, rows, undecayed, decays, paths) as futures:
         here(0)
         for k in reversed(range(1, len(members))):
             if k not in futures or futures[k].cancel():
@@ -72,7 +73,12 @@ def train_members(
 
 @contextmanager
 def _elsewhere(
-    members: Sequence[nn.Module], loss: Loss, rows: Rows, undecayed: tuple[str, ...], paths: list[str | None]
+    members: Sequence[nn.Module],
+    loss: Loss,
+    rows: Rows,
+    undecayed: tuple[str, ...],
+    decays: Sequence[float],
+    paths: list[str | None],
 ) -> Iterator[dict[int, Future[Any]]]:
     """The members that workers may train, by number: none where a worker would not pay, or cannot be."""
     workers = min(usable_cores(), len(members)) - 1
@@ -83,7 +89,7 @@ def _elsewhere(
     tensors = [part.numpy() for part in rows.tensors]
     with opened(local_workers(workers)) as pool:
         yield {
-            k: pool.submit(_train_one, members[k], loss, tensors, rows.settings, rows.seed, undecayed, paths[k])
+            k: pool.submit(_train_one, members[k], loss, tensors, rows.settings, rows.seed, undecayed, decays[k], paths[k])
             for k in range(1, len(members))
         }
 
@@ -95,12 +101,13 @@ def _train_one(
     settings: TrainSettings,
     seed: int,
     undecayed: tuple[str, ...],
+    decay: float,
     checkpoint: str | None,
 ) -> tuple[dict[str, NDArray[Any]], History]:
     """What a worker does."""
     torch.set_num_threads(1)
     rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
-    history = train(member, loss, rows, undecayed=undecayed, checkpoint=checkpoint)
+    history = train(member, loss, rows, undecayed=undecayed, decay=decay, checkpoint=checkpoint)
     return {name: value.numpy() for name, value in member.state_dict().items()}, history
 
 

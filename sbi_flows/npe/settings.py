@@ -16,6 +16,7 @@ _DECAY_ROWS, _MOST_DECAY = 3000, 0.5
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
+_SPREAD = 1 / 30
 _MEMBERS = ((20_000, 4), (100_000, 2))
 
 
@@ -66,6 +67,11 @@ class FitSettings:
 def members_for(n: int) -> int:
     """How many networks are averaged for n usable simulations: 4 below 20,000, 2 below 100,000, else 1."""
     return next((members for most, members in _MEMBERS if n < most), 1)
+
+
+def spread(members: int) -> list[float]:
+    """Factors on the weight decay of the members of an ensemble, 1 to 1/30: how much a problem needs, their shares then tell."""
+    return [_SPREAD ** (k / max(members - 1, 1)) for k in range(members)]
 
 
 def training_for(n: int, *, timed: bool) -> TrainSettings:

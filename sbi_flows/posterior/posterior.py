@@ -143,16 +143,23 @@ class Posterior:
         return torch.cat(contexts), verdicts
 
     def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
-        """n draws for each context; of an ensemble equally many from each member, in random order, less a random few beyond n."""
-        flows = self._double.flows()
-        each = -(-n // len(flows))
-        theta = np.empty((len(contexts), each * len(flows), self.prior.d))
+        """n draws for each context: of an ensemble n w_k from member k, rounded up or down at random, in random order."""
+        flows, shares = self._double.flows(), self._double.shares.numpy().astype(np.float64)
+        expected = n * shares / shares.sum()
+        drawn = np.ceil(expected).astype(int)
+        ends = drawn.cumsum()
+        theta = np.empty((len(contexts), ends[-1], self.prior.d))
         for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
-            self._draw_from(flow, part, theta[:, k * each : (k + 1) * each], seed, f"sample {k}" if k else "sample")
-        if len(flows) > 1:
-            for i, rows in enumerate(theta):
-                theta[i] = stream(seed, "order", i).permutation(rows)
-        return theta[:, :n]
+            self._draw_from(flow, part, theta[:, ends[k] - drawn[k] : ends[k]], seed, f"sample {k}" if k else "sample")
+        if len(flows) == 1:
+            return theta
+        kept, surplus = np.empty((len(theta), n, self.prior.d)), (drawn - expected).cumsum()
+        surplus[-1] = ends[-1] - n
+        for i, rows in enumerate(theta):
+            rng = stream(seed, "order", i)
+            passed = np.diff(np.floor(surplus + rng.random()), prepend=0) > 0
+            kept[i] = rng.permutation(np.delete(rows, ends[passed] - 1, axis=0))
+        return kept
 
     @torch.no_grad()
     def _draw_from(self, flow: ConditionalFlow, contexts: torch.Tensor, theta: Float[np.ndarray, "m n d"], seed: int, name: str) -> None:
@@ -178,7 +185,8 @@ class Posterior:
             z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], part, self._inner_point()))
             inside &= np.isfinite(z).all(axis=-1)
             u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0))
-            of_flow = log_mixture([flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]).numpy()
+            each = [flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]
+            of_flow = log_mixture(each, self._double.shares).numpy()
             log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
         log_prob -= np.log(self.scale).sum()
         return log_prob

@@ -55,6 +55,7 @@ def train(
     rows: Rows,
     *,
     undecayed: tuple[str, ...] = (),
+    decay: float = 1.0,
     limit_seconds: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -63,6 +64,7 @@ def train(
 
     rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) -> (rows,), one number a row.
     undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
+    decay: a factor on the weight decay of the settings.
     limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before a kill counting.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
     progress(step, steps, text) is called now and then.
@@ -72,9 +74,11 @@ def train(
     settings = rows.settings
     steps = settings.epochs * rows.steps
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(_groups(module, undecayed), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(
+        _groups(module, undecayed), lr=settings.learning_rate, weight_decay=decay * settings.weight_decay, fused=True
+    )
     average = [p.detach().clone() for p in parameters]
-    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows))
+    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows, decay))
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
     best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
@@ -146,17 +150,21 @@ def _averaged(parameters: list[Tensor], average: list[Tensor]) -> Iterator[None]
 
 
 @torch.no_grad()
+def losses(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> Float[Tensor, " rows"]:
+    """The loss of each row, in evaluation mode."""
+    module.eval()
+    starts = range(0, len(rows[0]), _ROWS_AT_ONCE)
+    return torch.cat([loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double() for i in starts])
+
+
 def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
     """The mean loss over all rows, in evaluation mode."""
-    module.eval()
-    n = len(rows[0])
-    parts = [loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double().sum() for i in range(0, n, _ROWS_AT_ONCE)]
-    return float(torch.stack(parts).sum() / n)
+    return float(losses(module, loss, rows).mean())
 
 
-def _run_of(rows: Rows) -> dict[str, object]:
+def _run_of(rows: Rows, decay: float) -> dict[str, object]:
     """What makes a run this run and no other: its settings, its seed, and the numbers it is trained on."""
-    return {"settings": asdict(rows.settings), "seed": rows.seed, "rows": rows.fingerprint()}
+    return {"settings": asdict(rows.settings), "seed": rows.seed, "rows": rows.fingerprint(), "decay": decay}
 
 
 def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, object]]:
