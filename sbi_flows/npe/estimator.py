@@ -28,7 +28,7 @@ from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import SummaryKind, build_summary, choose_summary
 from sbi_flows.npe.members import train_members
 from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
-from sbi_flows.npe.settings import FitSettings, members_for, spread, training_for
+from sbi_flows.npe.settings import FitSettings, members_for, size_for, spread, training_for
 from sbi_flows.npe.stream import Convert, Split, StreamedRows, buffers_text, read_in_buffers
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
@@ -71,8 +71,9 @@ def build_network(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim:
 def build_estimator(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int, member: int = 0) -> PosteriorEstimator:
     """One untrained member of it."""
     with torch_scope(stream(seed, "weights", member)):
-        summary = build_summary(kind, scaler.out_shape, features=settings.features, hidden=settings.hidden)
-        return PosteriorEstimator(summary, build_flow(settings.flow, dim, settings.features, hidden=settings.hidden, steps=settings.steps))
+        steps, hidden, features = settings.built
+        summary = build_summary(kind, scaler.out_shape, features=features, hidden=hidden)
+        return PosteriorEstimator(summary, build_flow(settings.flow, dim, features, hidden=hidden, steps=steps))
 
 
 def choose(settings: FitSettings, y: NDArray[Any], note: Callable[[str], None]) -> tuple[SummaryKind, Scaler]:
@@ -82,6 +83,17 @@ def choose(settings: FitSettings, y: NDArray[Any], note: Callable[[str], None]) 
     note(f"summary network: {kind}, because the data are {reason}")
     note(f"scaling of y: {scaler.describe()}")
     return kind, scaler
+
+
+def sized(settings: FitSettings, dim: int, timed: bool, note: Callable[[str], None]) -> FitSettings:
+    """The settings with a size; `note` receives it with the reason where it was left open."""
+    if settings.size == "auto":
+        size, reason = size_for(dim, timed=timed)
+        if None in (settings.steps, settings.hidden, settings.features):
+            note(f"size: {size}, {reason}")
+        settings = replace(settings, size=size)
+    steps, hidden, features = settings.built
+    return replace(settings, steps=steps, hidden=hidden, features=features)
 
 
 def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], Convert]:
@@ -100,9 +112,9 @@ def described(network: Network, settings: FitSettings, dim: int) -> str:
     """The flow over R^dim and its size, in words."""
     weights = sum(p.numel() for p in network.parameters())
     flow = settings.flow if dim > 1 else "one spline"
-    members = len(network.flows())
+    members, size = len(network.flows()), settings.built
     ensemble = f"an ensemble of {members}, each " if members > 1 else ""
-    return f"flow: {ensemble}{flow}, {settings.steps} layers of width {settings.hidden}; {weights:,} weights in all"
+    return f"flow: {ensemble}{flow}, {size.steps} layers of width {size.hidden}; {weights:,} weights in all"
 
 
 def estimate(
@@ -149,6 +161,7 @@ def estimate(
         train_places, valid_places = split_rows(usable, training, seed)
         train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
     kind, scaler = choose(settings, y, note)
+    settings = sized(settings, prior.unconstrained_dim, False, note)
     settings = replace(settings, summary=kind, train=training, members=settings.members or members_for(usable))
     centre, scale, convert = standardised(prior, scaler, centred_on)
     network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed)

@@ -28,6 +28,7 @@ from sbi_flows.npe.estimator import (
     choose,
     described,
     negative_log_density,
+    sized,
     standardised,
 )
 from sbi_flows.npe.growing import GrowingRows
@@ -108,6 +109,7 @@ def estimate_by_clock(
     if failed := start.simulations.failure_text():
         note(failed)
     kind, scaler = choose(settings, y, note)
+    settings = sized(settings, dim, True, note)
     estimator = build_estimator(settings, kind, scaler, dim, seed)
     note(described(estimator, settings, dim))
 

@@ -12,8 +12,9 @@ import torch
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError, SettingsError, ShapeError, SimulationWarning, TooFewSimulationsError
 from sbi_flows.files import read_file
+from sbi_flows.npe.estimator import sized
 from sbi_flows.npe.network import PosteriorEstimator
-from sbi_flows.npe.settings import training_for
+from sbi_flows.npe.settings import size_for, training_for
 from simulators.gaussian import make_gaussian
 
 from ..conftest import QUICK
@@ -26,10 +27,25 @@ def test_settings_are_checked_and_survive_json() -> None:
     for wrong, words in (
         ({"flow": "x"}, "flow must be one of"),
         ({"steps": 1}, "steps must be"),
+        ({"size": "huge"}, "size must be 'auto', 'small', 'medium', 'large', got 'huge'"),
         ({"summary": "image"}, "summary must be"),
     ):
         with pytest.raises(SettingsError, match=words):
             sf.FitSettings(**wrong)
+
+
+def test_a_size_fills_in_what_is_left_open_and_is_said(bounded: sf.Simulator) -> None:
+    assert [size_for(d, timed=timed)[0] for d, timed in ((1, False), (3, True), (16, False), (17, False), (17, True))] == [
+        *("medium", "small", "medium", "large", "large")
+    ]
+    notes: list[str] = []
+    assert sized(sf.FitSettings(hidden=16), 3, False, notes.append).built == (5, 16, 32)
+    assert sized(sf.FitSettings(size="large", steps=2), 3, False, notes.append).built == (2, 256, 64)
+    assert sized(QUICK, 3, True, notes.append).built == (2, 16, 8)
+    assert notes == ["size: medium, for 3 parameters and a fixed number of simulations"]
+    settings = sf.FitSettings(size="small", members=1, train=sf.TrainSettings(epochs=1))
+    posterior = sf.fit(bounded, n_simulations=200, seed=1, settings=settings, say=None)
+    assert (posterior.settings.steps, posterior.settings.hidden, posterior.settings.features) == (3, 64, 32)
 
 
 def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
