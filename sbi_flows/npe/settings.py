@@ -12,11 +12,11 @@ from sbi_flows.training.settings import TrainSettings
 _ROWS_SEEN = 1_000_000
 _EPOCH_ROWS = TrainSettings().epoch_rows
 _UNTIL_THE_LIMIT = 100_000
-_DECAY_ROWS, _MOST_DECAY = 3000, 0.5
+_DECAY_ROWS, _MOST_DECAY = 1000, 0.3
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
-_SPREAD = 1 / 30
+_SPREAD = 3.0
 _MANY_PARAMETERS = 16
 _MEMBERS = ((20_000, 4), (100_000, 2))
 
@@ -105,15 +105,15 @@ def members_for(n: int) -> int:
 
 
 def spread(members: int) -> list[float]:
-    """Factors on the weight decay of the members of an ensemble, 1 to 1/30: how much a problem needs, their shares then tell."""
-    return [_SPREAD ** (k / max(members - 1, 1)) for k in range(members)]
+    """Factors on the weight decay of the members of an ensemble, 3 to 1/3: how much a problem needs, their shares then tell."""
+    return [1.0] if members == 1 else [_SPREAD ** (1 - 2 * k / (members - 1)) for k in range(members)]
 
 
 def training_for(n: int, *, timed: bool) -> TrainSettings:
     """Training settings for n usable simulations.
 
     About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs, unless the time decides, which then alone ends it; the
-    weight decay is 3000 / n, at most 0.5, because it is small sets of simulations that are overfitted.
+    weight decay is 1000 / n, at most 0.3, because it is small sets of simulations that are overfitted.
     """
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)

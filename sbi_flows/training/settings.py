@@ -40,4 +40,4 @@ class TrainSettings:
             if not low < getattr(self, name) < high:
                 raise SettingsError(f"{name} must lie strictly between {low} and {high}, got {getattr(self, name)!r}.")
         if not 0 <= self.weight_decay <= 10:
-            raise SettingsError(f"weight_decay must lie in [0, 1), got {self.weight_decay!r}.")
+            raise SettingsError(f"weight_decay must lie in [0, 10], got {self.weight_decay!r}.")

@@ -119,12 +119,12 @@ def test_shares_are_those_of_the_largest_density() -> None:
 
 def test_members_decay_differently_unless_training_is_asked_for(unbounded: sf.Simulator, posterior: sf.Posterior) -> None:
     assert spread(1) == [1.0]
-    np.testing.assert_allclose(spread(4), [1, 30 ** (-1 / 3), 30 ** (-2 / 3), 1 / 30])
+    np.testing.assert_allclose(spread(4), [3, 3 ** (1 / 3), 3 ** (-1 / 3), 1 / 3])
     assert posterior.notes[-1].count("(1 times the weight decay") == 3
     simulations = sf.simulate(unbounded, 300, seed=1)
     settings = sf.FitSettings(members=2)
     found = estimate(unbounded.prior, simulations, settings, seed=1, say=lambda text: None)
-    assert "(0.033 times the weight decay" in found.notes[-1]
+    assert "(0.33 times the weight decay" in found.notes[-1]
 
 
 def test_the_error_of_a_worker_reaches_the_caller_with_its_rows() -> None:
