@@ -85,10 +85,10 @@ def choose(settings: FitSettings, y: NDArray[Any], note: Callable[[str], None]) 
     return kind, scaler
 
 
-def sized(settings: FitSettings, dim: int, timed: bool, note: Callable[[str], None]) -> FitSettings:
+def sized(settings: FitSettings, dim: int, kind: SummaryKind, timed: bool, note: Callable[[str], None]) -> FitSettings:
     """The settings with a size; `note` receives it with the reason where it was left open."""
     if settings.size == "auto":
-        size, reason = size_for(dim, timed=timed)
+        size, reason = size_for(dim, kind, timed=timed)
         if None in (settings.steps, settings.hidden, settings.features):
             note(f"size: {size}, {reason}")
         settings = replace(settings, size=size)
@@ -161,7 +161,8 @@ def estimate(
         train_places, valid_places = split_rows(usable, training, seed)
         train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
     kind, scaler = choose(settings, y, note)
-    settings = sized(settings, prior.unconstrained_dim, False, note)
+    training = asked or training_for(usable, timed=False, kind=kind)
+    settings = sized(settings, prior.unconstrained_dim, kind, False, note)
     settings = replace(settings, summary=kind, train=training, members=settings.members or members_for(usable))
     centre, scale, convert = standardised(prior, scaler, centred_on)
     network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed)

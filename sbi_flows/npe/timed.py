@@ -109,17 +109,17 @@ def estimate_by_clock(
     if failed := start.simulations.failure_text():
         note(failed)
     kind, scaler = choose(settings, y, note)
-    settings = sized(settings, dim, True, note)
+    settings = sized(settings, dim, kind, True, note)
     estimator = build_estimator(settings, kind, scaler, dim, seed)
     note(described(estimator, settings, dim))
 
-    guessed = settings.train or training_for(int(len(theta) + rate * clock.left), timed=True)
+    guessed = settings.train or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
     a_batch = standardised(prior, scaler, theta)[2](theta[: guessed.batch_size], y[: guessed.batch_size])
     step = _Step(estimator, tuple(map(torch.from_numpy, a_batch)), guessed)
     alone = step(1, trial_seconds(clock.left))
     expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
     recorded, state = recorded_state(checkpoint)
-    training = settings.train or (TrainSettings(**recorded) if state else training_for(expected, timed=True))
+    training = settings.train or (TrainSettings(**recorded) if state else training_for(expected, timed=True, kind=kind))
 
     apart = int(state.get("apart", 0)) or rows_apart_of_start(len(theta), expected, training)
     order = stream(seed, "split").permutation(len(theta))

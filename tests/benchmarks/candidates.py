@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import sbi_flows as sf
 from sbi_flows.files import make_folder, write_bytes
+from sbi_flows.nets.summary import SummaryKind, choose_summary
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 
@@ -55,9 +56,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 _FACTORS = ("weight_decay", "epochs", "batch_size", "learning_rate", "averaging")
 
 
-def settings_of(changes: dict[str, Any], n: int) -> sf.FitSettings:
+def settings_of(changes: dict[str, Any], n: int, kind: SummaryKind) -> sf.FitSettings:
     """The settings of a candidate for n simulations: what is of training multiplies the default."""
-    train = training_for(n, timed=False)
+    train = training_for(n, timed=False, kind=kind)
     for name in set(changes) & set(_FACTORS):
         value = changes[name] * getattr(train, name)
         train = replace(train, **{name: round(value) if isinstance(getattr(train, name), int) else value})
@@ -70,8 +71,9 @@ def density(task: str, n: int, name: str, seed: int, results: Path) -> tuple[F, 
     if not path.exists():
         simulator, simulate, fit = sf.load_simulator(task), sf.simulate, sf.fit
         simulations = simulate(simulator, n, seed=seed, workers=1)
+        settings = settings_of(CANDIDATES[name], n, choose_summary(simulations.y[simulations.ok])[0])
         began = time.process_time()
-        posterior = fit(simulator, simulations=simulations, seed=seed, settings=settings_of(CANDIDATES[name], n), say=None)
+        posterior = fit(simulator, simulations=simulations, seed=seed, settings=settings, say=None)
         seconds = time.process_time() - began
         rng = stream(1, "held-out pairs")
         theta = simulator.prior.sample(PAIRS, rng)

@@ -35,14 +35,15 @@ def test_settings_are_checked_and_survive_json() -> None:
 
 
 def test_a_size_fills_in_what_is_left_open_and_is_said(bounded: sf.Simulator) -> None:
-    assert [size_for(d, timed=timed)[0] for d, timed in ((1, False), (3, True), (16, False), (17, False), (17, True))] == [
+    assert [size_for(d, "vector", timed=timed)[0] for d, timed in ((1, False), (3, True), (16, False), (17, False), (17, True))] == [
         *("medium", "small", "medium", "large", "large")
     ]
+    assert size_for(3, "series", timed=False)[0] == "small"
     notes: list[str] = []
-    assert sized(sf.FitSettings(hidden=16), 3, False, notes.append).built == (5, 16, 32)
-    assert sized(sf.FitSettings(size="large", steps=2), 3, False, notes.append).built == (2, 256, 64)
-    assert sized(QUICK, 3, True, notes.append).built == (2, 16, 8)
-    assert notes == ["size: medium, for 3 parameters and a fixed number of simulations"]
+    assert sized(sf.FitSettings(hidden=16), 3, "vector", False, notes.append).built == (5, 16, 32)
+    assert sized(sf.FitSettings(size="large", steps=2), 3, "vector", False, notes.append).built == (2, 256, 64)
+    assert sized(QUICK, 3, "vector", True, notes.append).built == (2, 16, 8)
+    assert notes == ["size: medium, for 3 parameters, a vector and a fixed number of simulations"]
     settings = sf.FitSettings(size="small", members=1, train=sf.TrainSettings(epochs=1))
     posterior = sf.fit(bounded, n_simulations=200, seed=1, settings=settings, say=None)
     assert (posterior.settings.steps, posterior.settings.hidden, posterior.settings.features) == (3, 64, 32)
@@ -54,6 +55,7 @@ def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
     assert many.epochs == 20
     assert few.weight_decay > many.weight_decay
     assert timed.epochs > 10_000
+    assert training_for(10_000, timed=False, kind="series").weight_decay > training_for(10_000, timed=False).weight_decay
 
 
 def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
