@@ -62,7 +62,7 @@ class Toy:
 
 
 def linear_gaussian() -> tuple[Toy, float]:
-    """z in R^4, x = A z + b + 0.5 e in R^6; and the least gap of a diagonal Gaussian, (sum_i log P_ii - log det P) / 2, P = I + A'A / 0.25."""
+    """z in R^4, x = A z + b + 0.5 e in R^6; the least gap of a diagonal Gaussian is (sum_i log P_ii - log det P) / 2, P = I + 4 A'A."""
     rng = stream(7, "linear-Gaussian toy")
     a, sd = rng.standard_normal((6, 4)) + 4 * rng.standard_normal((6, 1)), 0.5
     b = rng.standard_normal(6)
