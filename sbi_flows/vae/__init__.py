@@ -7,6 +7,7 @@ model.elbo(x).bound, model.log_evidence(x, n=500), model.reconstruct(x), model.s
 
 from sbi_flows.vae.artefact import load
 from sbi_flows.vae.bounds import Elbo, Evidence
+from sbi_flows.vae.cluster import ClusterVAE
 from sbi_flows.vae.latent import Optimum, attribute_vector, optimise, path_between
 from sbi_flows.vae.likelihoods import Bernoulli, Binomial, Categorical, Gaussian, Poisson
 from sbi_flows.vae.model import VAE
@@ -18,6 +19,7 @@ __all__ = [
     "Bernoulli",
     "Binomial",
     "Categorical",
+    "ClusterVAE",
     "Elbo",
     "Evidence",
     "Gaussian",

@@ -41,6 +41,7 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
         "likelihood": to_json(model.likelihood),
         "encoder": model.encoder,
         "seed": model.seed,
+        "clusters": getattr(model, "clusters", 0),
         "own_decoder": model.own_decoder,
         "settings": model.settings.to_json(),
         "history": asdict(model.history),
@@ -76,17 +77,19 @@ def load(path: str | os.PathLike[str], *, decoder: nn.Module | None = None) -> V
 
 
 def _rebuilt(arrays: Arrays, manifest: dict[str, Any], decoder: nn.Module | None) -> VAE:
+    from sbi_flows.vae.cluster import ClusterVAE
     from sbi_flows.vae.model import VAE
 
-    model = VAE(
-        event_shape=tuple(manifest["event_shape"]),
-        latent=manifest["latent"],
-        likelihood=from_json(manifest["likelihood"]),
-        encoder=manifest["encoder"],
-        seed=manifest["seed"],
-        decoder=decoder,
-        settings=VAESettings(**manifest["settings"]),
-    )
+    options: dict[str, Any] = {
+        "event_shape": tuple(manifest["event_shape"]),
+        "latent": manifest["latent"],
+        "likelihood": from_json(manifest["likelihood"]),
+        "encoder": manifest["encoder"],
+        "seed": manifest["seed"],
+        "decoder": decoder,
+        "settings": VAESettings(**manifest["settings"]),
+    }
+    model = ClusterVAE(clusters=manifest["clusters"], **options) if manifest["clusters"] else VAE(**options)
     leaves = {name.removeprefix("net/"): value for name, value in arrays.items() if name.startswith("net/")}
     model.module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in leaves.items()})
     model.history = History(**manifest["history"])

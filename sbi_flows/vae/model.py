@@ -186,7 +186,7 @@ class VAE:
     def sample(self, n: int, *, seed: int = 0) -> F:
         """n draws from p(x), (n, *event_shape): z from the prior, then x from p(x | z), noise included. For means use `decode`."""
         rng = stream(check_seed(seed), "sample")
-        z = rng.standard_normal((count("n", n), self.latent))
+        z = self._prior_draws(count("n", n), rng)
         decoder = self.module.decoder
         with torch.no_grad():
             out = decoder(torch.from_numpy(z)).numpy()
@@ -227,7 +227,13 @@ class VAE:
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
         encoder = Encoder(summary, flow, m, gaussian=kind, counts=self.likelihood.name == "poisson")
-        return Autoencoder(encoder, Decoder(net, self.likelihood, m)).double().eval()
+        return Autoencoder(encoder, Decoder(net, self.likelihood, m), self._prior()).double().eval()
+
+    def _prior(self) -> nn.Module | None:
+        return None
+
+    def _prior_draws(self, n: int, rng: np.random.Generator) -> F:
+        return rng.standard_normal((n, self.latent))
 
     def _scale(self, module: Autoencoder, x: F, frozen: str | None) -> None:
         """Bring what the networks see and give to the units of the data; only a Gaussian's elements have units of their own."""

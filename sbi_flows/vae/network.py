@@ -112,16 +112,24 @@ class Terms(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Both of them."""
+    """Both of them, and a prior with a log_prob(z) where it is not N(0, I)."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, prior: nn.Module | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+
+    @property
+    def placed(self) -> bool:
+        """Whether the prior is another than N(0, I): until it has been placed it is not."""
+        return self.prior is not None and bool(self.prior.placed)
 
     def forward(self, x: Float[Tensor, "rows m"], noise: Float[Tensor, "rows n d"]) -> Terms:
         """The terms of the bound at the draws that the noise makes."""
         context = self.encoder.context(x)
         z, log_q = self.encoder.draw(context, noise)
-        log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
-        kl = self.encoder.kl(context) if self.encoder.gaussian else None
+        kl = self.encoder.kl(context) if self.encoder.gaussian and not self.placed else None
+        if self.prior is not None and self.placed:
+            log_prior: Tensor = self.prior.log_prob(z)  # type: ignore[operator]
+        else:
+            log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
         return Terms(self.decoder.log_prob(x[:, None], z), log_prior, log_q, kl)
