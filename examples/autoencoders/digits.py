@@ -30,7 +30,7 @@ def slant(x: np.ndarray) -> np.ndarray:
 
 def strip(axes: plt.Axes, pictures: np.ndarray, name: str) -> None:
     """A row of pictures with a name."""
-    axes.imshow(np.hstack(np.pad(pictures, ((0, 0), (1, 1), (1, 1)), constant_values=0.5)), cmap="gray_r", vmin=0, vmax=1)
+    axes.imshow(np.hstack(np.pad(pictures.astype(float), ((0, 0), (1, 1), (1, 1)), constant_values=0.5)), cmap="gray_r", vmin=0, vmax=1)
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])

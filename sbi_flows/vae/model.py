@@ -30,7 +30,7 @@ from sbi_flows.vae.latent import path_between
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of
 from sbi_flows.vae.network import Autoencoder, Decoder, Encoder
 from sbi_flows.vae.objective import NoisyRows, loss_with
-from sbi_flows.vae.settings import VAESettings, training_of
+from sbi_flows.vae.settings import VAESettings, training_for
 from sbi_flows.vae.warmup import Warmup, warmup_of
 
 F = NDArray[np.float64]
@@ -101,10 +101,12 @@ class VAE:
         if not 0 <= free_bits < float("inf"):
             raise SettingsError(f"free_bits must be a number of nats of at least 0, got {free_bits!r}.")
         schedule = warmup_of(warmup)
-        settings = replace(train_settings, epochs=epochs) if train_settings else training_of(epochs)
         if schedule.epochs >= epochs:
             raise SettingsError(f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} epochs.")
         x = rows_of(x_train, self.event_shape, "x_train")
+        settings = (
+            replace(train_settings, epochs=count("epochs", epochs)) if train_settings else training_for(len(x), count("epochs", epochs))
+        )
         self.likelihood = self.likelihood.completed(x)
         check_values(self.likelihood, x)
         valid = None if x_valid is None else in_float32(self._numbers(x_valid))
@@ -222,8 +224,9 @@ class VAE:
         m, sizes = int(np.prod(self.event_shape)), self.settings
         heads = self.likelihood.heads
         with torch_scope(stream(self.seed, "weights")):
-            summary = VectorSummary(m, sizes.features, sizes.hidden)
-            flow = build_sampling_flow(self.encoder, self.latent, sizes.features, hidden=sizes.flow_hidden, steps=sizes.steps)
+            features = sizes.features or 2 * self.latent
+            summary = VectorSummary(m, features, sizes.hidden)
+            flow = build_sampling_flow(self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps)
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
         encoder = Encoder(summary, flow, m, gaussian=kind, counts=self.likelihood.name == "poisson")
