@@ -42,6 +42,7 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
         "encoder": model.encoder,
         "seed": model.seed,
         "clusters": getattr(model, "clusters", 0),
+        "sizes": list(getattr(model, "sizes", ())),
         "own_decoder": model.own_decoder,
         "settings": model.settings.to_json(),
         "history": asdict(model.history),
@@ -78,6 +79,7 @@ def load(path: str | os.PathLike[str], *, decoder: nn.Module | None = None) -> V
 
 def _rebuilt(arrays: Arrays, manifest: dict[str, Any], decoder: nn.Module | None) -> VAE:
     from sbi_flows.vae.cluster import ClusterVAE
+    from sbi_flows.vae.hierarchical import HierarchicalVAE
     from sbi_flows.vae.model import VAE
 
     options: dict[str, Any] = {
@@ -89,7 +91,11 @@ def _rebuilt(arrays: Arrays, manifest: dict[str, Any], decoder: nn.Module | None
         "decoder": decoder,
         "settings": VAESettings(**manifest["settings"]),
     }
-    model = ClusterVAE(clusters=manifest["clusters"], **options) if manifest["clusters"] else VAE(**options)
+    model: VAE
+    if manifest["sizes"]:
+        model = HierarchicalVAE(**{**options, "latent": manifest["sizes"]})
+    else:
+        model = ClusterVAE(clusters=manifest["clusters"], **options) if manifest["clusters"] else VAE(**options)
     leaves = {name.removeprefix("net/"): value for name, value in arrays.items() if name.startswith("net/")}
     model.module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in leaves.items()})
     model.history = History(**manifest["history"])

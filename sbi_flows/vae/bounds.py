@@ -88,8 +88,8 @@ def evidence(log_weights: F) -> Evidence:
 
 
 def _chunks(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of x, as many at once as fit, each with its noise (rows, n, d)."""
+    """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
     rows = max(1, _PAIRS_AT_ONCE // n)
     for i in range(0, len(x), rows):
         part = x[i : i + rows]
-        yield part, torch.from_numpy(rng.standard_normal((len(part), n, module.encoder.flow.d)))
+        yield part, torch.from_numpy(rng.standard_normal((len(part), n, module.noise_width)))

@@ -36,6 +36,7 @@ class Mixture(nn.Module):
     """p(z) with `clusters` components. Until it is `placed` they are all N(0, I), and so is the whole."""
 
     placed: Tensor
+    noise_width = 0
 
     def __init__(self, clusters: int, d: int) -> None:
         super().__init__()
@@ -56,8 +57,8 @@ class Mixture(nn.Module):
         log_normal = self.log_diagonals.sum(dim=1) - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
         return torch.log_softmax(self.logits, dim=0) + log_normal
 
-    def log_prob(self, z: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        """log p(z) in nats."""
+    def log_prob(self, z: Float[Tensor, "*rows d"], noise: Tensor | None = None) -> Float[Tensor, "*rows"]:
+        """log p(z) in nats; it needs no noise."""
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def place(self, z: F, seed: int) -> None:

@@ -113,7 +113,7 @@ class VAE:
         module = self._module or self._built()
         if not self.scaled:
             self._scale(module, x, frozen)
-        rows = NoisyRows(in_float32(x), valid, settings, self.seed, schedule, (count("draws", draws), self.latent))
+        rows = NoisyRows(in_float32(x), valid, settings, self.seed, schedule, (count("draws", draws), module.noise_width))
         parts = {"encoder": module.encoder, "decoder": module.decoder}
         fixed = [] if frozen is None else [p for p in parts[frozen].parameters() if p.requires_grad]
         try:
@@ -228,9 +228,10 @@ class VAE:
             summary = VectorSummary(m, features, sizes.hidden)
             flow = build_sampling_flow(self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps)
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
+            prior = self._prior()
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
         encoder = Encoder(summary, flow, m, gaussian=kind, counts=self.likelihood.name == "poisson")
-        return Autoencoder(encoder, Decoder(net, self.likelihood, m), self._prior()).double().eval()
+        return Autoencoder(encoder, Decoder(net, self.likelihood, m), prior).double().eval()
 
     def _prior(self) -> nn.Module | None:
         return None

@@ -112,7 +112,7 @@ class Terms(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Both of them, and a prior with a log_prob(z) where it is not N(0, I)."""
+    """Both of them, and a prior with a log_prob(z, noise) where it is not N(0, I); it may use so many numbers of noise."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder, prior: nn.Module | None = None) -> None:
         super().__init__()
@@ -123,13 +123,20 @@ class Autoencoder(nn.Module):
         """Whether the prior is another than N(0, I): until it has been placed it is not."""
         return self.prior is not None and bool(self.prior.placed)
 
-    def forward(self, x: Float[Tensor, "rows m"], noise: Float[Tensor, "rows n d"]) -> Terms:
+    @property
+    def noise_width(self) -> int:
+        """Numbers of noise that one draw takes."""
+        above = 0 if self.prior is None else int(self.prior.noise_width)  # type: ignore[arg-type]
+        return self.encoder.flow.d + above
+
+    def forward(self, x: Float[Tensor, "rows m"], noise: Float[Tensor, "rows n w"]) -> Terms:
         """The terms of the bound at the draws that the noise makes."""
+        noise, above = noise.tensor_split([self.encoder.flow.d], dim=-1)
         context = self.encoder.context(x)
         z, log_q = self.encoder.draw(context, noise)
         kl = self.encoder.kl(context) if self.encoder.gaussian and not self.placed else None
         if self.prior is not None and self.placed:
-            log_prior: Tensor = self.prior.log_prob(z)  # type: ignore[operator]
+            log_prior: Tensor = self.prior.log_prob(z, above)  # type: ignore[operator]
         else:
             log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
         return Terms(self.decoder.log_prob(x[:, None], z), log_prior, log_q, kl)
