@@ -3,7 +3,8 @@
     c ~ pi,  z ~ N(m_c, S_c),  x ~ p(x | decoder(z)),     p(z) = sum_c pi_c N(z; m_c, S_c),     q(c | x) = E_q(z | x)[p(c | z)]
 
 The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) in place of N(0, I). It is fitted in three steps: an
-autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation maximisation; both together. Components are stored by the
+autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation maximisation, each S_c widened by the mean covariance of
+q(z | x), so that p(z) covers what q draws; both together. Components are stored by the
 inverse U_c of their Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 2 - d log(2 pi) / 2.
 """
 
@@ -21,13 +22,13 @@ from torch import Tensor, nn
 from sbi_flows.rng import stream
 from sbi_flows.training.loop import History
 from sbi_flows.training.settings import TrainSettings
-from sbi_flows.vae.data import count, rows_of
+from sbi_flows.vae.data import count
 from sbi_flows.vae.model import VAE
 
 F = NDArray[np.float64]
 
 _LOG_2PI = math.log(2 * math.pi)
-_STARTS = 10
+_STARTS, _DRAWS = 10, 64
 _LEAST_VARIANCE = 1e-4
 _TUNING_RATE, _TUNING_DECAY = 5e-4, 0.1
 
@@ -62,12 +63,15 @@ class Mixture(nn.Module):
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def place(self, z: F, seed: int) -> None:
-        """Fit the components to rows z (n, d) by expectation maximisation, the best of ten starts."""
+        """Fit the components to the means of draws z (n, draws, d) by expectation maximisation, the best of ten starts, and widen them."""
         from sklearn.mixture import GaussianMixture
 
         state = int(stream(seed, "mixture").integers(2**32))
-        found = GaussianMixture(len(self.logits), n_init=_STARTS, reg_covar=_LEAST_VARIANCE, random_state=state).fit(z)
-        inverse = np.swapaxes(found.precisions_cholesky_, 1, 2)
+        means = z.mean(axis=1)
+        apart = z - means[:, None]
+        within = np.einsum("nsi,nsj->ij", apart, apart) / (len(z) * (z.shape[1] - 1))
+        found = GaussianMixture(len(self.logits), n_init=_STARTS, reg_covar=_LEAST_VARIANCE, random_state=state).fit(means)
+        inverse = np.linalg.inv(np.linalg.cholesky(found.covariances_ + within))
         with torch.no_grad():
             self.logits.copy_(torch.from_numpy(np.log(found.weights_)))
             self.means.copy_(torch.from_numpy(found.means_))
@@ -107,7 +111,7 @@ class ClusterVAE(VAE):
         """
         if self._module is None or not bool(self.module.placed):
             super().fit(x_train, x_valid, epochs=epochs, **options)
-            self.mixture.place(self.latent_mean(rows_of(x_train, self.event_shape, "x_train").reshape(-1, *self.event_shape)), self.seed)
+            self.mixture.place(self.encode(x_train, _DRAWS, seed=self.seed), self.seed)
         if count("tuning_epochs", tuning_epochs, 0):
             settings = TrainSettings(batch_size=64, learning_rate=_TUNING_RATE, weight_decay=_TUNING_DECAY, patience=tuning_epochs)
             super().fit(x_train, x_valid, epochs=tuning_epochs, train_settings=settings)

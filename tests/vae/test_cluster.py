@@ -29,7 +29,7 @@ def placed() -> Mixture:
     mixture = Mixture(3, 2).double()
     rng = stream(0, "places")
     z = np.concatenate([rng.standard_normal((100, 2)) @ rng.standard_normal((2, 2)) + 4 * rng.standard_normal(2) for _ in range(3)])
-    mixture.place(z, 0)
+    mixture.place(z[:, None] + 0.1 * rng.standard_normal((300, 8, 2)), 0)
     return mixture
 
 
