@@ -57,6 +57,16 @@ class ConditionalFlow(nn.Module):
         noise, log_det = self._noise_and_log_det(value, context)
         return log_det - 0.5 * (noise.square().sum(dim=0) + self.d * _LOG_2PI)
 
+    def draw(
+        self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
+    ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
+        """value = T^-1(noise; c) and log q(value | c) in nats, in one pass; for noise from N(0, I), differentiable draws.
+
+        Raises `ShapeError` where contexts do not broadcast to the noise's rows.
+        """
+        value, log_det = self.to_value(noise, context)
+        return value, -log_det - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
+
     def _noise_and_log_det(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         lead, given = self._leading(value, context)
         log_det = value.new_zeros(value.shape[:-1])

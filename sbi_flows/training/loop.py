@@ -56,6 +56,7 @@ def train(
     *,
     undecayed: tuple[str, ...] = (),
     decay: float = 1.0,
+    settled: int = 0,
     limit_seconds: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -65,6 +66,7 @@ def train(
     rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) -> (rows,), one number a row.
     undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
     decay: a factor on the weight decay of the settings.
+    settled: the first epoch whose weights are compared with others'; until then, while the objective itself changes, the newest are kept.
     limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before a kill counting.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
     progress(step, steps, text) is called now and then.
@@ -121,7 +123,7 @@ def train(
                 history.valid_loss.append(mean_loss(module, loss, rows.valid))
                 if not math.isfinite(history.valid_loss[-1]):
                     raise NonFiniteLossError(_diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings), rows.valid_rows)
-                if history.best_epoch < 0 or history.valid_loss[-1] < history.best_loss:
+                if history.best_epoch < settled or history.valid_loss[-1] < history.best_loss:
                     history.best_epoch = len(history.valid_loss) - 1
                     best = {name: value.detach().clone() for name, value in module.state_dict().items()}
         if out_of_time:

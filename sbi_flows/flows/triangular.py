@@ -1,0 +1,38 @@
+"""The triangular step of a full-rank Gaussian: value = L(c) noise, L lower triangular with ones on its diagonal, linear in the context.
+
+The determinant is 1: after the conditional affine layer, which scales and shifts, the two make value = m(c) + diag(s(c)) L(c) noise, a
+Gaussian whose Cholesky factor is diag(s) L.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sbi_flows.flows.layers import Context, Layer, Value
+from sbi_flows.flows.networks import affine_of
+
+
+class Triangular(Layer):
+    """noise = L(c)^-1 value. Starts at the identity; both directions cost one pass."""
+
+    def __init__(self, d: int, context: int) -> None:
+        super().__init__()
+        self.d = d
+        self.below = nn.Linear(context, d * (d - 1) // 2)
+        nn.init.zeros_(self.below.weight)
+        nn.init.zeros_(self.below.bias)
+        self._places = [slice(i * (i - 1) // 2, i * (i + 1) // 2) for i in range(d)]
+
+    def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+        below = affine_of(self.below, context)
+        noise = value[:1]
+        for i in range(1, self.d):
+            noise = torch.cat([noise, value[i : i + 1] - (below[self._places[i]] * noise).sum(dim=0, keepdim=True)])
+        return noise, value.new_zeros(())
+
+    def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+        below = affine_of(self.below, context)
+        moved = [noise[:1]]
+        moved += [noise[i : i + 1] + (below[self._places[i]] * noise[:i]).sum(dim=0, keepdim=True) for i in range(1, self.d)]
+        return torch.cat(moved), noise.new_zeros(())

@@ -1,0 +1,110 @@
+"""Arithmetic in latent space.
+
+    linear       z(t) = (1 - t) a + t b
+    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)                      Shoemake (1985)
+    attribute    v = mean of E[z | x] over the events that have the attribute - mean over those that have not     White (2016), 1609.04468
+    optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018), 1610.02415
+
+The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior term the last leaves what
+the decoder was trained on, where f means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.vae.data import count, rows_of
+
+if TYPE_CHECKING:
+    from sbi_flows.vae.model import VAE
+
+F = NDArray[np.float64]
+
+_PARALLEL = 1e-6
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where an ascent led: z of every step (steps + 1, rows, latent) from the start on, and f there (steps + 1, rows)."""
+
+    path: F
+    values: F
+
+    @property
+    def z(self) -> F:
+        """The end points, (rows, latent)."""
+        return np.asarray(self.path[-1])
+
+    @property
+    def best(self) -> F:
+        """The z of highest f on each path, (rows, latent)."""
+        return np.asarray(self.path[self.values.argmax(axis=0), np.arange(self.path.shape[1])])
+
+
+def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -> F:
+    """Points on the "linear" or "spherical" path from a to b (latent,), both included, (steps, latent)."""
+    start, end = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ShapeError(f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}.")
+    if path not in ("linear", "spherical"):
+        raise SettingsError(f"path must be 'linear' or 'spherical', got {path!r}.")
+    t = np.linspace(0, 1, count("steps", steps, 2))[:, None]
+    lengths = np.linalg.norm(start) * np.linalg.norm(end)
+    angle = np.arccos(np.clip(start @ end / lengths, -1, 1)) if path == "spherical" and lengths > 0 else 0.0
+    if not _PARALLEL < angle < np.pi - _PARALLEL:
+        return np.asarray((1 - t) * start + t * end)
+    return np.asarray((np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle))
+
+
+def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
+    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number, split at its median.
+
+    `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, and `SettingsError` where all events are of one kind.
+    """
+    z, given = model.latent_mean(x), np.asarray(labels)
+    if given.shape != (len(z),):
+        raise ShapeError(f"labels must be one a row of x, shape ({len(z)},), got {given.shape}.")
+    has = given.astype(bool) if given.dtype.kind == "b" or np.isin(given, (0, 1)).all() else given > np.median(given)
+    if has.all() or not has.any():
+        raise SettingsError("all events have the attribute, or none has. Pass events of both kinds.")
+    return np.asarray(z[has].mean(axis=0) - z[~has].mean(axis=0))
+
+
+def optimise(
+    model: VAE,
+    f: Callable[[Tensor], Tensor],
+    start: ArrayLike,
+    *,
+    prior_weight: float = 0.2,
+    steps: int = 60,
+    learning_rate: float = 0.1,
+) -> Optimum:
+    """Ascend f(z) - prior_weight |z|^2 / 2 from each row of `start` (rows, latent).
+
+    f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor on z, or a
+    function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, `SettingsError`.
+    """
+    if not prior_weight >= 0 or not learning_rate > 0:
+        raise SettingsError(f"prior_weight must be at least 0 and learning_rate positive, got {prior_weight!r} and {learning_rate!r}.")
+    z = torch.from_numpy(rows_of(start, (model.latent,), "start").copy()).requires_grad_()
+    optimiser = torch.optim.Adam([z], lr=learning_rate)
+    path, values = [], []
+    for step in range(count("steps", steps) + 1):
+        value = f(z)
+        if value.shape != (len(z),):
+            raise ShapeError(f"f must give one number a row, shape ({len(z)},), got {tuple(value.shape)}.")
+        path.append(z.detach().numpy().copy())
+        values.append(value.detach().numpy().astype(np.float64))
+        if step < steps:
+            optimiser.zero_grad()
+            (0.5 * prior_weight * z.square().sum(dim=1) - value).sum().backward()
+            optimiser.step()
+    return Optimum(np.stack(path), np.stack(values))

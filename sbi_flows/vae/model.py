@@ -1,0 +1,263 @@
+"""The variational autoencoder: a deep latent variable model and its amortised posterior, trained together.
+
+    z ~ N(0, I),  x ~ p(x | decoder(z)),     q(z | x) by the encoder,     maximise  sum_i E_q[log p(x_i | z)] - KL(q(z | x_i) || p(z))
+
+Kingma & Welling (2014), 1312.6114. Weights are trained in float32 by the loop of `training`; all that is evaluated is in float64.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
+from sbi_flows.nets.summary import VectorSummary
+from sbi_flows.rng import check_seed, stream, torch_scope
+from sbi_flows.training.loop import History, train
+from sbi_flows.training.settings import TrainSettings
+from sbi_flows.training.trial import torch_threads
+from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
+from sbi_flows.vae.data import count, in_float32, rows_of
+from sbi_flows.vae.latent import path_between
+from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of
+from sbi_flows.vae.network import Autoencoder, Decoder, Encoder
+from sbi_flows.vae.objective import NoisyRows, loss_with
+from sbi_flows.vae.settings import VAESettings, training_for
+from sbi_flows.vae.warmup import Warmup, warmup_of
+
+F = NDArray[np.float64]
+
+_LINEAR_PATHS = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
+_DRAWS_OF_A_MEAN = 64
+
+
+class VAE:
+    """A variational autoencoder of events x of shape `event_shape` with `latent` numbers z.
+
+    likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record (`vae.Gaussian(sd="per_feature")`).
+    encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling".
+    seed: the weights at the start and all that is random in `fit` are a function of it.
+    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron.
+
+    Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for each event.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_shape: int | Sequence[int],
+        latent: int,
+        likelihood: str | Likelihood = "bernoulli",
+        encoder: str = "diagonal",
+        seed: int = 0,
+        decoder: nn.Module | None = None,
+        settings: VAESettings | None = None,
+    ) -> None:
+        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        for name, value in (("latent", latent), *(("event_shape", size) for size in shape)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise SettingsError(f"{name} must be made of positive integers, got {value!r}.")
+        self.event_shape = tuple(int(size) for size in shape)
+        self.latent, self.encoder, self.seed = int(latent), encoder, check_seed(seed)
+        self.likelihood = likelihood_of(likelihood)
+        self.settings = settings or VAESettings()
+        self.history = History()
+        self.own_decoder, self.scaled = decoder is not None, False
+        self._decoder = decoder
+        if encoder not in get_args(SamplingKind):
+            raise SettingsError(f"encoder must be one of {', '.join(get_args(SamplingKind))}, got {encoder!r}.")
+        self._module = self._built() if self.likelihood.heads else None
+
+    def fit(
+        self,
+        x_train: ArrayLike,
+        x_valid: ArrayLike | None = None,
+        *,
+        epochs: int = 300,
+        warmup: int | Warmup = 0,
+        free_bits: float = 0.0,
+        draws: int = 1,
+        frozen: str | None = None,
+        train_settings: TrainSettings | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> History:
+        """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is best after the warm-up.
+
+        warmup: epochs over which the weight of the KL rises from 0 to 1, or `vae.Warmup(...)`. free_bits: nats a dimension that are not
+        penalised. draws: of z for each row and step. frozen: "decoder" or "encoder" is left as it is. A second call goes on from the
+        weights of the first. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`, `NonFiniteLossError`.
+        """
+        if frozen not in (None, "decoder", "encoder"):
+            raise SettingsError(f"frozen must be 'decoder', 'encoder' or None, got {frozen!r}.")
+        if not 0 <= free_bits < float("inf"):
+            raise SettingsError(f"free_bits must be a number of nats of at least 0, got {free_bits!r}.")
+        schedule = warmup_of(warmup)
+        if schedule.epochs >= epochs:
+            raise SettingsError(f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} epochs.")
+        x = rows_of(x_train, self.event_shape, "x_train")
+        settings = (
+            replace(train_settings, epochs=count("epochs", epochs)) if train_settings else training_for(len(x), count("epochs", epochs))
+        )
+        self.likelihood = self.likelihood.completed(x)
+        check_values(self.likelihood, x)
+        valid = None if x_valid is None else in_float32(self._numbers(x_valid))
+        module = self._module or self._built()
+        if not self.scaled:
+            self._scale(module, x, frozen)
+        rows = NoisyRows(in_float32(x), valid, settings, self.seed, schedule, (count("draws", draws), module.noise_width))
+        parts = {"encoder": module.encoder, "decoder": module.decoder}
+        fixed = [] if frozen is None else [p for p in parts[frozen].parameters() if p.requires_grad]
+        try:
+            module.float()
+            for parameter in fixed:
+                parameter.requires_grad_(False)
+            with torch_threads(1):
+                self.history = train(
+                    module,
+                    loss_with(free_bits),
+                    rows,
+                    undecayed=_LINEAR_PATHS,
+                    settled=schedule.epochs,
+                    checkpoint=checkpoint,
+                    progress=progress,
+                )
+        finally:
+            for parameter in fixed:
+                parameter.requires_grad_(True)
+            module.double().eval()
+        self._module = module
+        return self.history
+
+    def elbo(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> Elbo:
+        """The bound on log p(x) of each row and its terms, in nats, from n draws of z; the KL in closed form for Gaussian encoders."""
+        return elbo(self.module, torch.from_numpy(self._numbers(x)), count("n", n), stream(check_seed(seed), "elbo"))
+
+    def log_evidence(self, x: ArrayLike, n: int = 500, *, seed: int = 0) -> Evidence:
+        """log p(x) of each row by importance sampling from q, with standard error and k-hat, in nats."""
+        return evidence(self.log_weights(x, n, seed=seed))
+
+    def log_weights(self, x: ArrayLike, n: int, *, seed: int = 0) -> F:
+        """log p(x, z) - log q(z | x) of n draws from q for each row, (rows, n), in nats."""
+        return log_weights(self.module, torch.from_numpy(self._numbers(x)), count("n", n), stream(check_seed(seed), "weights of draws"))
+
+    def encode(self, x: ArrayLike, n: int = 1, *, seed: int = 0) -> F:
+        """n draws from q(z | x) for each row, (rows, n, latent)."""
+        numbers = torch.from_numpy(self._numbers(x))
+        noise = stream(check_seed(seed), "encode").standard_normal((len(numbers), count("n", n), self.latent))
+        with torch.no_grad():
+            z, _ = self.module.encoder.draw(self.module.encoder.context(numbers), torch.from_numpy(noise))
+        return z.numpy()
+
+    def latent_mean(self, x: ArrayLike) -> F:
+        """E[z | x] under q for each row, (rows, latent): exact for Gaussian encoders, else the mean of 64 draws in opposite pairs."""
+        numbers = torch.from_numpy(self._numbers(x))
+        half = stream(0, "latent mean").standard_normal((1, _DRAWS_OF_A_MEAN // 2, self.latent))
+        noise = np.concatenate([half, -half], axis=1).repeat(len(numbers), axis=0)
+        with torch.no_grad():
+            z, _ = self.module.encoder.draw(self.module.encoder.context(numbers), torch.from_numpy(noise))
+        return z.mean(dim=1).numpy()
+
+    def decode(self, z: ArrayLike) -> F:
+        """E[x | z] of each row of z (rows, latent), in the shape (rows, *event_shape); the most probable class where x is categorical."""
+        with torch.no_grad():
+            mean = self.module.decoder.mean(torch.from_numpy(rows_of(z, (self.latent,), "z")))
+        return mean.numpy().reshape(-1, *self.event_shape)
+
+    def log_likelihood(self, x: ArrayLike, z: ArrayLike) -> F:
+        """log p(x | z) of each pair of rows, (rows,), in nats."""
+        numbers, places = self._numbers(x), rows_of(z, (self.latent,), "z")
+        if len(numbers) != len(places) and 1 not in (len(numbers), len(places)):
+            raise ShapeError(f"x and z must have as many rows as one another, or one; got {len(numbers)} and {len(places)}.")
+        with torch.no_grad():
+            found = self.module.decoder.log_prob(torch.from_numpy(numbers), torch.from_numpy(places))
+        return found.numpy()
+
+    def reconstruct(self, x: ArrayLike) -> F:
+        """E[x | z] at z = E[z | x], (rows, *event_shape)."""
+        return self.decode(self.latent_mean(x))
+
+    def sample(self, n: int, *, seed: int = 0) -> F:
+        """n draws from p(x), (n, *event_shape): z from the prior, then x from p(x | z), noise included. For means use `decode`."""
+        rng = stream(check_seed(seed), "sample")
+        z = self._prior_draws(count("n", n), rng)
+        decoder = self.module.decoder
+        with torch.no_grad():
+            out = decoder(torch.from_numpy(z)).numpy()
+        return self.likelihood.sample(out, decoder.free.detach().numpy(), rng).reshape(-1, *self.event_shape)
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int, *, path: str = "linear") -> F:
+        """E[x | z] along the "linear" or "spherical" path from E[z | a] to E[z | b], both ends included, (steps, *event_shape)."""
+        ends = [self.latent_mean(end) for end in (a, b)]
+        if len(ends[0]) != 1 or len(ends[1]) != 1:
+            raise ShapeError(f"a path leads from one event to one event, got {len(ends[0])} and {len(ends[1])}.")
+        return self.decode(path_between(ends[0][0], ends[1][0], count("steps", steps), path))
+
+    def active_units(self, x: ArrayLike, least: float = 0.01) -> NDArray[np.bool_]:
+        """Which latent dimensions say anything about x: those with Var_x E[z_j | x] > least, (latent,)."""
+        return np.asarray(self.latent_mean(x).var(axis=0) > least)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file, from which `vae.load` makes the same autoencoder."""
+        from sbi_flows.vae.artefact import save_vae
+
+        save_vae(self, path)
+
+    @property
+    def module(self) -> Autoencoder:
+        """The networks, in float64. Raises `SettingsError` where they wait for data."""
+        if self._module is None:
+            raise SettingsError(
+                f"the {self.likelihood.name} likelihood takes its number of values from the training data. Call fit(x_train) first."
+            )
+        return self._module
+
+    def _built(self) -> Autoencoder:
+        m, sizes = int(np.prod(self.event_shape)), self.settings
+        heads = self.likelihood.heads
+        with torch_scope(stream(self.seed, "weights")):
+            features = sizes.features or 2 * self.latent
+            summary = VectorSummary(m, features, sizes.hidden)
+            flow = build_sampling_flow(self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps)
+            net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
+            prior = self._prior()
+        kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
+        encoder = Encoder(summary, flow, m, gaussian=kind, counts=self.likelihood.name == "poisson")
+        return Autoencoder(encoder, Decoder(net, self.likelihood, m), prior).double().eval()
+
+    def _prior(self) -> nn.Module | None:
+        return None
+
+    def _prior_draws(self, n: int, rng: np.random.Generator) -> F:
+        return rng.standard_normal((n, self.latent))
+
+    def _scale(self, module: Autoencoder, x: F, frozen: str | None) -> None:
+        """Bring what the networks see and give to the units of the data; only a Gaussian's elements have units of their own."""
+        encoder, decoder = module.encoder, module.decoder
+        centre, scale, free = self.likelihood.start(x)
+        with torch.no_grad():
+            seen = encoder.seen(torch.from_numpy(x)).numpy()
+            apart = self.likelihood.name == "gaussian"
+            sd = seen.std(axis=0 if apart else None)
+            encoder.centre.copy_(torch.from_numpy(np.broadcast_to(seen.mean(axis=0), seen.shape[1:]).copy()))
+            encoder.scale.copy_(torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy()))
+            if frozen != "decoder":
+                decoder.free.copy_(torch.from_numpy(free))
+            if not self.own_decoder and frozen != "decoder":
+                decoder.centre.copy_(torch.from_numpy(centre))
+                decoder.scale.copy_(torch.from_numpy(scale))
+        self.scaled = True
+
+    def _numbers(self, x: ArrayLike) -> F:
+        """Rows of x that the likelihood can give."""
+        rows = rows_of(x, self.event_shape)
+        check_values(self.likelihood, rows)
+        return rows

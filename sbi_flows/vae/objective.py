@@ -1,0 +1,88 @@
+"""What an autoencoder is trained on: rows that carry their own noise and the weight of their KL, and the loss of such a row.
+
+    loss_i = -(mean_s log p(x_i | z_is) - beta KL_i),     KL_i in closed form, or mean_s [log q(z_is | x_i) - log p(z_is)]
+
+With `free_bits` f, the KL of each part (a dimension of a diagonal Gaussian; else all d together, then d f), averaged over the batch, counts
+as f where it is lower: no latent dimension gains by being switched off. Kingma et al. (2016), 1606.04934.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sbi_flows.rng import stream
+from sbi_flows.training.rows import Batch, Pace, digest, split_rows
+from sbi_flows.training.settings import TrainSettings
+from sbi_flows.vae.network import Terms
+from sbi_flows.vae.warmup import Warmup
+
+
+class NoisyRows:
+    """Rows of x with noise (rows, draws, d) and a KL weight (rows,): new noise in each epoch, always the same for the rows kept apart.
+
+    valid: the rows kept apart, whose weight is 1; None takes a share of x.
+    """
+
+    def __init__(
+        self, x: Tensor, valid: Tensor | None, settings: TrainSettings, seed: int, warmup: Warmup, noise_shape: tuple[int, int]
+    ) -> None:
+        self.settings, self.seed = settings, seed
+        self._warmup, self._noise_shape = warmup, noise_shape
+        if valid is None:
+            train_rows, self.valid_rows = split_rows(len(x), settings, seed)
+            x, valid = x[torch.from_numpy(train_rows)], x[torch.from_numpy(self.valid_rows)]
+        else:
+            self.valid_rows = np.arange(len(valid))
+        self._x = x
+        self._pace = Pace.of(len(x), settings)
+        self.steps = self._pace.steps
+        self.valid: tuple[Tensor, ...] = (valid, self._noise(len(valid), "validation noise", 0), torch.ones(len(valid)))
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        number, piece = divmod(epoch, self._pace.pieces)
+        whole_pass = stream(self.seed, "pass", number).permutation(len(self._x))
+        order: NDArray[np.int64] = np.array_split(whole_pass, self._pace.pieces)[piece]
+        size = self._pace.batch_size
+        noise = self._noise(self.steps * size, "training noise", epoch)
+        for i in range(self.steps):
+            chosen = order[i * size : (i + 1) * size]
+            weight = torch.full((size,), self._warmup.weight(epoch + i / self.steps))
+            yield chosen, (self._x[torch.from_numpy(chosen)], noise[i * size : (i + 1) * size], weight)
+
+    def fingerprint(self) -> str:
+        return digest((self._x, *self.valid))
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """The epoch says it all."""
+
+    def _noise(self, rows: int, name: str, index: int) -> Tensor:
+        return torch.from_numpy(stream(self.seed, name, index).standard_normal((rows, *self._noise_shape), dtype=np.float32))
+
+
+def loss_with(free_bits: float) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    """The loss of each row of a batch, in nats. In evaluation the KL counts as it is."""
+
+    def loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        x, noise, weight = batch
+        terms: Terms = module(x, noise)
+        kl = kl_parts(terms)
+        if free_bits > 0 and module.training:
+            each = free_bits * noise.shape[-1] / kl.shape[1]
+            kl = kl.mean(dim=0, keepdim=True).clamp(min=each)
+        return weight * kl.sum(dim=1) - terms.log_likelihood.mean(dim=1)
+
+    return loss
+
+
+def kl_parts(terms: Terms) -> Tensor:
+    """KL(q || p) of each row, (rows, parts), in closed form where there is one, else estimated from the draws."""
+    return terms.kl if terms.kl is not None else (terms.log_q - terms.log_prior).mean(dim=1, keepdim=True)
