@@ -74,11 +74,11 @@ def test_a_posterior_with_swapped_parameters_is_not_trusted() -> None:
 
 def test_a_trained_posterior_is_judged_and_the_page_is_written(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     check = sf.check(gaussian_posterior, SIMULATOR, n=300, seed=1)
-    assert check.table["quantity"].tolist() == ["theta_1", "theta_2", "log q"]
+    assert check.quantities["quantity"].tolist() == ["theta_1", "theta_2", "log q", "distance to a random point"]
     check.to_html(tmp_path / "check.html")
     page = (tmp_path / "check.html").read_text()
     assert "Calibration check: gaussian" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 3
 
 
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
