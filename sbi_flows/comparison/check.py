@@ -122,7 +122,7 @@ def check(
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Check:
-    """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 200 draws for all judges.
+    """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 100 draws for all judges.
 
     A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
     in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,

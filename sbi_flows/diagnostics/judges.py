@@ -12,7 +12,7 @@ so that a million simulations do not condemn a posterior for a fault that nobody
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -98,9 +98,14 @@ def judge(findings: Findings, false_alarm: float = FALSE_ALARM) -> list[Judgemen
     ]
     if findings.normalisation is not None:
         found.append(_density(findings.normalisation, alpha))
+    found = [one if one.level != "trust" else replace(one, sentence=f"{one.sentence}, {_mild(one)}") for one in found]
     if findings.gain is not None:
         found.append(_gain(findings.gain, false_alarm))
     return found
+
+
+def _mild(found: Judgement) -> str:
+    return "which is slight" if found.significant else "within what chance allows"
 
 
 def overall(judgements: Sequence[Judgement], praise: str = "") -> Verdict:
@@ -127,7 +132,7 @@ def _place(tests: Sequence[RankTest], alpha: float) -> Judgement:
     test, limit = max(tests, key=lambda t: abs(t.mean_z)), float(norm.isf(alpha / 2))
     found = _level(abs(test.mean_z) > limit, abs(test.shift), _SHIFTS)
     where = "below" if test.shift > 0 else "above"
-    sentence = f"{test.quantity}: shifted, the posterior lies {abs(test.shift):.2f} of its sd {where} the truth"
+    sentence = f"{test.quantity}: the posterior lies {abs(test.shift):.2f} of its sd {where} the truth"
     return Judgement("place of the truth", test.quantity, test.mean_z, limit, "mean-z ~ N(0, 1)", *found, sentence, _MORE)
 
 

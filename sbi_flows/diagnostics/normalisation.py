@@ -6,7 +6,7 @@ every normalised density h, and q the density of the draws,
     E_q[ h / (h + q) ]  =  integral q h / (q + h)  =  E_h[ q / (h + q) ]
 
 (Bennett 1976; Meng & Wong 1996). Both sides are means of numbers in [0, 1], so the difference of the two averages, one number for each data
-set, has mean zero and a variance that can be estimated. h is the normal law fitted to one half of the draws; q is tried on the other half.
+set, has mean zero and a variance that can be estimated. h is the normal law fitted to some of the draws; q is tried on others.
 The offset that would make the two sides equal estimates by how many nats log q is too high. Raises `SettingsError` without log q.
 """
 
@@ -26,7 +26,7 @@ from sbi_flows.errors import SettingsError
 
 F = NDArray[np.float64]
 
-_PROPOSED = 20
+_PROPOSED = 15
 _MOST_NATS = 50.0
 
 
@@ -45,15 +45,15 @@ def normalisation(pairs: Pairs, log_prob: LogProb, rng: np.random.Generator) -> 
     if pairs.log_q is None:
         raise SettingsError("normalisation needs pairs with log_q: pass log_prob to draw_pairs.")
     m, n, d = pairs.draws.shape
-    half = n // 2
-    mean = pairs.draws[:, :half].mean(axis=1, keepdims=True)
-    offsets = pairs.draws[:, :half] - mean
-    covariance = np.einsum("mni,mnj->mij", offsets, offsets) / (half - 1)
+    tried = min(pairs.log_q.shape[1] - 1, n // 2)
+    mean = pairs.draws[:, tried:].mean(axis=1, keepdims=True)
+    offsets = pairs.draws[:, tried:] - mean
+    covariance = np.einsum("mni,mnj->mij", offsets, offsets) / (n - tried - 1)
     variance = np.einsum("mii->mi", covariance)
     covariance += 1e-6 * variance[:, :, None] * np.eye(d) + 1e-300 * np.eye(d)
     root = np.linalg.cholesky(covariance)
     proposed = mean + np.einsum("mij,mnj->mni", root, rng.standard_normal((m, _PROPOSED, d)))
-    drawn = pairs.log_q[:, 1 + half :] - _log_normal(pairs.draws[:, half:] - mean, root)
+    drawn = pairs.log_q[:, 1 : 1 + tried] - _log_normal(pairs.draws[:, :tried] - mean, root)
     made = log_prob(proposed, pairs.y) - _log_normal(proposed - mean, root)
 
     def difference(excess: float) -> Float[np.ndarray, " m"]:

@@ -31,14 +31,14 @@ _EVENTS_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Pairs:
-    """theta (m, d), y (m, *event), draws (m, L, d); log_q, log_likelihood: of the truth and its draws side by side, nats."""
+    """theta (m, d), y (m, *event), draws (m, L, d); log_q, log_likelihood (nats): of the truth, then of the first draws."""
 
     theta: Float[np.ndarray, "m d"]
     y: Shaped[np.ndarray, "m *event"]
     draws: Float[np.ndarray, "m n d"]
     names: tuple[str, ...]
-    log_q: Float[np.ndarray, "m n_and_one"] | None = None
-    log_likelihood: Float[np.ndarray, "m n_and_one"] | None = None
+    log_q: Float[np.ndarray, "m some_and_one"] | None = None
+    log_likelihood: Float[np.ndarray, "m some_and_one"] | None = None
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -51,26 +51,28 @@ def draw_pairs(
     *,
     names: tuple[str, ...],
     rng: np.random.Generator,
-    draws: int = 200,
+    draws: int = 100,
+    densities: int = 50,
     log_prob: LogProb | None = None,
     log_likelihood: LogProb | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
-    """Ask the posterior of every y for `draws` draws, once.
+    """Ask the posterior of every y for `draws` draws, once, and for the density of the first `densities` of them.
 
     sampler(y (m, *event), n, rng) -> (m, n, d); log_prob and log_likelihood (theta (m, n, d), y) -> (m, n). Raises `ShapeError`.
     """
     m, d = theta.shape
     values = np.empty((m, draws, d))
     functions = [function for function in (log_prob, log_likelihood) if function is not None]
-    found = [np.empty((m, draws + 1)) for _ in functions]
+    densities = min(densities, draws)
+    found = [np.empty((m, densities + 1)) for _ in functions]
     for start in range(0, m, _EVENTS_AT_ONCE):
         rows = slice(start, min(start + _EVENTS_AT_ONCE, m))
         part = sampler(y[rows], draws, rng)
         if part.shape != (rows.stop - start, draws, d):
             raise ShapeError(f"the sampler returned shape {part.shape}; wanted ({rows.stop - start}, {draws}, {d}).")
         values[rows] = part
-        with_truth = np.concatenate([theta[rows, None], part], axis=1)
+        with_truth = np.concatenate([theta[rows, None], part[:, :densities]], axis=1)
         for function, out in zip(functions, found, strict=True):
             out[rows] = function(with_truth, y[rows])
         if progress is not None:

@@ -105,7 +105,7 @@ def test_ties_are_broken_at_random() -> None:
 
 
 def test_a_sampler_of_the_wrong_shape_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"returned shape \(5, 10, 1\); wanted \(5, 200, 1\)"):
+    with pytest.raises(ShapeError, match=r"returned shape \(5, 10, 1\); wanted \(5, 100, 1\)"):
         draw_pairs(lambda y, n, rng: np.ones((5, 10, 1)), np.ones((5, 1)), np.ones((5, 1)), names=("x",), rng=np.random.default_rng(0))
 
 
