@@ -121,6 +121,16 @@ class Posterior:
         values = as_observation(y_obs, self.event_shape, stack=True)
         return tuple(self._contexts(values[None] if values.ndim == len(self.event_shape) else values)[1])
 
+    def sample_members(self, y_obs: ArrayLike, n: int, *, seed: int = 0) -> NDArray[np.float64]:
+        """n draws of one observation from each network of an ensemble alone, (members, n, d)."""
+        values = as_observation(y_obs, self.event_shape)
+        contexts, _ = self._contexts(values[None], judge=False)
+        flows = self._double.flows()
+        theta = np.empty((len(flows), n, self.prior.d))
+        for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
+            self._draw_from(flow, part, theta[None, k], check_seed(seed), f"member {k}")
+        return theta
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
         from sbi_flows.posterior.artefact import save_posterior

@@ -4,7 +4,8 @@
 
 Ricker series (T = 100), of theta from the prior and of the classic one, with an added trend (two sd over the length), doubled variance
 around the mean, a detector stuck at zero for 20 steps in the middle or at the value it had, and negative-binomial instead of Poisson counts
-(variance twice the mean). Flagged: the verdict at the observation is not "trust", or is "do not trust"; stated rates 1% and 0.1%.
+(variance twice the mean). Flagged: the verdict at the observation is not "trust", or is "do not trust"; stated rates 1% and 0.1%. Badly
+predicted: the posterior predictive check of `sf.compare` has p <= 1%, which data that follow the model have less often than that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 import sbi_flows as sf
+from sbi_flows.comparison.believing import UNLIKELY
+from sbi_flows.comparison.compare import check_predictive
 from simulators.ricker import CLASSIC_THETA
 
 F = np.ndarray
@@ -66,10 +69,20 @@ def flagged(posterior: sf.Posterior, y: F) -> tuple[float, float]:
     return float((levels != "trust").mean()), float((levels == "do not trust").mean())
 
 
+def badly_predicted(posterior: sf.Posterior, simulator: sf.Simulator, y: F) -> float:
+    """The share of data sets whose posterior predictive check has p <= 1%."""
+    called = 0
+    for i, draws in enumerate(posterior.sample(y, 1000, seed=1).values):
+        predicted = np.asarray(simulator.run(draws, np.random.default_rng(i)), dtype=float)
+        called += check_predictive(simulator, y[i], predicted).p <= UNLIKELY
+    return called / len(y)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--posterior", help="a fit of ricker, instead of fitting one")
+    parser.add_argument("--predictive", type=int, default=200, help="data sets of each kind for the posterior predictive check")
     parser.add_argument("-m", type=int, default=1000, help="data sets of each kind; in distribution 5,000")
     options = parser.parse_args()
     ricker = sf.load_simulator("ricker")
@@ -80,10 +93,13 @@ def main() -> None:
     classic = np.tile(list(CLASSIC_THETA.values()), (options.m, 1))
     for where, theta in {"prior": ricker.prior.sample(options.m, rng), "classic theta": classic}.items():
         y = np.asarray(ricker.run(theta, rng), dtype=float)
+        badly = badly_predicted(posterior, ricker, y[: options.predictive])
+        print(f"{where:13} {'unspoiled':32} badly predicted {badly:.4f}", flush=True)
         kinds = {name: spoil(y) for name, spoil in SPOILED.items()} | {"negative binomial, dispersion 2": negative_binomial(theta, rng)}
         for name, spoiled in kinds.items():
             any_flag, refused = flagged(posterior, spoiled)
-            print(f"{where:13} {name:32} flagged {any_flag:.4f}   do not trust {refused:.4f}", flush=True)
+            badly = badly_predicted(posterior, ricker, spoiled[: options.predictive])
+            print(f"{where:13} {name:32} flagged {any_flag:.4f}   do not trust {refused:.4f}   badly predicted {badly:.4f}", flush=True)
 
 
 if __name__ == "__main__":
