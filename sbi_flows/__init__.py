@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sbi_flows.abc.rejection import rejection_abc
     from sbi_flows.comparison.check import Check, check
     from sbi_flows.comparison.compare import Comparison, compare
+    from sbi_flows.comparison.recalibration import Recalibration, recalibrate
     from sbi_flows.draws import Draws, Verdict
     from sbi_flows.npe.settings import FitSettings
     from sbi_flows.posterior.artefact import load
@@ -45,6 +46,7 @@ __all__ = [
     "FitSettings",
     "Posterior",
     "Prior",
+    "Recalibration",
     "SimulateSettings",
     "Simulations",
     "Simulator",
@@ -57,6 +59,7 @@ __all__ = [
     "load",
     "load_simulator",
     "read_bank",
+    "recalibrate",
     "rejection_abc",
     "simulate",
     "simulator",
@@ -70,6 +73,7 @@ _HOME = {
     "FitSettings": "sbi_flows.npe.settings",
     "Posterior": "sbi_flows.posterior.posterior",
     "Prior": "sbi_flows.problem.prior",
+    "Recalibration": "sbi_flows.comparison.recalibration",
     "SimulateSettings": "sbi_flows.simulation.settings",
     "Simulations": "sbi_flows.simulation.simulations",
     "Simulator": "sbi_flows.problem.simulator",
@@ -82,6 +86,7 @@ _HOME = {
     "load": "sbi_flows.posterior.artefact",
     "load_simulator": "sbi_flows.problem.plugins",
     "read_bank": "sbi_flows.simulation.bank",
+    "recalibrate": "sbi_flows.comparison.recalibration",
     "rejection_abc": "sbi_flows.abc.rejection",
     "simulate": "sbi_flows.simulation.engine",
     "simulator": "sbi_flows.problem.simulator",

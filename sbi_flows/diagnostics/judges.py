@@ -49,7 +49,7 @@ class Judgement:
     size: float
     level: Level
     sentence: str
-    advice: str = ""
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,12 @@ def overall(judgements: Sequence[Judgement], praise: str = "") -> Verdict:
     if not called:
         return Verdict("trust", f"places, widths, coverage and dependence on the data are those of the right posterior{praise}.")
     reasons = "; ".join(judgement.sentence for judgement in called)
-    return Verdict(level, f"{reasons}. Next: {'; '.join(dict.fromkeys(judgement.advice for judgement in called))}.")
+    steps = dict.fromkeys(step for judgement in called for step in judgement.advice)
+    return Verdict(level, f"{reasons}. Next: {'; or '.join(steps)}.")
 
 
-_MORE = "more simulations, or longer training"
-_DETAIL = "more simulations, longer training, or another summary network"
+_MORE = ("more simulations", "longer training")
+_DETAIL = (*_MORE, "another summary network")
 
 
 def _level(significant: bool, size: float, limits: tuple[float, float]) -> tuple[bool, float, Level]:
@@ -141,7 +142,7 @@ def _width(tests: Sequence[RankTest], alpha: float) -> Judgement:
     size = max(test.width, 1 / test.width)
     found = _level(abs(test.spread_z) > limit, size, _WIDTHS)
     sentence = f"{test.quantity}: {test.width:.2f} times the right width"
-    advice = f"{_MORE}; or recalibrate, posterior.recalibrated(check), and check again"
+    advice = (*_MORE, "sf.recalibrate, if no better fit is to be had")
     return Judgement("width", test.quantity, test.spread_z, limit, "spread-z ~ N(0, 1)", *found, sentence, advice)
 
 
@@ -183,7 +184,7 @@ def _density(found: Normalisation, alpha: float) -> Judgement:
     limit = float(student.isf(alpha / 2, found.degrees))
     judged = _level(abs(found.t) > limit, abs(found.excess), _NATS)
     sentence = f"log q is {found.excess:+.2f} nats off a normalised density of its own draws"
-    advice = "do not use log_prob: a Jacobian or a constant is missing from it, or the draws are of another density"
+    advice = ("do not use log_prob, from which a Jacobian or a constant is missing, unless the draws are of another density",)
     return Judgement("density is that of the draws", LOG_Q, found.t, limit, f"t({found.degrees})", *judged, sentence, advice)
 
 
@@ -192,7 +193,7 @@ def _gain(found: Gain, alpha: float) -> Judgement:
     level: Level = "trust" if found.z > limit else "do not trust"
     learnt = "was learnt" if level == "trust" else "so nothing reliable was learnt"
     sentence = f"log density at the truth is {found.mean:+.2f} ± {found.error:.2f} nats from the prior's, {learnt}"
-    advice = "more simulations; or the data say nothing about these parameters, which ABC on the same simulations would show"
+    advice = ("more simulations", "ABC on the same simulations, to see whether the data say anything about these parameters")
     return Judgement(
         "gain over the prior",
         LOG_Q,

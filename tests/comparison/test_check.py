@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal, norm
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from simulators.gaussian import make_gaussian, posterior_moments
+from simulators.ricker import make_ricker
 
 SIMULATOR = make_gaussian(2)
 
@@ -86,3 +87,27 @@ def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.P
         sf.check(gaussian_posterior, SIMULATOR, n=20)
     with pytest.raises(SettingsError, match="another prior or shape"):
         sf.check(gaussian_posterior, make_gaussian(3))
+
+
+def ricker_of_another_scale() -> sf.Simulator:
+    right = make_ricker(steps=30)
+
+    @sf.simulator(right.prior, event_shape=(30,))
+    def ricker(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return np.round(0.7 * np.asarray(right.function(theta, rng)))
+
+    return ricker
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "epochs", "simulator"),
+    [(5000, 1, make_ricker(steps=30)), (200, 100, make_ricker(steps=30)), (3000, 8, ricker_of_another_scale())],
+    ids=["one epoch", "200 simulations", "another simulator"],
+)
+def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator: sf.Simulator) -> None:
+    settings = sf.FitSettings(hidden=32, members=1, train=sf.TrainSettings(epochs=epochs))
+    posterior = sf.fit(simulator, n_simulations=n, seed=1, settings=settings, say=None)
+    found = sf.check(posterior, make_ricker(steps=30), n=600, seed=2)
+    assert found.level == "do not trust", found.text
+    assert "Next: more simulations" in found.text
