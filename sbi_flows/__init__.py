@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sbi_flows.abc.rejection import rejection_abc
     from sbi_flows.comparison.check import Check, check
     from sbi_flows.comparison.compare import Comparison, compare
+    from sbi_flows.comparison.learning import LearningCurve, learning_curve
     from sbi_flows.comparison.recalibration import Recalibration, recalibrate
     from sbi_flows.draws import Draws, Verdict
     from sbi_flows.npe.settings import FitSettings
@@ -44,6 +45,7 @@ __all__ = [
     "Comparison",
     "Draws",
     "FitSettings",
+    "LearningCurve",
     "Posterior",
     "Prior",
     "Recalibration",
@@ -56,6 +58,7 @@ __all__ = [
     "command_simulator",
     "compare",
     "fit",
+    "learning_curve",
     "load",
     "load_simulator",
     "read_bank",
@@ -71,6 +74,7 @@ _HOME = {
     "Comparison": "sbi_flows.comparison.compare",
     "Draws": "sbi_flows.draws",
     "FitSettings": "sbi_flows.npe.settings",
+    "LearningCurve": "sbi_flows.comparison.learning",
     "Posterior": "sbi_flows.posterior.posterior",
     "Prior": "sbi_flows.problem.prior",
     "Recalibration": "sbi_flows.comparison.recalibration",
@@ -83,6 +87,7 @@ _HOME = {
     "command_simulator": "sbi_flows.problem.command",
     "compare": "sbi_flows.comparison.compare",
     "fit": "sbi_flows.posterior.fit",
+    "learning_curve": "sbi_flows.comparison.learning",
     "load": "sbi_flows.posterior.artefact",
     "load_simulator": "sbi_flows.problem.plugins",
     "read_bank": "sbi_flows.simulation.bank",
