@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.diagnostics.calibration import RankTest
 from sbi_flows.diagnostics.dependence import data_features
-from sbi_flows.diagnostics.judges import Judgement, examine, judge, overall
+from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, overall
+from sbi_flows.diagnostics.local import local_c2st
 from sbi_flows.diagnostics.pairs import draw_pairs
 from sbi_flows.diagnostics.recovery import Recovery, recovery
 from sbi_flows.draws import Level, Verdict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 _LEAST_PAIRS = 100
+_DRAWS_HERE = 500
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def check(
     *,
     n: int = 1000,
     seed: int = 0,
+    y_obs: ArrayLike | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Check:
     """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 100 draws for all judges.
@@ -127,15 +130,18 @@ def check(
     A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
     in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,
     else "do not trust"; slight is 0.1 sd, 1.1, 5%. A posterior whose log density gains nothing on the prior's is not trusted either.
-    progress(done, total, text): while simulating and drawing.
-    Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs).
+    y_obs: also judge it there, by local C2ST, at false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
+    progress(done, total, text): while drawing.
+    Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs, or 200 with y_obs).
     """
     if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
         raise SettingsError(
             f"the posterior is of {posterior.prior} and events {posterior.event_shape}, the simulator of another prior or shape."
         )
-    if n < _LEAST_PAIRS:
-        raise TooFewSimulationsError(f"check needs at least {_LEAST_PAIRS} pairs to say anything, got n={n}.")
+    if n < _LEAST_PAIRS * (1 + (y_obs is not None)):
+        raise TooFewSimulationsError(
+            f"check needs at least {_LEAST_PAIRS} pairs to say anything, twice as many at an observation, got n={n}."
+        )
     rng = stream(check_seed(seed), "check")
     theta, y = simulate(simulator, n, seed=int(rng.integers(2**31))).usable()
     if len(theta) < _LEAST_PAIRS:
@@ -158,6 +164,11 @@ def check(
         features=data_features(simulator.compute_summaries(y)),
     )
     judgements = judge(findings)
+    if y_obs is not None:
+        observed = simulator.check_observation(y_obs)
+        own = sampler(observed[None], _DRAWS_HERE, rng)[0]
+        summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
+        judgements.append(judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)))
     gained = findings.gain
     praise = "" if gained is None else f"; {gained.mean:.2f} nats gained on the prior"
     mean, error = (np.nan, np.nan) if gained is None else (gained.mean, gained.error)

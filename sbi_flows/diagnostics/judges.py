@@ -22,12 +22,14 @@ from scipy.stats import t as student
 
 from sbi_flows.diagnostics.calibration import LOG_LIKELIHOOD, LOG_Q, RANDOM_POINT, RankTest, rank_tests
 from sbi_flows.diagnostics.dependence import Dependence, data_features, dependence
+from sbi_flows.diagnostics.local import LocalTest
 from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
 from sbi_flows.diagnostics.recovery import Gain, gain
 from sbi_flows.draws import LEVELS, Level, Verdict
 
 FALSE_ALARM = 1e-4
+LOCAL = (0.01, 0.001)
 _SHIFTS, _WIDTHS, _GAPS = (0.1, 0.3), (1.1, 1.25), (0.05, 0.15)
 _EXPLAINED, _NATS = (0.01, 0.09), (0.05, 0.3)
 
@@ -117,6 +119,17 @@ def overall(judgements: Sequence[Judgement], praise: str = "") -> Verdict:
     reasons = "; ".join(judgement.sentence for judgement in called)
     steps = dict.fromkeys(step for judgement in called for step in judgement.advice)
     return Verdict(level, f"{reasons}. Next: {'; or '.join(steps)}.")
+
+
+def judge_here(found: LocalTest) -> Judgement:
+    """The judgement of local C2ST at one observation: "caution" at p <= 1%, "do not trust" at p <= 0.1%."""
+    level: Level = "trust" if found.p > LOCAL[0] else "caution" if found.p > LOCAL[1] else "do not trust"
+    tells = "tells" if level != "trust" else "does not tell"
+    sentence = f"at the observation a classifier {tells} draws from truths (p = {found.p:.2g})"
+    null = "swapped pairs, exact if right for every y"
+    return Judgement(
+        "local C2ST", "all", found.statistic, found.limit, null, level != "trust", found.p, level, sentence, (*_MORE, "the exact posterior")
+    )
 
 
 _MORE = ("more simulations", "longer training")

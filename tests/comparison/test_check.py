@@ -111,3 +111,11 @@ def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator:
     found = sf.check(posterior, make_ricker(steps=30), n=600, seed=2)
     assert found.level == "do not trust", found.text
     assert "Next: more simulations" in found.text
+
+
+def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior) -> None:
+    found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
+    assert found.table["judge"].iloc[-1] == "local C2ST"
+    assert "at the observation" in found.table["sentence"].iloc[-1]
+    with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
+        sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])
