@@ -126,7 +126,7 @@ def judge_here(found: LocalTest) -> Judgement:
     level: Level = "trust" if found.p > LOCAL[0] else "caution" if found.p > LOCAL[1] else "do not trust"
     tells = "tells" if level != "trust" else "does not tell"
     sentence = f"at the observation a classifier {tells} draws from truths (p = {found.p:.2g})"
-    null = "swapped pairs, exact if right for every y"
+    null = "of swapped pairs, exact"
     return Judgement(
         "local C2ST", "all", found.statistic, found.limit, null, level != "trust", found.p, level, sentence, (*_MORE, "the exact posterior")
     )
@@ -178,7 +178,7 @@ def _coverage(test: RankTest, alpha: float) -> Judgement:
     name, regions = _COVERAGES[test.quantity]
     found = _level(test.p <= alpha, test.gap, _GAPS)
     sentence = f"{regions} hold up to {test.gap:.1%} more or fewer truths than they say, the 90% ones {test.coverage(0.9):.1%}"
-    null = "min p of mean-z, spread-z and ECDF, x 3"
+    null = "3 min p of mean-z, spread-z, ECDF"
     return Judgement(name, test.quantity, test.p, alpha, null, *found, sentence, _MORE)
 
 
@@ -204,7 +204,7 @@ def _density(found: Normalisation, alpha: float) -> Judgement:
 def _gain(found: Gain, alpha: float) -> Judgement:
     limit = float(norm.isf(alpha))
     level: Level = "trust" if found.z > limit else "do not trust"
-    learnt = "was learnt" if level == "trust" else "so nothing reliable was learnt"
+    learnt = "so something was learnt" if level == "trust" else "so nothing reliable was learnt"
     sentence = f"log density at the truth is {found.mean:+.2f} ± {found.error:.2f} nats from the prior's, {learnt}"
     advice = ("more simulations", "ABC on the same simulations, to see whether the data say anything about these parameters")
     return Judgement(
@@ -212,7 +212,7 @@ def _gain(found: Gain, alpha: float) -> Judgement:
         LOG_Q,
         found.z,
         limit,
-        "N(0, 1) or less if nothing was learnt",
+        "at most N(0, 1) if nothing learnt",
         level != "trust",
         found.mean,
         level,
