@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sbi_flows.abc.rejection import rejection_abc
     from sbi_flows.comparison.check import Check, check
     from sbi_flows.comparison.compare import Comparison, compare
+    from sbi_flows.comparison.learning import LearningCurve, learning_curve
+    from sbi_flows.comparison.recalibration import Recalibration, recalibrate
     from sbi_flows.draws import Draws, Verdict
     from sbi_flows.npe.settings import FitSettings
     from sbi_flows.posterior.artefact import load
@@ -43,8 +45,10 @@ __all__ = [
     "Comparison",
     "Draws",
     "FitSettings",
+    "LearningCurve",
     "Posterior",
     "Prior",
+    "Recalibration",
     "SimulateSettings",
     "Simulations",
     "Simulator",
@@ -54,9 +58,11 @@ __all__ = [
     "command_simulator",
     "compare",
     "fit",
+    "learning_curve",
     "load",
     "load_simulator",
     "read_bank",
+    "recalibrate",
     "rejection_abc",
     "simulate",
     "simulator",
@@ -68,8 +74,10 @@ _HOME = {
     "Comparison": "sbi_flows.comparison.compare",
     "Draws": "sbi_flows.draws",
     "FitSettings": "sbi_flows.npe.settings",
+    "LearningCurve": "sbi_flows.comparison.learning",
     "Posterior": "sbi_flows.posterior.posterior",
     "Prior": "sbi_flows.problem.prior",
+    "Recalibration": "sbi_flows.comparison.recalibration",
     "SimulateSettings": "sbi_flows.simulation.settings",
     "Simulations": "sbi_flows.simulation.simulations",
     "Simulator": "sbi_flows.problem.simulator",
@@ -79,9 +87,11 @@ _HOME = {
     "command_simulator": "sbi_flows.problem.command",
     "compare": "sbi_flows.comparison.compare",
     "fit": "sbi_flows.posterior.fit",
+    "learning_curve": "sbi_flows.comparison.learning",
     "load": "sbi_flows.posterior.artefact",
     "load_simulator": "sbi_flows.problem.plugins",
     "read_bank": "sbi_flows.simulation.bank",
+    "recalibrate": "sbi_flows.comparison.recalibration",
     "rejection_abc": "sbi_flows.abc.rejection",
     "simulate": "sbi_flows.simulation.engine",
     "simulator": "sbi_flows.problem.simulator",

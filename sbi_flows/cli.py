@@ -200,7 +200,8 @@ def check_verb(posterior: Path, n: int, output: Path | None, reference: str | No
     if output is not None:
         _check_writable(output)
     loaded = sf.load(posterior)
-    check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed)
+    with _bar("checking") as advance:
+        check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed, progress=advance)
     if output is not None:
         check.to_html(output)
     if as_json:
@@ -208,12 +209,14 @@ def check_verb(posterior: Path, n: int, output: Path | None, reference: str | No
             {
                 "verdict": _verdict_json(check.verdict),
                 "table": json.loads(check.table.to_json(orient="records")),
+                "quantities": json.loads(check.quantities.to_json(orient="records")),
                 "gain": check.gain,
                 "n": check.n,
             }
         )
     else:
-        click.echo(check.table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        click.echo(check.quantities.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}"))
+        click.echo(check.table.drop(columns="sentence").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         _print_verdict(check.verdict)
     if check.level == "do not trust":
         sys.exit(1)

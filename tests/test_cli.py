@@ -100,7 +100,7 @@ def test_check_judges_and_writes_a_page(folder: Path) -> None:
         "check", folder / "p.safetensors", "--simulator", f"{folder}/model.py:counts", "-n", 200, "-o", folder / "check.html", "--json"
     )
     found = json.loads(done.stdout)
-    assert {row["quantity"] for row in found["table"]} == {"rate", "size", "log q"}
+    assert {row["quantity"] for row in found["quantities"]} == {"rate", "size", "log q", "distance to a random point"}
     assert (done.exit_code == 1) == (found["verdict"]["level"] == "do not trust")
     assert "Calibration check: counts" in (folder / "check.html").read_text()
 

@@ -1,17 +1,22 @@
-"""`sf.check`: is this posterior calibrated over the prior, and has it learnt anything?"""
+"""`sf.check`: is this posterior calibrated over the prior, does it use the data, and has it learnt anything?"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import norm
+from numpy.typing import ArrayLike, NDArray
 
-from sbi_flows.diagnostics.calibration import FALSE_ALARM, RankTest, rank_tests
-from sbi_flows.draws import LEVELS, Level, Verdict
+from sbi_flows.diagnostics.calibration import RankTest
+from sbi_flows.diagnostics.dependence import data_features
+from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, overall
+from sbi_flows.diagnostics.local import local_c2st
+from sbi_flows.diagnostics.pairs import draw_pairs
+from sbi_flows.diagnostics.recovery import Recovery, recovery
+from sbi_flows.draws import Level, Verdict
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
@@ -21,24 +26,27 @@ from sbi_flows.simulation.engine import simulate
 if TYPE_CHECKING:
     import pandas
 
-_SLIGHT_SHIFT, _LARGE_SHIFT = 0.1, 0.3
-_SLIGHT_WIDTH, _LARGE_WIDTH = 1.1, 1.25
 _LEAST_PAIRS = 100
+_DRAWS_HERE = 500
 
 
 @dataclass(frozen=True)
 class Check:
     """The outcome of `sf.check`.
 
-    tests: one a parameter and one for log q. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in nats.
+    tests: the ranks of each parameter, of log q and of the distance to random points; judgements: what each judge found; recovery: of each
+    parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in nats.
     """
 
     posterior: Posterior
     tests: tuple[RankTest, ...]
+    judgements: tuple[Judgement, ...]
+    recovery: tuple[Recovery, ...]
     gain: float
     gain_error: float
     verdict: Verdict
     n: int
+    seed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -57,25 +65,49 @@ class Check:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """Each quantity's z statistics with their limit, what they mean as shift (in sd) and relative width, and coverage."""
+        """One row a judge, at its worst quantity: statistic, limit, the statistic's law if the posterior is right, verdict, sentence."""
         import pandas
 
         return pandas.DataFrame(
             [
                 {
+                    "judge": found.judge,
+                    "quantity": found.quantity,
+                    "statistic": found.statistic,
+                    "limit": found.limit,
+                    "null": found.null,
+                    "verdict": found.level,
+                    "sentence": found.sentence,
+                }
+                for found in self.judgements
+            ]
+        )
+
+    @property
+    def quantities(self) -> pandas.DataFrame:
+        """One row a quantity: z statistics, ECDF p-value, what they mean as shift (in sd) and relative width, coverage; recovery."""
+        import pandas
+
+        recovered = {found.name: found for found in self.recovery}
+        rows = []
+        for test in self.tests:
+            found = recovered.get(test.quantity)
+            rows.append(
+                {
                     "quantity": test.quantity,
                     "mean_z": test.mean_z,
                     "spread_z": test.spread_z,
-                    "z_limit": test.z_limit,
+                    "ecdf_p": test.ecdf_p,
                     "shift_sd": test.shift,
                     "width": test.width,
                     "coverage_50": test.coverage(0.5),
                     "coverage_90": test.coverage(0.9),
-                    "verdict": _level(test)[0],
+                    "contraction": found.contraction if found else np.nan,
+                    "z_sd": found.z_sd if found else np.nan,
+                    "correlation": found.correlation if found else np.nan,
                 }
-                for test in self.tests
-            ]
-        )
+            )
+        return pandas.DataFrame(rows)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the check as one HTML file that needs nothing else."""
@@ -84,22 +116,36 @@ class Check:
         write_check(self, path)
 
 
-def check(posterior: Posterior, simulator: Simulator, *, n: int = 1000, seed: int = 0) -> Check:
-    """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator.
+def check(
+    posterior: Posterior,
+    simulator: Simulator,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    y_obs: ArrayLike | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Check:
+    """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 100 draws for all judges.
 
-    A quantity is flagged only where a rank statistic is beyond its limit (chance of any false alarm on an exact posterior 1e-4): "caution"
-    where the shift is at most 0.3 sd and the width within a factor 1.25, else "do not trust"; a flagged but slight one (0.1 sd, 1.1)
-    passes. A posterior whose log density gains nothing on the prior's is not trusted either.
-    Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs).
+    A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
+    in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,
+    else "do not trust"; slight is 0.1 sd, 1.1, 5%. A posterior whose log density gains nothing on the prior's is not trusted either.
+    y_obs: also judge it there, by local C2ST, at false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
+    progress(done, total, text): while drawing.
+    Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs, or 200 with y_obs).
     """
     if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
         raise SettingsError(
             f"the posterior is of {posterior.prior} and events {posterior.event_shape}, the simulator of another prior or shape."
         )
-    if n < _LEAST_PAIRS:
-        raise TooFewSimulationsError(f"check needs at least {_LEAST_PAIRS} pairs to say anything, got n={n}.")
+    if n < _LEAST_PAIRS * (1 + (y_obs is not None)):
+        raise TooFewSimulationsError(
+            f"check needs at least {_LEAST_PAIRS} pairs to say anything, twice as many at an observation, got n={n}."
+        )
     rng = stream(check_seed(seed), "check")
     theta, y = simulate(simulator, n, seed=int(rng.integers(2**31))).usable()
+    if len(theta) < _LEAST_PAIRS:
+        raise TooFewSimulationsError(f"{len(theta)} of {n} simulations are usable; check needs at least {_LEAST_PAIRS}. Raise n.")
 
     def sampler(events: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return posterior.sample(events, draws, seed=int(rng.integers(2**31))).values
@@ -108,29 +154,32 @@ def check(posterior: Posterior, simulator: Simulator, *, n: int = 1000, seed: in
         return posterior.log_prob(values, events)
 
     y = np.asarray(y, dtype=np.float64)
-    tests = rank_tests(sampler, theta, y, names=posterior.names, rng=rng, log_prob=log_prob)
-    gains = posterior.log_prob(theta, y) - simulator.prior.log_prob(theta)
-    gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-    return Check(posterior, tuple(tests), gain, error, _verdict(tests, gain, error), len(theta))
-
-
-def _level(test: RankTest) -> tuple[Level, str]:
-    if not test.significant:
-        return "trust", ""
-    shift, width = abs(test.shift), max(test.width, 1 / test.width)
-    words = f"{test.quantity}: shifted by {test.shift:+.2f} sd, {test.width:.2f} times the right width"
-    if shift <= _SLIGHT_SHIFT and width <= _SLIGHT_WIDTH:
-        return "trust", ""
-    return ("caution" if shift <= _LARGE_SHIFT and width <= _LARGE_WIDTH else "do not trust"), words
-
-
-def _verdict(tests: list[RankTest], gain: float, error: float) -> Verdict:
-    found = [_level(test) for test in tests]
-    reasons = [words for _, words in found if words]
-    level = max((name for name, _ in found), key=LEVELS.index)
-    if gain <= norm.isf(FALSE_ALARM) * error:
-        level = "do not trust"
-        reasons.append(f"its log density at the truth is {gain:+.2f} +- {error:.2f} nats from the prior's, so nothing reliable was learnt")
-    if not reasons:
-        return Verdict("trust", f"ranks, widths and coverage are those of a calibrated posterior; {gain:.2f} nats gained on the prior.")
-    return Verdict(level, f"{'; '.join(reasons)}. Simulate more, train longer, or compare with ABC before you use it.")
+    pairs = draw_pairs(sampler, theta, y, names=posterior.names, rng=rng, log_prob=log_prob, progress=progress)
+    fills_space = simulator.prior.unconstrained_dim == simulator.prior.d
+    findings = examine(
+        pairs,
+        rng,
+        log_prob=log_prob if fills_space else None,
+        log_prior=simulator.prior.log_prob(theta),
+        features=data_features(simulator.compute_summaries(y)),
+    )
+    judgements = judge(findings)
+    if y_obs is not None:
+        observed = simulator.check_observation(y_obs)
+        own = sampler(observed[None], _DRAWS_HERE, rng)[0]
+        summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
+        judgements.append(judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)))
+    gained = findings.gain
+    praise = "" if gained is None else f"; {gained.mean:.2f} nats gained on the prior"
+    mean, error = (np.nan, np.nan) if gained is None else (gained.mean, gained.error)
+    return Check(
+        posterior,
+        tuple(findings.tests),
+        tuple(judgements),
+        tuple(recovery(pairs)),
+        mean,
+        error,
+        overall(judgements, praise),
+        len(theta),
+        seed,
+    )

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.abc.rejection import rejection_abc
+from sbi_flows.comparison.believing import believe, disagreement
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
+from sbi_flows.diagnostics.predictive import PredictiveCheck, plain_statistics, predictive_check
 from sbi_flows.draws import Draws, Verdict, weighted_quantile
-from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -32,15 +34,15 @@ _ABC_SIMULATIONS = 100_000
 _ABC_QUANTILE = 0.01
 _EXACT_DRAWS = 2000
 _DISTANCE_DRAWS = 2000
-_PREDICTIVE_DRAWS = 300
-_FAR_FROM_EXACT = 0.75
+_PREDICTIVE_DRAWS, _CHECKED_DRAWS = 300, 1000
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
 
-    truth: theta by column where it is known. left_out: what could not be run, and why.
+    truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of the neural posterior;
+    disagreement: of the means of an ensemble's members, in sd, NaN without one.
     """
 
     simulator: Simulator
@@ -52,18 +54,15 @@ class Comparison:
     truth: NDArray[np.float64] | None
     left_out: tuple[str, ...]
     seed: int
+    predictive_check: PredictiveCheck | None = None
+    disagreement: float = float("nan")
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the neural posterior: on the observation and, where the exact posterior is known, on how far it is from that."""
-        verdict = self.draws[NEURAL].verdict
-        if EXACT not in self.draws or not self.draws[EXACT].verdict.ok:
-            return verdict
-        score = float(self.distances.set_index("b")["c2st"][NEURAL])
-        if score <= _FAR_FROM_EXACT or not verdict.ok:
-            return verdict
-        words = f"a classifier tells the neural draws from exact ones with accuracy {score:.2f}. Train longer, or use the exact draws."
-        return Verdict("caution", f"{verdict.text} But {words}", verdict.quantile)
+        """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
+        score = None if EXACT not in self.draws else float(self.distances.set_index("b")["c2st"][NEURAL])
+        reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
+        return believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -171,11 +170,18 @@ def compare(
     predictive = {}
     for method, found in draws.items():
         try:
-            predictive[method] = _predict(simulator, found, seed)
+            predictive[method] = _predict(simulator, found, seed, _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS)
         except Exception as error:
             left_out.append(f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}")
     known = None if truth is None else simulator.prior.as_array(truth)
-    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed)
+    checked = None
+    if NEURAL in predictive:
+        try:
+            checked = check_predictive(simulator, y, predictive[NEURAL])
+        except ShapeError as error:
+            left_out.append(f"posterior predictive check: {error}")
+    apart = disagreement(posterior, y, seed)
+    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, apart)
 
 
 def _quantile(simulations: Simulations) -> float:
@@ -183,7 +189,18 @@ def _quantile(simulations: Simulations) -> float:
     return min(1.0, max(_ABC_QUANTILE, 200 / max(int(simulations.ok.sum()), 1)))
 
 
-def _predict(simulator: Simulator, draws: Draws, seed: int) -> NDArray[np.float64]:
+def _predict(simulator: Simulator, draws: Draws, seed: int, n: int) -> NDArray[np.float64]:
     rng = stream(seed, "predictive")
-    chosen = rng.choice(len(draws), _PREDICTIVE_DRAWS)
+    chosen = rng.choice(len(draws), n)
     return np.asarray(simulator.run(draws.to_numpy()[chosen], rng), dtype=np.float64)
+
+
+def check_predictive(simulator: Simulator, y: NDArray[np.float64], predicted: NDArray[np.float64]) -> PredictiveCheck:
+    """Plain statistics and declared summaries of y beside those of predicted data (n, *event). Raises `ShapeError`."""
+    together = np.concatenate([y[None], predicted[np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)]])
+    names, values = plain_statistics(together)
+    if simulator.summaries is not None:
+        summaries = simulator.compute_summaries(together)
+        names += tuple(f"summary {i + 1}" for i in range(summaries.shape[1]))
+        values = np.column_stack([values, summaries])
+    return predictive_check(values[0], values[1:], names)

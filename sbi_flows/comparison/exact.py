@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import multivariate_t
 
+from sbi_flows.diagnostics.importance import efficiency, pareto_k
 from sbi_flows.draws import Draws, Verdict, groups_of
 from sbi_flows.errors import SimulatorContractError
 from sbi_flows.posterior.posterior import Posterior
@@ -37,7 +38,8 @@ _GOOD_ESS, _POOR_ESS = 200, 50
 def exact_draws(simulator: Simulator, posterior: Posterior, y: F, n: int, *, seed: int) -> Draws | None:
     """Draws from the exact posterior at y, or None where the simulator offers neither way.
 
-    `facts["log_evidence"]` is log p(y) in nats where importance sampling was used.
+    Where importance sampling was used, `facts["log_evidence"]` is log p(y) in nats, and `facts["efficiency"]` and `facts["pareto_k"]` say
+    how good a proposal q alone is (`diagnostics/importance.py`).
     """
     rng = stream(seed, "exact")
     if simulator.exact_posterior is not None:
@@ -50,7 +52,8 @@ def exact_draws(simulator: Simulator, posterior: Posterior, y: F, n: int, *, see
     if simulator.log_likelihood is None:
         return None
     pilot = _Mixture(simulator.prior, posterior, y, 0.8, None)
-    z, log_weights, _ = _weighted(simulator, pilot, y, min(_PILOT, n), rng)
+    z, log_weights, theta = _weighted(simulator, pilot, y, min(_PILOT, n), rng)
+    of_q = _weights_of_q(posterior, pilot, y, z, log_weights, theta)
     second = _Mixture(simulator.prior, posterior, y, 0.25, _student(z, log_weights))
     z, log_weights, theta = _weighted(simulator, second, y, n, rng)
     largest = log_weights.max()
@@ -58,7 +61,7 @@ def exact_draws(simulator: Simulator, posterior: Posterior, y: F, n: int, *, see
     evidence = float(largest + np.log(weights.mean()))
     weights /= weights.sum()
     ess = float(1 / np.square(weights).sum())
-    return _draws(simulator.prior, theta, weights, "exact, importance sampling", _verdict(ess, n), {"log_evidence": evidence})
+    return _draws(simulator.prior, theta, weights, "exact, importance sampling", _verdict(ess, n), {"log_evidence": evidence, **of_q})
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,14 @@ def _weighted(simulator: Simulator, proposal: _Mixture, y: F, n: int, rng: np.ra
             f"with {int(np.isnan(values).sum())} NaN."
         )
     return z, values + simulator.prior.log_prob(theta) - proposal.log_prob(z, theta), theta
+
+
+def _weights_of_q(posterior: Posterior, pilot: _Mixture, y: F, z: F, log_weights: F, theta: F) -> dict[str, float]:
+    """Of the pilot's draws, those from q are the last: as if q had been the only proposal."""
+    last = slice(len(z) // 2, None)
+    joint = log_weights[last] + pilot.log_prob(z[last], theta[last])
+    own = joint - posterior.log_prob(theta[last], y)
+    return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 
 def _student(z: F, log_weights: F) -> Any:

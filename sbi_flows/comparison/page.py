@@ -55,6 +55,7 @@ class ReportPage:
     lead: the answer in a paragraph. table: a row for each method and parameter with keys method, parameter, mean, sd, q05, q95, truth, ess,
     seconds, simulations (None where unknown). methods: (name, colour, what it is). figures: slot (a key of `CAPTIONS`) -> SVG element.
     distances: a row for each pair of methods with keys a, b, c2st, sliced_wasserstein, sentence. notes: what was chosen and why.
+    predictions: a row for each statistic of the data with keys name, observed, low, high, p; predictive_p: of all together.
     facts: provenance. reproduce: the lines to type.
     """
 
@@ -70,6 +71,8 @@ class ReportPage:
     facts: Mapping[str, str] = field(default_factory=dict)
     reproduce: Sequence[str] = ()
     distances: Sequence[Row] = ()
+    predictions: Sequence[Row] = ()
+    predictive_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,12 @@ def _section(page: ReportPage, figures: count[int], tables: count[int]) -> dict[
         "table_number": next(tables) if page.table else None,
         "distances": distances,
         "distance_number": next(tables) if distances else None,
+        "predictions": [
+            [str(row["name"]), *(format_number(row[key]) for key in ("observed", "low", "high")), format_number(row["p"], 3)]
+            for row in page.predictions
+        ],
+        "predictive_p": format_number(page.predictive_p, 3),
+        "prediction_number": next(tables) if page.predictions else None,
     }
 
 

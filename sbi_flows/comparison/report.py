@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from sbi_flows.comparison.believing import FAR, NEAR
 from sbi_flows.comparison.figures import colour_of, history_figure, intervals_figure, observed_figure, pair_figure
 from sbi_flows.comparison.page import ReportPage, Row, render_page
 from sbi_flows.draws import Draws
@@ -15,8 +16,6 @@ from sbi_flows.files import write_bytes
 
 if TYPE_CHECKING:
     from sbi_flows.comparison.compare import Comparison
-
-_NEAR, _FAR = 0.55, 0.65
 
 
 def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> None:
@@ -56,11 +55,21 @@ def _section(comparison: Comparison) -> ReportPage:
             "pairs": pair_figure(values, simulator.prior.names, simulator.prior.lower, simulator.prior.upper, comparison.truth),
             "history": history_figure(history.train_loss, history.valid_loss, history.best_epoch),
         },
-        notes=[*posterior.notes, *comparison.left_out],
+        notes=[*posterior.notes, *comparison.left_out, *_notes(comparison)],
         facts=provenance,
         reproduce=_lines(comparison),
         distances=distances,
+        predictions=_predictions(comparison),
+        predictive_p=None if comparison.predictive_check is None else comparison.predictive_check.p,
     )
+
+
+def _predictions(comparison: Comparison) -> list[Row]:
+    found = comparison.predictive_check
+    if found is None:
+        return []
+    columns = zip(found.names, found.observed.tolist(), found.low.tolist(), found.high.tolist(), found.p_values.tolist(), strict=True)
+    return [{"name": name, "observed": seen, "low": low, "high": high, "p": p} for name, seen, low, high, p in columns]
 
 
 def _lead(comparison: Comparison) -> str:
@@ -74,6 +83,19 @@ def _lead(comparison: Comparison) -> str:
     )
     judged = f" Held against the exact posterior, where 0.5 is indistinguishable and 1 disjoint: {others}." if others else ""
     return f"The neural posterior puts {', '.join(parts)} (mean ± sd).{judged}"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = []
+    if np.isfinite(comparison.disagreement):
+        notes.append(f"the means of the ensemble's networks lie {comparison.disagreement:.2f} posterior sd apart here")
+    facts = comparison.draws["exact"].facts if "exact" in comparison.draws else {}
+    if "efficiency" in facts:
+        notes.append(
+            f"the neural posterior as importance proposal here: efficiency {facts['efficiency']:.1%}, Pareto k {facts['pareto_k']:.2f} "
+            "(below 0.7 is reliable; noise of the likelihood estimate counts too)"
+        )
+    return notes
 
 
 def _describe(draws: Draws) -> str:
@@ -90,9 +112,9 @@ def _describe(draws: Draws) -> str:
 
 
 def _sentence(value: float) -> str:
-    if value < _NEAR:
+    if value < NEAR:
         return "hard to tell apart"
-    return "close" if value < _FAR else "easy to tell apart"
+    return "close" if value < FAR else "easy to tell apart"
 
 
 def _lines(comparison: Comparison) -> list[str]:

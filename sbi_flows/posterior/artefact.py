@@ -42,6 +42,8 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     arrays |= {f"cloud/{name}": value for name, value in posterior.cloud.arrays().items()}
     arrays |= {"theta/centre": posterior.centre, "theta/scale": posterior.scale}
     arrays |= {"canary/theta": theta, "canary/y": y, "canary/log_prob": posterior.log_prob(theta, y)}
+    if posterior.noise_shift is not None and posterior.noise_scale is not None:
+        arrays |= {"noise/shift": posterior.noise_shift, "noise/scale": posterior.noise_scale}
     manifest = {
         "kind": _KIND,
         "format_version": _FORMAT_VERSION,
@@ -113,6 +115,8 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
         "history": History(**manifest["history"]),
         "facts": manifest["facts"],
         "notes": tuple(manifest["notes"]),
+        "noise_shift": arrays.get("noise/shift"),
+        "noise_scale": arrays.get("noise/scale"),
     }
 
 

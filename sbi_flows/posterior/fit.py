@@ -181,6 +181,7 @@ def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
     return TrainingCloud.of(
         _placed(summary, found.scaler, simulations, train_rows),
         _placed(summary, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
+        learned=sum(flow.context for flow in found.estimator.flows()),
     )
 
 

@@ -3,6 +3,8 @@
     theta = T^-1(m + c u),   u = flow^-1(zeta; s(y)),   zeta ~ N(0, I)
     log q(theta | y) = log q_flow(u | s(y)) - sum log c + log |det dT/dtheta|
 
+After `sf.recalibrate`, zeta ~ N(b, diag(a^2)) in the place of N(0, I), in the density as in the draws.
+
 Inference runs in float64, so that spline inverses are exact to rounding and a row gives the same number alone or in a batch. There is
 no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that support.
 """
@@ -44,7 +46,7 @@ class Posterior:
 
     notes: what was chosen and why; facts: simulator name, simulations used, seed, package versions; history: the loss by epoch, in nats
     of the standardised parameters, of the first member of an ensemble; seconds: how long simulating and training took, where this
-    process did it.
+    process did it; noise_shift, noise_scale: b and a above, None where it was not recalibrated.
     """
 
     prior: Prior
@@ -59,6 +61,8 @@ class Posterior:
     facts: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    noise_shift: NDArray[np.float64] | None = None
+    noise_scale: NDArray[np.float64] | None = None
     _double: Network = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +125,16 @@ class Posterior:
         values = as_observation(y_obs, self.event_shape, stack=True)
         return tuple(self._contexts(values[None] if values.ndim == len(self.event_shape) else values)[1])
 
+    def sample_members(self, y_obs: ArrayLike, n: int, *, seed: int = 0) -> NDArray[np.float64]:
+        """n draws of one observation from each network of an ensemble alone, (members, n, d)."""
+        values = as_observation(y_obs, self.event_shape)
+        contexts, _ = self._contexts(values[None], judge=False)
+        flows = self._double.flows()
+        theta = np.empty((len(flows), n, self.prior.d))
+        for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
+            self._draw_from(flow, part, theta[None, k], check_seed(seed), f"member {k}")
+        return theta
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
         from sbi_flows.posterior.artefact import save_posterior
@@ -169,6 +183,8 @@ class Posterior:
             noise = np.empty((len(streams), rows.stop - rows.start, self.prior.unconstrained_dim))
             for part, rng in zip(noise, streams, strict=True):
                 rng.standard_normal(out=part)
+            if self.noise_shift is not None and self.noise_scale is not None:
+                noise = self.noise_shift + self.noise_scale * noise
             u, _ = flow.to_value(torch.from_numpy(noise), contexts[events, None])
             theta[events, rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
 
@@ -185,11 +201,34 @@ class Posterior:
             z, log_det = self.prior.to_unconstrained(np.where(inside[..., None], part, self._inner_point()))
             inside &= np.isfinite(z).all(axis=-1)
             u = torch.from_numpy(np.where(inside[..., None], (z - self.centre) / self.scale, 0.0))
-            each = [flow.log_prob(u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]
+            each = [self._of_flow(flow, u, part[events, None]) for flow, part in zip(flows, parts, strict=True)]
             of_flow = log_mixture(each, self._double.shares).numpy()
             log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
         log_prob -= np.log(self.scale).sum()
         return log_prob
+
+    def _of_flow(self, flow: ConditionalFlow, u: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        if self.noise_shift is None or self.noise_scale is None:
+            return flow.log_prob(u, context)
+        zeta, log_det = flow.to_noise(u, context)
+        standard = (zeta - torch.from_numpy(self.noise_shift)) / torch.from_numpy(self.noise_scale)
+        constant = float(np.log(self.noise_scale).sum()) + 0.5 * len(self.noise_scale) * math.log(2 * math.pi)
+        return log_det - 0.5 * standard.square().sum(dim=-1) - constant
+
+    @torch.no_grad()
+    def noise(self, theta: Float[np.ndarray, "m d"], y: Float[np.ndarray, "m *event"]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """zeta of each row by each network, (members, m, u), and log(w |det dzeta/dtheta|), (members, m), w the network's share.
+
+        theta must lie inside the prior's support.
+        """
+        contexts, _ = self._contexts(y, judge=False)
+        z, log_det = self.prior.to_unconstrained(theta)
+        u = torch.from_numpy((z - self.centre) / self.scale)
+        flows = self._double.flows()
+        found = [flow.to_noise(u, part) for flow, part in zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)]
+        zeta = np.stack([value.numpy() for value, _ in found])
+        shares = self._double.shares.log().log_softmax(0).numpy()
+        return zeta, np.stack([step.numpy() for _, step in found]) + shares[:, None] + log_det - np.log(self.scale).sum()
 
     def _inner_point(self) -> NDArray[np.float64]:
         return self.prior.from_unconstrained(self.centre)

@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal, norm
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from simulators.gaussian import make_gaussian, posterior_moments
+from simulators.ricker import make_ricker
 
 SIMULATOR = make_gaussian(2)
 
@@ -74,11 +75,11 @@ def test_a_posterior_with_swapped_parameters_is_not_trusted() -> None:
 
 def test_a_trained_posterior_is_judged_and_the_page_is_written(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     check = sf.check(gaussian_posterior, SIMULATOR, n=300, seed=1)
-    assert check.table["quantity"].tolist() == ["theta_1", "theta_2", "log q"]
+    assert check.quantities["quantity"].tolist() == ["theta_1", "theta_2", "log q", "distance to a random point"]
     check.to_html(tmp_path / "check.html")
     page = (tmp_path / "check.html").read_text()
     assert "Calibration check: gaussian" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 3
 
 
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
@@ -86,3 +87,35 @@ def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.P
         sf.check(gaussian_posterior, SIMULATOR, n=20)
     with pytest.raises(SettingsError, match="another prior or shape"):
         sf.check(gaussian_posterior, make_gaussian(3))
+
+
+def ricker_of_another_scale() -> sf.Simulator:
+    right = make_ricker(steps=30)
+
+    @sf.simulator(right.prior, event_shape=(30,))
+    def ricker(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return np.round(0.7 * np.asarray(right.function(theta, rng)))
+
+    return ricker
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "epochs", "simulator"),
+    [(5000, 1, make_ricker(steps=30)), (200, 100, make_ricker(steps=30)), (3000, 8, ricker_of_another_scale())],
+    ids=["one epoch", "200 simulations", "another simulator"],
+)
+def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator: sf.Simulator) -> None:
+    settings = sf.FitSettings(hidden=32, members=1, train=sf.TrainSettings(epochs=epochs))
+    posterior = sf.fit(simulator, n_simulations=n, seed=1, settings=settings, say=None)
+    found = sf.check(posterior, make_ricker(steps=30), n=600, seed=2)
+    assert found.level == "do not trust", found.text
+    assert "Next: more simulations" in found.text
+
+
+def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior) -> None:
+    found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
+    assert found.table["judge"].iloc[-1] == "local C2ST"
+    assert "at the observation" in found.table["sentence"].iloc[-1]
+    with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
+        sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])

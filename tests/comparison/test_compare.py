@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sbi_flows as sf
+from sbi_flows.comparison.believing import FAR
 from sbi_flows.comparison.compare import ABC, ADJUSTED, EXACT, NEURAL
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.errors import SettingsError, SimulatorContractError
@@ -123,3 +124,21 @@ def test_a_likelihood_of_the_wrong_shape_is_named(gaussian_posterior: sf.Posteri
     simulator.log_likelihood = lambda theta, y, rng: np.zeros(3)
     with pytest.raises(SimulatorContractError, match=r"wanted \(\d+,\) numbers"):
         exact_draws(simulator, gaussian_posterior, Y, 400, seed=1)
+
+
+def test_the_report_never_trusts_what_its_own_table_tells_apart(comparison: sf.Comparison, gaussian_posterior: sf.Posterior) -> None:
+    score = float(comparison.distances.set_index("b")["c2st"][NEURAL])
+    assert comparison.verdict.ok == (score < FAR)
+    assert comparison.predictive_check is not None
+    assert comparison.predictive_check.p > 0.01
+    far = sf.compare(gaussian_posterior, [9.0, -9.0], make_gaussian(2), n=500, seed=1)
+    assert far.verdict.level == "do not trust"
+
+
+def test_a_posterior_as_importance_proposal_is_rated(gaussian_posterior: sf.Posterior) -> None:
+    simulator = make_gaussian(2)
+    simulator.exact_posterior = None
+    draws = exact_draws(simulator, gaussian_posterior, Y, 2000, seed=1)
+    assert draws is not None
+    assert 0.3 < draws.facts["efficiency"] <= 1
+    assert draws.facts["pareto_k"] < 0.7

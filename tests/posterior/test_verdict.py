@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, norm, uniform
 
 import sbi_flows as sf
 from sbi_flows.posterior.cloud import CAUTION_AT, TrainingCloud
@@ -48,6 +48,32 @@ def test_an_observation_from_the_simulator_is_trusted_and_one_from_elsewhere_is_
     verdict = bounded_posterior.sample([0.5, 0.2, 40.0], 10).verdict
     assert verdict.level == "do not trust"
     assert "times as far" in verdict.text
+
+
+@pytest.mark.slow
+def test_a_drift_and_a_stuck_detector_are_flagged_in_a_series() -> None:
+    """AR(1) series of 60 steps: an added trend and 15 steps at one value are flagged, 2,000 from the simulator at 1% (binomial, 1e-5)."""
+
+    @sf.simulator(sf.Prior(rho=uniform(0, 0.95), level=norm(0, 1)), event_shape=(60,))
+    def autoregressive(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = np.empty((len(theta["rho"]), 60))
+        y[:, 0] = rng.standard_normal(len(y))
+        for t in range(1, 60):
+            y[:, t] = theta["rho"] * y[:, t - 1] + rng.standard_normal(len(y))
+        return y + theta["level"][:, None]
+
+    posterior = sf.fit(autoregressive, n_simulations=20_000, seed=1, settings=QUICK, say=None)
+    held_out = len(posterior.cloud.remoteness)
+    y = sf.simulate(autoregressive, 2000, seed=9).y.astype(float)
+
+    def flagged(events: np.ndarray) -> int:
+        return sum(not verdict.ok for verdict in posterior.verdicts(events))
+
+    assert flagged(y) <= binom.isf(5e-6, 2000, CAUTION_AT + 4 * np.sqrt(CAUTION_AT / held_out))
+    stuck = y[:200].copy()
+    stuck[:, 20:35] = stuck[:, 20, None]
+    assert flagged(stuck) >= 190
+    assert flagged(y[:200] + np.linspace(0, 8, 60)) >= 150
 
 
 def test_values_that_no_count_can_take_are_a_warning(

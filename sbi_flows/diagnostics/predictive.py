@@ -1,0 +1,84 @@
+"""Does the posterior predict data like those observed?
+
+    y_s ~ p(y | theta_s),  theta_s ~ q(theta | y_obs),   t(y): declared summaries, or plain statistics of the data
+
+Each statistic has the two-sided posterior predictive p-value 2 min(P(t(y_s) <= t(y_obs)), P(t(y_s) >= t(y_obs))) (Gelman, Meng & Stern
+1996). All together are one number: the rank of y_obs among the y_s in Mahalanobis distance from their common centre,
+
+    d_i^2 = (t_i - m)^T C^-1 (t_i - m),   m, C of y_obs and the y_s together,   p = (1 + #{d_s >= d_obs}) / (S + 1)
+
+exact if y_obs is one more draw from the predictive law, and conservative because theta was inferred from it (Robins et al. 2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from sbi_flows.errors import ShapeError
+
+_LEAST = 50
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class PredictiveCheck:
+    """One row a statistic: observed, 5% and 95% of those predicted, p; and p of all together."""
+
+    names: tuple[str, ...]
+    observed: Float[np.ndarray, " k"]
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+    p_values: Float[np.ndarray, " k"]
+    p: float
+
+    @property
+    def worst(self) -> str:
+        """The statistic that is predicted worst."""
+        return self.names[int(np.argmin(self.p_values))]
+
+
+def predictive_check(observed: Float[np.ndarray, " k"], predicted: Float[np.ndarray, "s k"], names: Sequence[str]) -> PredictiveCheck:
+    """Hold the statistics of one data set against those of S predicted ones; rows that are not finite are left out. Raises `ShapeError`."""
+    predicted = predicted[np.isfinite(predicted).all(axis=1)]
+    if len(predicted) < _LEAST:
+        raise ShapeError(f"a posterior predictive check needs {_LEAST} finite predicted data sets, got {len(predicted)}.")
+    s = len(predicted)
+    below = (1 + (predicted <= observed).sum(axis=0)) / (s + 1)
+    above = (1 + (predicted >= observed).sum(axis=0)) / (s + 1)
+    together = np.concatenate([observed[None], predicted])
+    sd = together.std(axis=0)
+    scaled = (together - together.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
+    basis, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+    distances = np.square(basis[:, singular > _FLOOR * max(singular[0], _FLOOR)]).sum(axis=1)
+    p = float((distances >= distances[0] * (1 - 1e-12)).sum() / (s + 1))
+    low, high = np.quantile(predicted, [0.05, 0.95], axis=0)
+    return PredictiveCheck(tuple(names), observed, low, high, np.minimum(1.0, 2 * np.minimum(below, above)), p)
+
+
+def plain_statistics(y: Float[np.ndarray, "n *event"]) -> tuple[tuple[str, ...], Float[np.ndarray, "n k"]]:
+    """The entries of y where they are at most 8; else moments, quartiles, ends, and of neighbours: repeats, jumps, correlation."""
+    flat = y.reshape(len(y), -1)
+    if flat.shape[1] <= 8:
+        return tuple(f"entry {i + 1}" for i in range(flat.shape[1])), flat
+    mean, sd = flat.mean(axis=1), flat.std(axis=1)
+    centred = flat - mean[:, None]
+    differences = np.diff(flat, axis=1)
+    lag = (centred[:, 1:] * centred[:, :-1]).mean(axis=1) / np.where(sd > 0, np.square(sd), 1.0)
+    place = (centred * np.linspace(-1, 1, flat.shape[1])).mean(axis=1) / np.where(sd > 0, sd, 1.0)
+    names = ("mean", "sd", "smallest", "lower quartile", "median", "upper quartile", "largest")
+    rows = [mean, sd, flat.min(axis=1), *np.quantile(flat, [0.25, 0.5, 0.75], axis=1), flat.max(axis=1)]
+    more = ("share of repeated values", "longest run of equal values", "largest jump", "correlation of neighbours", "trend")
+    rows += [(differences == 0).mean(axis=1), _longest_run(differences == 0), np.abs(differences).max(axis=1), lag, place]
+    return names + more, np.column_stack(rows)
+
+
+def _longest_run(same: np.ndarray) -> Float[np.ndarray, " n"]:
+    run, longest = np.zeros(len(same)), np.zeros(len(same))
+    for column in same.T:
+        run = np.where(column, run + 1, 0)
+        longest = np.maximum(longest, run)
+    return longest
