@@ -23,7 +23,8 @@ def fitted(request: pytest.FixtureRequest) -> tuple[sf.Simulator, sf.Simulations
     simulator = make_gaussian(request.param)
     simulations = sf.simulate(simulator, CASES[request.param], seed=1)
     training = replace(training_for(len(simulations), timed=False), epochs=15)
-    return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, settings=sf.FitSettings(train=training), say=None)
+    settings = sf.FitSettings(size="small", train=training)
+    return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, settings=settings, say=None)
 
 
 def test_log_prob_is_within_a_twentieth_of_a_nat_of_the_exact_one(fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior]) -> None:
