@@ -1,5 +1,5 @@
 # make demo   set-up, then the main job: writes report.html
-# make test   set-up, then all tests
+# make test   set-up, then all tests, two files at a time
 # make lint   set-up, then ruff, mypy and import-linter
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/sbi-flows demo --seed 1 -o report.html
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

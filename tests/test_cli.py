@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     (folder / "model.py").write_text(MODEL)
     (folder / "observed.csv").write_text("count\n9\n7\n11\n8\n10\n6\n")
-    done = run("fit", f"{folder}/model.py:counts", "-n", 2000, "--seed", 3, "-o", folder / "p.safetensors")
+    done = run("fit", f"{folder}/model.py:counts", "-n", 1000, "--seed", 3, "-o", folder / "p.safetensors")
     assert done.exit_code == 0, done.output
     return folder
 
@@ -55,18 +55,18 @@ def test_list_names_the_installed_plugins() -> None:
 
 
 def test_fit_says_what_it_chose_and_why(folder: Path) -> None:
-    done = run("fit", f"{folder}/model.py:counts", "-n", 500, "-o", folder / "q.safetensors")
+    done = run("fit", f"{folder}/model.py:counts", "-n", 250, "-o", folder / "q.safetensors")
     assert "scaling of y: 6 columns log1p (counts)" in done.output
     assert "summary network: vector" in done.output
-    assert "500 simulations of 'counts'" in done.output
+    assert "250 simulations of 'counts'" in done.output
 
 
 def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     bank = folder / "bank"
-    done = run("simulate", f"{folder}/model.py:counts", "-n", 1500, "-o", bank, "--seed", 4, "--json")
-    assert json.loads(done.stdout)["status"] == {"ok": 1500}
-    again = run("simulate", f"{folder}/model.py:counts", "-n", 2500, "-o", bank, "--seed", 4)
-    assert "2,500 simulations" in again.stdout
+    done = run("simulate", f"{folder}/model.py:counts", "-n", 150, "-o", bank, "--seed", 4, "--json")
+    assert json.loads(done.stdout)["status"] == {"ok": 150}
+    again = run("simulate", f"{folder}/model.py:counts", "-n", 250, "-o", bank, "--seed", 4)
+    assert "250 simulations" in again.stdout
     fitted = run("fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json")
     assert json.loads(fitted.stdout)["simulation_seed"] == 4
     other = run("simulate", f"{folder}/model.py:counts", "-n", 10, "-o", bank, "--seed", 5)
