@@ -26,7 +26,7 @@ F = NDArray[np.float64]
 
 _LEAST_ACCEPTED = 20
 _PSEUDO_OBSERVATIONS = 500
-_CAUTION_AT, _DISTRUST_AT, _FAR = 0.01, 0.001, 3.0
+_CAUTION_AT, _DISTRUST_AT, _FAR, _MOST_SHARE = 0.01, 0.001, 3.0, 0.5
 
 
 def rejection_abc(
@@ -127,6 +127,9 @@ def _judge(summaries: F, tolerance: float, accepted: int, seed: int) -> Verdict:
     smaller = float((usual < tolerance).mean())
     p = (1 + (usual >= tolerance).sum()) / (1 + len(usual))
     times = tolerance / max(float(usual.max()), 1e-300)
+    if accepted > _MOST_SHARE * len(summaries):
+        text = f"{accepted:,} of {len(summaries):,} simulations were accepted, so these are nearly draws from the prior. Simulate more."
+        return Verdict("do not trust" if accepted == len(summaries) else "caution", text, smaller)
     text = f"the tolerance {tolerance:.3g} is at quantile {smaller:.3f} of those that simulated data sets need"
     if times > _FAR or p <= _DISTRUST_AT:
         return Verdict(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.diagnostics.calibration import RankTest
 from sbi_flows.diagnostics.dependence import data_features
-from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, overall
+from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, judge_place, overall
 from sbi_flows.diagnostics.local import local_c2st
 from sbi_flows.diagnostics.pairs import draw_pairs
 from sbi_flows.diagnostics.recovery import Recovery, recovery
@@ -30,12 +30,13 @@ _LEAST_PAIRS = 100
 _DRAWS_HERE = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Check:
     """The outcome of `sf.check`.
 
     tests: the ranks of each parameter, of log q and of the distance to random points; judgements: what each judge found; recovery: of each
-    parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in nats.
+    parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in nats. failed: simulations that are not among the n;
+    y_obs: the observation, where one was judged.
     """
 
     posterior: Posterior
@@ -47,6 +48,8 @@ class Check:
     verdict: Verdict
     n: int
     seed: int = 0
+    failed: int = 0
+    y_obs: NDArray[np.float64] | None = None
 
     @property
     def ok(self) -> bool:
@@ -130,22 +133,24 @@ def check(
     A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
     in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,
     else "do not trust"; slight is 0.1 sd, 1.1, 5%. A posterior whose log density gains nothing on the prior's is not trusted either.
-    y_obs: also judge it there, by local C2ST, at false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
+    y_obs: also judge it there, by its place in the training cloud and by local C2ST, each at false-alarm rates of 1% for "caution" and 0.1%
+    for "do not trust".
     progress(done, total, text): while drawing.
     Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs, or 200 with y_obs).
     """
-    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
-        raise SettingsError(
-            f"the posterior is of {posterior.prior} and events {posterior.event_shape}, the simulator of another prior or shape."
-        )
-    if n < _LEAST_PAIRS * (1 + (y_obs is not None)):
+    check_pair(posterior, simulator, "check")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise SettingsError(f"n must be an integer, got {n!r}.")
+    least = _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS
+    if n < least:
         raise TooFewSimulationsError(
             f"check needs at least {_LEAST_PAIRS} pairs to say anything, twice as many at an observation, got n={n}."
         )
+    observed = None if y_obs is None else simulator.check_observation(y_obs)
     rng = stream(check_seed(seed), "check")
     theta, y = simulate(simulator, n, seed=int(rng.integers(2**31))).usable()
-    if len(theta) < _LEAST_PAIRS:
-        raise TooFewSimulationsError(f"{len(theta)} of {n} simulations are usable; check needs at least {_LEAST_PAIRS}. Raise n.")
+    if len(theta) < least:
+        raise TooFewSimulationsError(f"{len(theta)} of {n} simulations are usable; check needs at least {least}. Raise n.")
 
     def sampler(events: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return posterior.sample(events, draws, seed=int(rng.integers(2**31))).values
@@ -164,13 +169,14 @@ def check(
         features=data_features(simulator.compute_summaries(y)),
     )
     judgements = judge(findings)
-    if y_obs is not None:
-        observed = simulator.check_observation(y_obs)
+    if observed is not None:
+        judgements.append(judge_place(posterior.verdicts(observed)[0]))
         own = sampler(observed[None], _DRAWS_HERE, rng)[0]
         summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
         judgements.append(judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)))
     gained = findings.gain
     praise = "" if gained is None else f"; {gained.mean:.2f} nats gained on the prior"
+    praise += "" if observed is None else "; nothing speaks against it at the observation"
     mean, error = (np.nan, np.nan) if gained is None else (gained.mean, gained.error)
     return Check(
         posterior,
@@ -179,7 +185,30 @@ def check(
         tuple(recovery(pairs)),
         mean,
         error,
-        overall(judgements, praise),
+        _with_failed(overall(judgements, praise), n - len(theta), n),
         len(theta),
         seed,
+        n - len(theta),
+        observed,
     )
+
+
+def check_pair(posterior: Posterior, simulator: Simulator, who: str) -> None:
+    """Raise `SettingsError` unless `posterior` has the face of one, and `simulator` has its prior and shape of data."""
+    if not all(hasattr(posterior, name) for name in ("sample", "log_prob", "prior", "event_shape")):
+        hint = f" Load it first: sf.load({posterior!r})." if isinstance(posterior, str | os.PathLike) else ""
+        raise SettingsError(f"{who} takes a posterior from sf.fit or sf.load, got {type(posterior).__name__}.{hint}")
+    if not isinstance(simulator, Simulator):
+        raise SettingsError(f"{who} takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
+    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
+        raise SettingsError(
+            f"the posterior was trained on {posterior.facts['simulator']!r} with {posterior.prior} and events {posterior.event_shape}; "
+            f"the simulator passed is {simulator.name!r} with {simulator.prior} and events {simulator.event_shape}. "
+            "Pass the one it was trained on."
+        )
+
+
+def _with_failed(verdict: Verdict, failed: int, n: int) -> Verdict:
+    if not failed:
+        return verdict
+    return Verdict(verdict.level, f"{verdict.text} {failed:,} of {n:,} simulations failed and are not judged.", verdict.quantile)

@@ -39,7 +39,7 @@ def ecdf_figure(tests: Sequence[RankTest]) -> str:
         for panel in panels[len(tests) :]:
             panel.set_axis_off()
         figure.supxlabel("rank of the truth among the draws", fontsize=9)
-        figure.supylabel("share of lower ranks, less its right value", fontsize=9)
+        figure.supylabel("share of lower ranks - z" if rows == 1 else "share of lower ranks, less its right value", fontsize=9)
         return to_svg(figure, f"Difference of rank distribution functions of {', '.join(test.quantity for test in tests)}.")
 
 

@@ -34,7 +34,8 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
         .render(
             heading=f"Calibration check: {facts['simulator']}",
             lead=f"{check.n:,} data sets were simulated from the prior and the posterior of each was asked where the truth lies. "
-            f"Knowing the data gained {check.gain:.2f} ± {check.gain_error:.2f} nats of log density at the truth over the prior.",
+            f"{_more(check)}Knowing the data gained {check.gain:.2f} ± {check.gain_error:.2f} nats of log density at the truth "
+            "over the prior.",
             style=style,
             sign=sign,
             word=word,
@@ -54,6 +55,15 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
         )
     )
     write_bytes(path, html.encode())
+
+
+def _more(check: Check) -> str:
+    failed = f"{check.failed:,} more simulations failed and are not judged. " if check.failed else ""
+    if check.y_obs is None:
+        return failed
+    values = check.y_obs.reshape(-1)
+    shown = ", ".join(f"{value:.4g}" for value in values[:12]) + (f", ... ({values.size} values)" if values.size > 12 else "")
+    return f"{failed}It was also judged at the observation {shown}. "
 
 
 def _number(value: object) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.abc.rejection import rejection_abc
 from sbi_flows.comparison.believing import believe, disagreement
+from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.predictive import PredictiveCheck, plain_statistics, predictive_check
@@ -34,10 +35,10 @@ _ABC_SIMULATIONS = 100_000
 _ABC_QUANTILE = 0.01
 _EXACT_DRAWS = 2000
 _DISTANCE_DRAWS = 2000
-_PREDICTIVE_DRAWS, _CHECKED_DRAWS = 300, 1000
+_PREDICTIVE_DRAWS, _CHECKED_DRAWS, _LEAST_DRAWS = 300, 1000, 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
 
@@ -62,7 +63,10 @@ class Comparison:
         """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
         score = None if EXACT not in self.draws else float(self.distances.set_index("b")["c2st"][NEURAL])
         reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
-        return believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
+        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
+        if self.predictive_check is not None:
+            return believed
+        return Verdict(believed.level, f"{believed.text} It was not held against predictions: they could not be made.", believed.quantile)
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -133,12 +137,12 @@ def compare(
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise.
     """
     tell = say or (lambda text: None)
-    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
-        raise SettingsError(
-            f"the posterior was trained on {posterior.facts['simulator']!r} with {posterior.prior} and events {posterior.event_shape}; "
-            f"the simulator passed is {simulator.name!r} with {simulator.prior} and events {simulator.event_shape}. "
-            "Pass the one it was trained on."
-        )
+    check_pair(posterior, simulator, "compare")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < _LEAST_DRAWS:
+        raise SettingsError(f"n must be an integer of at least {_LEAST_DRAWS}, the draws that distances need, got {n!r}.")
+    if simulations is not None and not isinstance(simulations, Simulations):
+        raise SettingsError(f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}.")
+    known = None if truth is None else _one_truth(simulator, truth)
     seed = check_seed(seed)
     y = simulator.check_observation(y_obs)
     draws: dict[str, Draws] = {}
@@ -164,22 +168,32 @@ def compare(
         run(ADJUSTED, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"))
     except TooFewSimulationsError as error:
         left_out.append(f"ABC: {error}")
-    run(EXACT, lambda: exact_draws(simulator, posterior, y, min(n, _EXACT_DRAWS), seed=seed))
-    if EXACT not in draws:
-        left_out.append("exact: the simulator declares neither log_likelihood nor exact_posterior.")
+    try:
+        run(EXACT, lambda: exact_draws(simulator, posterior, y, min(n, _EXACT_DRAWS), seed=seed))
+        if EXACT not in draws:
+            left_out.append("exact: the simulator declares neither log_likelihood nor exact_posterior.")
+    except Exception as error:  # of the user's function: what was computed before is not lost
+        left_out.append(f"exact: log_likelihood or exact_posterior of the simulator failed with {type(error).__name__}: {error}")
     predictive = {}
     for method, found in draws.items():
         try:
             predictive[method] = _predict(simulator, found, seed, _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS)
         except Exception as error:
             left_out.append(f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}")
-    known = None if truth is None else simulator.prior.as_array(truth)
-    checked = None
+    checked, lost = None, 0
     if NEURAL in predictive:
         try:
             checked = check_predictive(simulator, y, predictive[NEURAL])
+            lost = int((~np.isfinite(predictive[NEURAL].reshape(_CHECKED_DRAWS, -1)).all(axis=1)).sum())
         except ShapeError as error:
             left_out.append(f"posterior predictive check: {error}")
+    if lost:
+        left_out.append(
+            f"{lost:,} of {_CHECKED_DRAWS:,} predicted data sets are not finite and not in the predictive check: the simulator fails "
+            f"at {lost / _CHECKED_DRAWS:.1%} of the neural posterior's draws"
+        )
+    for text in left_out:
+        tell(f"left out: {text}")
     apart = disagreement(posterior, y, seed)
     return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, apart)
 
@@ -187,6 +201,19 @@ def compare(
 def _quantile(simulations: Simulations) -> float:
     """1%, or more where that would be fewer than 200 simulations."""
     return min(1.0, max(_ABC_QUANTILE, 200 / max(int(simulations.ok.sum()), 1)))
+
+
+def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+    """theta (d,) from one row of any leading shape. Raises `ShapeError` for more or none, `SettingsError` outside the prior's support."""
+    d = simulator.prior.d
+    values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
+    rows = simulator.prior.as_array(values)  # type: ignore[arg-type]
+    if rows.size != d:
+        raise ShapeError(f"truth must be one theta of {d} numbers ({', '.join(simulator.prior.names)}), got shape {rows.shape}.")
+    row = rows.reshape(d)
+    if not simulator.prior.inside(row[None])[0]:
+        raise SettingsError(f"truth {row.tolist()} lies outside the prior's support: {simulator.prior}.")
+    return row
 
 
 def _predict(simulator: Simulator, draws: Draws, seed: int, n: int) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from sbi_flows.comparison.check import Check, check
+from sbi_flows.comparison.check import Check, check, check_pair
 from sbi_flows.draws import LEVELS
-from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -28,6 +28,7 @@ from sbi_flows.simulation.engine import simulate
 F = NDArray[np.float64]
 
 _LEAST_PAIRS = 500
+_NOTE = "recalibrated on"
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,17 @@ def recalibrate(
 
     Raises `SettingsError` for a simulator that is not the posterior's, and `TooFewSimulationsError` (fewer than 500 usable pairs).
     """
-    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
-        raise SettingsError(f"the posterior is of {posterior.prior} and events {posterior.event_shape}, the simulator of others.")
+    check_pair(posterior, simulator, "recalibrate")
     rng = stream(check_seed(seed), "recalibrate")
     theta, y = simulate(simulator, n, seed=int(rng.integers(2**31))).usable()
     if len(theta) < _LEAST_PAIRS:
         raise TooFewSimulationsError(f"recalibration needs at least {_LEAST_PAIRS} usable pairs, got {len(theta)}. Raise n.")
     shift, scale = _fitted(posterior, theta, np.asarray(y, dtype=np.float64))
     moved = ", ".join(f"{b:+.3f} ± {a:.3f}" for b, a in zip(shift, scale, strict=True))
-    note = f"recalibrated on {len(theta):,} pairs that were not trained on: noise {moved} in the place of 0 ± 1"
-    new = replace(posterior, noise_shift=shift, noise_scale=scale, notes=(*posterior.notes, note))
+    note = f"{_NOTE} {len(theta):,} pairs that were not trained on: noise {moved} in the place of 0 ± 1"
+    new = replace(
+        posterior, noise_shift=shift, noise_scale=scale, notes=(*(text for text in posterior.notes if not text.startswith(_NOTE)), note)
+    )
     before = check(posterior, simulator, n=n_check, seed=seed, progress=progress)
     return Recalibration(new, before, check(new, simulator, n=n_check, seed=seed, progress=progress))
 

@@ -118,7 +118,7 @@ def _sentence(value: float) -> str:
 
 
 def _lines(comparison: Comparison) -> list[str]:
-    facts = comparison.posterior.facts
+    facts, n = comparison.posterior.facts, len(comparison.draws["neural posterior"])
     name, seed = facts["simulator"], facts["seed"]
     budget = f"--minutes {facts['minutes']:g}" if facts["minutes"] else f"-n {facts['simulations'] + facts['failed']}"
     clock = (
@@ -126,12 +126,16 @@ def _lines(comparison: Comparison) -> list[str]:
     )
     return [
         *clock,
+        "# with the settings of the fit, where sf.fit was given others than the defaults; a simulator that is no plug-in is named by",
+        f"# its file, model.py:{name}, and to compare also by --simulator model.py:{name}",
         f"sbi-flows fit {name} {budget} --seed {seed} -o {name}.safetensors",
-        f"sbi-flows compare {name}.safetensors observed.csv --seed {comparison.seed} -o report.html",
+        f"sbi-flows compare {name}.safetensors observed.csv -n {n} --seed {comparison.seed} -o report.html",
         f"# observed.csv, one value a line: {_first(comparison.y_obs)}",
     ]
 
 
 def _first(y: np.ndarray) -> str:
     flat = y.reshape(-1)
-    return " ".join(f"{value:g}" for value in flat[:30]) + (f" ... ({flat.size} in all)" if flat.size > 30 else "")
+    return " ".join(f"{value:.17g}" if value != round(value, 6) else f"{value:.12g}" for value in flat[:30]) + (
+        f" ... ({flat.size} in all)" if flat.size > 30 else ""
+    )

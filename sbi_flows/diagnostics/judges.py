@@ -132,6 +132,18 @@ def judge_here(found: LocalTest) -> Judgement:
     )
 
 
+def judge_place(verdict: Verdict) -> Judgement:
+    """The judgement of the training cloud on one observation, as a row of the table."""
+    quantile = float("nan") if verdict.quantile is None else verdict.quantile
+    null, advice = (
+        "quantile ~ U(0, 1) over the prior predictive",
+        ("a look at the data and their units, then at the prior and the simulator",),
+    )
+    called = not verdict.ok
+    text = verdict.text.split(". ")[0].rstrip(".")
+    return Judgement("place of the observation", "y_obs", quantile, 0.99, null, called, quantile, verdict.level, text, advice)
+
+
 _MORE = ("more simulations", "longer training")
 _DETAIL = (*_MORE, "another summary network")
 

@@ -103,3 +103,11 @@ def test_wrong_input_is_refused_in_words() -> None:
         sf.rejection_abc(simulator, [0, 0, 0], simulations=simulations, quantile=0.1)
     with pytest.raises(ShapeError, match="Simulate again"):
         sf.rejection_abc(make_gaussian(3), [0, 0, 0], simulations=simulations, quantile=0.1)
+
+
+def test_accepting_everything_is_the_prior_and_not_trusted() -> None:
+    simulator = make_gaussian(2)
+    simulations = sf.simulate(simulator, 100, seed=1)
+    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=1).verdict.level == "do not trust"
+    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.6).verdict.level == "caution"
+    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.3).verdict.ok

@@ -85,7 +85,7 @@ def test_a_trained_posterior_is_judged_and_the_page_is_written(gaussian_posterio
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
     with pytest.raises(TooFewSimulationsError, match="at least 100 pairs"):
         sf.check(gaussian_posterior, SIMULATOR, n=20)
-    with pytest.raises(SettingsError, match="another prior or shape"):
+    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
         sf.check(gaussian_posterior, make_gaussian(3))
 
 
@@ -119,3 +119,24 @@ def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior) -> N
     assert "at the observation" in found.table["sentence"].iloc[-1]
     with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
         sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])
+
+
+def test_an_observation_far_from_all_simulations_is_never_trusted(gaussian_posterior: sf.Posterior) -> None:
+    far = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([300.0, -300.0]))
+    assert far.level == "do not trust"
+    assert "outside the training cloud" in far.text
+    near = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([0.3, -0.3]))
+    found = {judgement.judge: judgement.level for judgement in near.judgements}
+    assert found["place of the observation"] == "trust"
+
+
+def test_what_is_no_posterior_or_no_simulator_is_refused_in_words(gaussian_posterior: sf.Posterior) -> None:
+    for wrong, words in (
+        (("p.safetensors", SIMULATOR), r"takes a posterior .* got str. Load it first: sf.load\('p.safetensors'\)"),
+        ((gaussian_posterior, gaussian_posterior), "takes a simulator made with"),
+        ((gaussian_posterior, make_gaussian(3)), "Pass the one it was trained on"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            sf.check(*wrong)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="n must be an integer, got '200'"):
+        sf.check(gaussian_posterior, SIMULATOR, n="200")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import sbi_flows as sf
 from sbi_flows.comparison.believing import FAR
 from sbi_flows.comparison.compare import ABC, ADJUSTED, EXACT, NEURAL
 from sbi_flows.comparison.exact import exact_draws
-from sbi_flows.errors import SettingsError, SimulatorContractError
+from sbi_flows.errors import SettingsError, ShapeError, SimulatorContractError
 from simulators.gaussian import make_gaussian, posterior_moments
 
 Y = np.array([0.8, -0.3])
@@ -142,3 +142,56 @@ def test_a_posterior_as_importance_proposal_is_rated(gaussian_posterior: sf.Post
     assert draws is not None
     assert 0.3 < draws.facts["efficiency"] <= 1
     assert draws.facts["pareto_k"] < 0.7
+
+
+def test_the_truth_is_one_row_of_any_leading_shape_inside_the_prior(gaussian_posterior: sf.Posterior) -> None:
+    simulator = make_gaussian(2)
+    sims = sf.simulate(simulator, 300, seed=1)
+    found = sf.compare(
+        gaussian_posterior, Y, simulator, simulations=sims, truth={"theta_1": np.array([0.5]), "theta_2": np.array([-0.5])}, n=50
+    )
+    assert found.table["truth"].tolist()[:2] == [0.5, -0.5]
+    with pytest.raises(ShapeError, match="one theta of 2 numbers"):
+        sf.compare(gaussian_posterior, Y, simulator, simulations=sims, truth=np.zeros((2, 2)))
+    with pytest.raises(SettingsError, match="outside the prior's support"):
+        sf.compare(gaussian_posterior, Y, simulator, simulations=sims, truth=[0.0, np.nan])
+    with pytest.raises(SettingsError, match="n must be an integer of at least 20"):
+        sf.compare(gaussian_posterior, Y, simulator, simulations=sims, n=5)
+
+
+def test_predictions_that_fail_are_said(gaussian_posterior: sf.Posterior) -> None:
+    exact = make_gaussian(2)
+    sims = sf.simulate(exact, 300, seed=1)
+
+    @sf.simulator(exact.prior, event_shape=(2,))
+    def leaky(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal((len(theta["theta_1"]), 2))
+        y[theta["theta_1"] > 0.5] = np.nan
+        return y
+
+    said: list[str] = []
+    found = sf.compare(gaussian_posterior, Y, leaky, simulations=sims, n=200, say=said.append)
+    assert any("predicted data sets are not finite" in text for text in found.left_out)
+    assert any(text.startswith("left out: ") and "are not finite" in text for text in said)
+
+    @sf.simulator(exact.prior, event_shape=(2,))
+    def broken(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        raise RuntimeError("no licence")
+
+    found = sf.compare(gaussian_posterior, Y, broken, simulations=sims, n=200)
+    assert "not held against predictions" in found.verdict.text
+
+
+def test_a_likelihood_that_fails_loses_nothing_else(gaussian_posterior: sf.Posterior) -> None:
+    exact = make_gaussian(2)
+
+    def wrong(theta: dict[str, np.ndarray], y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        raise RuntimeError("no licence")
+
+    @sf.simulator(exact.prior, event_shape=(2,), log_likelihood=wrong)
+    def other(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal((len(theta["theta_1"]), 2))
+
+    found = sf.compare(gaussian_posterior, Y, other, simulations=sf.simulate(exact, 300, seed=1), n=200)
+    assert EXACT not in found.draws
+    assert any("failed with RuntimeError: no licence" in text for text in found.left_out)

@@ -59,5 +59,5 @@ def test_an_ensemble_is_mended_as_the_mixture_that_it_is() -> None:
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
     with pytest.raises(TooFewSimulationsError, match="at least 500 usable pairs, got 100"):
         sf.recalibrate(gaussian_posterior, SIMULATOR, n=100)
-    with pytest.raises(SettingsError, match="the simulator of others"):
+    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
         sf.recalibrate(gaussian_posterior, make_gaussian(3))
