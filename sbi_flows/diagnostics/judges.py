@@ -136,7 +136,7 @@ def judge_place(verdict: Verdict) -> Judgement:
     """The judgement of the training cloud on one observation, as a row of the table."""
     quantile = float("nan") if verdict.quantile is None else verdict.quantile
     null, advice = (
-        "quantile ~ U(0, 1) over the prior predictive",
+        "quantile ~ U(0, 1)",
         ("a look at the data and their units, then at the prior and the simulator",),
     )
     called = not verdict.ok
