@@ -17,7 +17,7 @@ def record(task: str, budget: int, score: float, method: str = "sbi_flows", quic
     reference = {number: {"origin": "published", "n": 10_000} for number in scores}
     return {
         **{"task": task, "budget": budget, "method": method, "seed": 1, "quick": quick},
-        **{"c2st": scores, "observations": list(scores), "reference": reference, "commit": "abc", "seconds": {"fit": 7.0}},
+        **{"c2st": scores, "observations": list(scores), "reference": reference, "commit": "abc"},
     }
 
 
@@ -75,7 +75,7 @@ def test_the_compact_table_marks_and_counts_what_misses_the_aim() -> None:
     table = compact([record("slcp", 10_000, 0.872), record("two_moons", 10_000, 0.5), record("two_moons", 1000, 0.5, "sbi")])
     assert row(table, "slcp") == ["slcp", "not run (0.975)", "**0.872** (0.901)", "not run (0.831)"]
     assert row(table, "two_moons") == ["two_moons", "not run (0.725)", "0.500 (0.606)", "not run (0.542)"]
-    assert "1 of 2 cells run; a fit took 7 to 7 s" in table
+    assert "1 of 2 cells run." in table
     assert into(f"a{BEGIN}b{END}c", "table") == f"a{BEGIN}\ntable\n{END}c"
     with pytest.raises(ValueError, match="holds no"):
         into("no marks", table)
