@@ -28,6 +28,8 @@ from sbi_flows.problem.observed import read_observed
 from sbi_flows.problem.plugins import list_plugins
 
 console = Console(stderr=True, highlight=False)
+PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
+KEEPING = ("simulate", "fit")
 
 
 class _Verbs(click.Group):
@@ -45,7 +47,9 @@ class _Verbs(click.Group):
             console.print(Text.assemble((type(error).__name__, "bold red"), f": {words}"))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
-            kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
+            kept = "Nothing was kept: the same command begins again."
+            if ctx.invoked_subcommand in KEEPING:
+                kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
             console.print(f"stopped. {' '.join(getattr(stop, '__notes__', [])) or kept}", markup=False)
             ctx.exit(130)
 
@@ -85,9 +89,7 @@ def list_verb(as_json: bool) -> None:
 @main.command("simulate")
 @click.argument("simulator")
 @click.option("-n", "n", type=click.IntRange(1), required=True, help="How many simulations the bank should hold.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the bank; an existing one is resumed or extended."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the bank; an existing one is resumed or extended.")
 @click.option("--workers", type=click.IntRange(1), help="Local processes. [default: this one if quick enough, else one a core]")
 @click.option("--scheduler", help="Address of a Dask scheduler, tcp://host:8786 (needs the extra dask).")
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that one call of the simulator may take.")
@@ -135,9 +137,9 @@ def simulate_verb(
 @click.argument("simulator")
 @click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Wall-clock budget for simulating and training instead.")
-@click.option("--simulations", "bank", type=click.Path(path_type=Path), help="A bank to train on instead.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="File from which the same command goes on after a kill.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File of the posterior.")
+@click.option("--simulations", "bank", type=PATH, help="A bank to train on instead.")
+@click.option("--checkpoint", type=PATH, help="File from which the same command goes on after a kill.")
+@click.option("-o", "--output", type=PATH, required=True, help="File of the posterior.")
 @seed_option
 @json_option
 def fit_verb(
@@ -153,24 +155,18 @@ def fit_verb(
         )
     posterior.save(output)
     if as_json:
-        _print_json(
-            {
-                "posterior": str(output),
-                "notes": posterior.notes,
-                "valid_loss": posterior.history.best_loss,
-                "seconds": posterior.seconds,
-                **posterior.facts,
-            }
-        )
+        whose = "_first_member" if (posterior.settings.members or 1) > 1 else ""
+        loss = {f"valid_loss{whose}": posterior.history.best_loss}
+        _print_json({"posterior": str(output), "notes": posterior.notes, **loss, "seconds": posterior.seconds, **posterior.facts})
     else:
         click.echo(f"{output}: {posterior}")
 
 
 @main.command("infer")
-@click.argument("posterior", type=click.Path(path_type=Path))
-@click.argument("observed", type=click.Path(path_type=Path))
+@click.argument("posterior", type=FILE)
+@click.argument("observed", type=FILE)
 @click.option("-n", "n", type=click.IntRange(1), default=4000, show_default=True, help="Draws.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the draws to .nc or .csv.")
+@click.option("-o", "--output", type=PATH, help="Write the draws to .nc or .csv.")
 @seed_option
 @json_option
 def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int, as_json: bool) -> None:
@@ -189,9 +185,9 @@ def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, see
 
 
 @main.command("check")
-@click.argument("posterior", type=click.Path(path_type=Path))
+@click.argument("posterior", type=FILE)
 @click.option("-n", "n", type=click.IntRange(1), default=1000, show_default=True, help="Simulated pairs to judge on.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write an HTML page.")
+@click.option("-o", "--output", type=PATH, help="Write an HTML page.")
 @simulator_option
 @seed_option
 @json_option
@@ -223,13 +219,11 @@ def check_verb(posterior: Path, n: int, output: Path | None, reference: str | No
 
 
 @main.command("compare")
-@click.argument("posterior", type=click.Path(path_type=Path))
-@click.argument("observed", type=click.Path(path_type=Path))
+@click.argument("posterior", type=FILE)
+@click.argument("observed", type=FILE)
 @click.option("-n", "n", type=click.IntRange(1), default=4000, show_default=True, help="Draws of the neural posterior.")
-@click.option(
-    "--simulations", "bank", type=click.Path(path_type=Path), help="Bank for ABC. [default: the simulations trained on, made again]"
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file of the report.")
+@click.option("--simulations", "bank", type=PATH, help="Bank for ABC. [default: the simulations trained on, made again]")
+@click.option("-o", "--output", type=PATH, required=True, help="HTML file of the report.")
 @simulator_option
 @seed_option
 @json_option
@@ -256,9 +250,7 @@ def compare_verb(
 
 
 @main.command("demo")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file of the report."
-)
+@click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True, help="HTML file of the report.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=2.5, show_default=True, help="Budget of the Ricker fit.")
 @seed_option
 def demo_verb(output: Path, minutes: float, seed: int) -> None:

@@ -128,7 +128,10 @@ class Draws:
         Raises `SettingsError` for a stack; index its observations first.
         """
         if self.values.ndim != 2:
-            raise SettingsError("ArviZ holds the draws of one observation; take one of the stack with draws.observation(i).")
+            raise SettingsError(
+                f"ArviZ and NetCDF hold the draws of one observation, and these are of {len(self.values)}. Write .csv, which has a column "
+                "for the observation, or take one of them: in Python draws.observation(i), on the command line a file with it alone."
+            )
         arviz = _arviz()
         posterior = {name: self[name][None] for name in self.groups}
         attrs = {"origin": self.origin, "verdict": str(self.verdict)}
@@ -144,7 +147,10 @@ class Draws:
         return Draws(self.values[i], self.groups, self.names, verdict, self.origin, self.weights, facts=self.facts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted)."""
+        """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted).
+
+        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes one observation only.
+        """
         path = Path(path)
         if path.suffix not in (".nc", ".csv"):
             raise SettingsError(f"draws are written as .nc or .csv, got {path.name!r}.")
@@ -160,9 +166,15 @@ class Draws:
             raise StorageError(f"the draws cannot be written as NetCDF ({error}). Free some space for temporary files.") from error
 
     def _csv(self) -> bytes:
-        text = io.StringIO()
+        text, names = io.StringIO(), self.names
         flat = self.to_numpy().reshape(-1, len(self.names))
-        np.savetxt(text, flat, delimiter=",", header=",".join(self.names), comments="", fmt="%.17g")
+        if self.values.ndim == 3:
+            if "observation" in names:
+                raise SettingsError(
+                    "the .csv of a stack has a column 'observation', and so is a parameter called: save draws.observation(i)."
+                )
+            names, flat = ("observation", *names), np.column_stack([np.repeat(np.arange(len(self.values)), len(self)), flat])
+        np.savetxt(text, flat, delimiter=",", header=",".join(names), comments="", fmt="%.17g")
         return text.getvalue().encode()
 
 

@@ -69,6 +69,8 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     assert "250 simulations" in again.stdout
     fitted = run("fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json")
     assert json.loads(fitted.stdout)["simulation_seed"] == 4
+    assert "valid_loss_first_member" in json.loads(fitted.stdout)
+    assert "valid_loss" not in json.loads(fitted.stdout)
     other = run("simulate", f"{folder}/model.py:counts", "-n", 10, "-o", bank, "--seed", 5)
     assert other.exit_code == 2
     assert "seed: 4 there, 5 here" in " ".join(other.output.split())
@@ -168,6 +170,10 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
         (("check", "{}/p.safetensors", "--simulator", "gaussian"), "the simulator of another prior or shape"),
         (("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"), "Pass the one it was trained on"),
         (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
+        (("infer", "{}", "{}/observed.csv"), "is a directory"),
+        (("check", "{}"), "is a directory"),
+        (("infer", "{}/p.safetensors", "{}"), "is a directory"),
+        (("compare", "{}/p.safetensors", "{}", "-o", "{}/r.html"), "is a directory"),
     ],
 )
 def test_every_mistake_has_words_and_exit_code_2(folder: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -180,6 +186,36 @@ def test_every_mistake_has_words_and_exit_code_2(folder: Path, arguments: tuple[
     assert done.exit_code == 2, done.output
     assert words in " ".join(done.output.split())
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("verb", "kept"), [("infer", False), ("check", False), ("fit", True), ("simulate", True)])
+def test_ctrl_c_says_what_is_kept(folder: Path, verb: str, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = {
+        "infer": (folder / "p.safetensors", folder / "observed.csv"),
+        "check": (folder / "p.safetensors",),
+        "fit": ("ricker", "-o", folder / "stopped"),
+        "simulate": ("ricker", "-n", 10, "-o", folder / "stopped"),
+    }[verb]
+    monkeypatch.setattr(sf, "load", stop)
+    monkeypatch.setattr(sf, "load_simulator", stop)
+    done = run(verb, *arguments)
+    assert done.exit_code == 130
+    assert ("a checkpoint holds is kept" in " ".join(done.output.split())) == kept
+    assert ("Nothing was kept" in " ".join(done.output.split())) != kept
+
+
+def test_the_draws_of_several_observations_are_told_apart(folder: Path) -> None:
+    np.save(folder / "two.npy", [[9.0, 7, 11, 8, 10, 6], [1.0, 2, 0, 1, 3, 2]])
+    done = run("infer", folder / "p.safetensors", folder / "two.npy", "-n", 10, "-o", folder / "two.csv")
+    assert done.exit_code == 0, done.output
+    table = np.loadtxt(folder / "two.csv", delimiter=",", skiprows=1)
+    assert table[:, 0].tolist() == [0] * 10 + [1] * 10
+    refused = run("infer", folder / "p.safetensors", folder / "two.npy", "-o", folder / "two.nc")
+    assert refused.exit_code == 2
+    assert "Write .csv, which has a column for the observation" in " ".join(refused.output.split())
 
 
 def test_every_verb_has_help_and_a_seed() -> None:

@@ -181,6 +181,28 @@ def test_arviz_takes_no_stack() -> None:
         make_draws(stack=2).to_arviz()
 
 
+def test_netcdf_takes_no_stack_and_says_what_does(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"these are of 2. Write .csv.*on the command line a file with it alone"):
+        make_draws(stack=2).save(tmp_path / "draws.nc")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_csv_of_a_stack_says_which_observation(weighted: bool, tmp_path: Path) -> None:
+    draws = make_draws(20, stack=3, weighted=weighted)
+    draws.save(tmp_path / "draws.csv")
+    assert (tmp_path / "draws.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(["observation", *NAMES])
+    table = np.loadtxt(tmp_path / "draws.csv", delimiter=",", skiprows=1)
+    assert len(table) == 60
+    for i in range(3):
+        np.testing.assert_array_equal(table[table[:, 0] == i, 1:], draws.observation(i).to_numpy())
+
+
+def test_a_parameter_called_observation_is_not_mixed_up_with_the_column(tmp_path: Path) -> None:
+    draws = Draws(np.zeros((2, 5, 1)), {"observation": 0}, ("observation",), TRUST, "test", None, (TRUST, TRUST))
+    with pytest.raises(SettingsError, match="so is a parameter called"):
+        draws.save(tmp_path / "draws.csv")
+
+
 def test_netcdf_gives_the_same_draws_back(tmp_path: Path) -> None:
     import arviz
 

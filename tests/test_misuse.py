@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from sbi_flows.errors import (
     SettingsError,
     ShapeError,
     SimulatorContractError,
+    TooFewSimulationsError,
 )
+from sbi_flows.npe.settings import training_for
 from sbi_flows.problem.observed import read_observed
 from simulators.ricker import ricker
 
@@ -128,7 +131,30 @@ def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
     for wrong in ("ricker.bank", np.zeros((3, 2))):
         with pytest.raises(SettingsError, match="sf.read_bank"):
             sf.fit(bounded, simulations=wrong, say=None)
-    with pytest.raises(SettingsError, match="minutes must be"):
-        sf.fit(bounded, minutes="2", say=None)  # type: ignore[arg-type]
+    for wrong in ("2", True, float("nan"), 0, np.float32(-1)):
+        with pytest.raises(SettingsError, match="minutes must be"):
+            sf.fit(bounded, minutes=wrong, say=None)
+    for wrong in (["maf"], "mafia", None):
+        with pytest.raises(SettingsError, match="flow must be one of"):
+            sf.FitSettings(flow=wrong)
+    for wrong in (2.0, True, "2", np.float64(2), 0):
+        with pytest.raises(SettingsError, match="members must be an integer"):
+            sf.FitSettings(members=wrong)
     with pytest.raises(SettingsError, match="max_failures is a share"):
         sf.simulate(bounded, 10, max_failures=float("nan"))
+
+
+def test_integers_of_numpy_are_taken_and_kept_as_int() -> None:
+    given: Any = np.int64(2)
+    settings = sf.FitSettings(members=given, steps=given, hidden=given, features=given)
+    assert settings == sf.FitSettings(members=2, steps=2, hidden=2, features=2)
+    assert {type(getattr(settings, name)) for name in ("members", "steps", "hidden", "features")} == {int}
+    assert '"members": 2' in json.dumps(settings.to_json())
+
+
+def test_too_little_time_is_called_that(bounded: sf.Simulator) -> None:
+    """More is simulated in the least time that anything takes than the clock allows."""
+    with pytest.raises((SettingsError, TooFewSimulationsError), match="Give more minutes"):
+        sf.fit(bounded, minutes=1e-6, say=None)
+    for n in (0, -5):
+        assert training_for(n, timed=True) == training_for(1, timed=True)

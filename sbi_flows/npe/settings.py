@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
 from sbi_flows.nets.summary import SummaryKind
@@ -40,9 +42,11 @@ class FitSettings:
     flow: "maf", "nsf", "coupling" or "spline_coupling". summary: "auto" (chosen from the data), "vector" or "series".
     size: "small", "medium", "large", or "auto" for that which `size_for` gives. It fills in those of these that are None: steps, the layers
         of the flow; hidden, the width of its networks and of the summary network; features, the length of s(y).
-    members: how many such networks, from different starting weights, are averaged; None for the number that `members_for`
-        gives, and 1 for a fit by the clock.
-    train: the training settings, or None for those that `training_for` gives.
+    members: how many such networks, from different starting weights, are mixed, in the shares of the largest density on the simulations
+        kept apart; None for the number that `members_for` gives, and 1 for a fit by the clock.
+    train: the training settings, or None for those that `training_for` gives. With None, members differ in their weight decay too, 3 to
+        1/3 times what `training_for` gives; with settings of your own, all have the weight decay that is asked for.
+    Integers of NumPy are taken and kept as int. Raises `SettingsError`.
     """
 
     flow: FlowKind = "nsf"
@@ -55,7 +59,7 @@ class FitSettings:
     train: TrainSettings | None = None
 
     def __post_init__(self) -> None:
-        if self.flow not in RECIPES:
+        if not isinstance(self.flow, str) or self.flow not in RECIPES:
             raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
         if self.summary not in ("auto", "vector", "series"):
             raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}.")
@@ -67,8 +71,9 @@ class FitSettings:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}.")
+            object.__setattr__(self, name, int(value))
 
     @property
     def built(self) -> Size:
@@ -104,7 +109,7 @@ def size_for(d: int, kind: SummaryKind, *, timed: bool) -> tuple[Literal["small"
 
 
 def members_for(n: int) -> int:
-    """How many networks are averaged for n usable simulations: 4 below 20,000, 2 below 100,000, else 1."""
+    """How many networks are mixed for n usable simulations: 4 below 20,000, 2 below 100,000, else 1."""
     return next((members for most, members in _MEMBERS if n < most), 1)
 
 
@@ -120,6 +125,7 @@ def training_for(n: int, *, timed: bool, kind: SummaryKind = "vector") -> TrainS
     small sets of simulations that are overfitted, and series sooner: the weight decay is 1000 / n, at most 0.3, for series 3000 / n, at
     most 0.5.
     """
+    n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
     patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience

@@ -7,7 +7,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sbi_flows.errors import SettingsError, SimulationWarning
+from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.estimator import Estimate, estimate
 from sbi_flows.npe.network import PosteriorEstimator
@@ -36,6 +37,7 @@ from sbi_flows.training.trial import torch_threads
 _DEFAULT_SIMULATIONS = 10_000
 _MOST_IN_CLOUD, _ROWS_TO_TIME, _SECONDS_A_PAIR = 4000, 512, 4e-8
 _ROWS_AT_ONCE = 1024
+_NUMBERS = (int, float, np.integer, np.floating)
 _VERSIONS = ("sbi_flows", "torch", "nflows", "numpy", "scipy")
 
 
@@ -59,6 +61,7 @@ def fit(
         minutes         of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time, up to 25,000, or
                         if that is less than 2,000, a fifth at most; simulating goes on beside it, on another core. Each step takes rows
                         that no step has seen, and replays others only where the simulator is the slower of the two.
+    `facts["simulations"]` counts the usable ones, trained on or kept apart for validation; the notes say how many were trained on.
     The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken, on how many simulations.
     These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first.
 
@@ -81,8 +84,10 @@ def fit(
         raise SettingsError(f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}.")
     if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
-    if minutes is not None and not (isinstance(minutes, int | float) and np.isfinite(minutes) and minutes > 0):
-        raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
+    if minutes is not None:
+        if isinstance(minutes, bool) or not (isinstance(minutes, _NUMBERS) and np.isfinite(minutes) and minutes > 0):
+            raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
+        minutes = float(minutes)
     if minutes is not None and settings is not None and (settings.members or 1) > 1:
         raise SettingsError(
             f"members={settings.members} needs a number of simulations that is fixed: give n_simulations or simulations, not minutes."
@@ -91,12 +96,14 @@ def fit(
     path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)
     began = time.monotonic()
     if minutes is not None:
-        fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, path, tell, progress)
+        with _how_to_allow_more():
+            fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, path, tell, progress)
     else:
         if simulations is not None:
             simulations.check_matches(simulator.prior, simulator.event_shape)
         else:
-            simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
+            with _how_to_allow_more():
+                simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
         simulated = time.monotonic()
         found = estimate(simulator.prior, simulations, settings, seed=seed, checkpoint=path, say=tell, progress=progress)
         usable = int(simulations.ok.sum())
@@ -147,6 +154,18 @@ class _Fitted:
     simulated: float
 
 
+@contextmanager
+def _how_to_allow_more() -> Iterator[None]:
+    try:
+        yield
+    except TooManyFailuresError as error:
+        error.add_note(
+            "fit itself has no max_failures: to allow more, simulate with sf.simulate(..., max_failures=...), or sbi-flows simulate "
+            "--max-failures, and fit on those simulations."
+        )
+        raise
+
+
 def _by_the_clock(
     simulator: Simulator,
     began: float,
@@ -168,6 +187,11 @@ def _by_the_clock(
                 return _cloud_seconds(estimator.summary, scaler, start.simulations)
 
             clock = Clock(began + seconds, closing, threads)
+            if clock.left <= 0:
+                raise SettingsError(
+                    f"minutes={seconds / 60:.3g} is too short: simulating {len(start.simulations):,} rows to begin with took "
+                    f"{simulated - began:.2g} s of {seconds:.2g}, and nothing is left to train in. Give more minutes."
+                )
             grown = estimate_by_clock(supply, start, settings, clock, checkpoint=checkpoint, say=tell, progress=progress)
         cloud = _cloud(grown.estimate, start.simulations)
     for text in supply.warnings():

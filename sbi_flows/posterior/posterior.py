@@ -34,19 +34,21 @@ from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import as_observation
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.training.loop import History
+from sbi_flows.training.memory import free_memory
 
 _DRAWS_AT_ONCE = 8192
 _DENSITIES_AT_ONCE = 2048
 _EVENTS_AT_ONCE = 1024
+_ALWAYS_FREE = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """An amortised posterior. Made by `sf.fit` and `sf.load`.
 
-    notes: what was chosen and why; facts: simulator name, simulations used, seed, package versions; history: the loss by epoch, in nats
-    of the standardised parameters, of the first member of an ensemble; seconds: how long simulating and training took, where this
-    process did it; noise_shift, noise_scale: b and a above, None where it was not recalibrated.
+    notes: what was chosen and why; facts: simulator name, simulations used (trained on or kept apart), seed, package versions; history: the
+    loss by epoch, in nats of the standardised parameters, of the first member of an ensemble; seconds: how long simulating and training
+    took, where this process did it; noise_shift, noise_scale: b and a above, None where it was not recalibrated.
     """
 
     prior: Prior
@@ -81,14 +83,14 @@ class Posterior:
         """`n` draws from q(theta | y_obs), with the verdict on y_obs.
 
         y_obs: one event, or a stack (m, *event_shape) for draws of shape (m, n, d); observation i of a stack is drawn from the stream
-        (seed, i), so the first has the same draws alone. Raises `ShapeError` and `ObservationError` for data that do not fit.
+        (seed, i), so the first has the same draws alone. Raises `ShapeError` and `ObservationError` for data that do not fit,
+        `SettingsError` for an n that is no positive integer, or whose draws would not fit into the free memory.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise SettingsError(f"n must be a positive integer, got {n!r}.")
         seed = check_seed(seed)
         values = as_observation(y_obs, self.event_shape, stack=True)
         single = values.ndim == len(self.event_shape)
         stack = values[None] if single else values
+        n = _draws_that_fit(n, len(stack) * self.prior.d)
         contexts, verdicts = self._contexts(stack)
         theta = self._draw(contexts, n, seed)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
@@ -126,13 +128,18 @@ class Posterior:
         return tuple(self._contexts(values[None] if values.ndim == len(self.event_shape) else values)[1])
 
     def sample_members(self, y_obs: ArrayLike, n: int, *, seed: int = 0) -> NDArray[np.float64]:
-        """n draws of one observation from each network of an ensemble alone, (members, n, d)."""
+        """n draws of one observation from each network of an ensemble alone, (members, n, d).
+
+        Raises `ShapeError`, `ObservationError` and `SettingsError`.
+        """
+        seed = check_seed(seed)
         values = as_observation(y_obs, self.event_shape)
+        n = _draws_that_fit(n, len(self._double.flows()) * self.prior.d)
         contexts, _ = self._contexts(values[None], judge=False)
         flows = self._double.flows()
         theta = np.empty((len(flows), n, self.prior.d))
         for k, (flow, part) in enumerate(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)):
-            self._draw_from(flow, part, theta[None, k], check_seed(seed), f"member {k}")
+            self._draw_from(flow, part, theta[None, k], seed, f"member {k}")
         return theta
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -232,6 +239,18 @@ class Posterior:
 
     def _inner_point(self) -> NDArray[np.float64]:
         return self.prior.from_unconstrained(self.centre)
+
+
+def _draws_that_fit(n: object, numbers_a_draw: int) -> int:
+    """n as an int, if it is a positive integer and n draws of so many float64 fit into the free memory."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise SettingsError(f"n must be a positive integer, got {n!r}.")
+    wanted = 8 * int(n) * numbers_a_draw
+    if wanted > _ALWAYS_FREE and wanted > (free := free_memory()):
+        raise SettingsError(
+            f"n={int(n):,} draws would take {wanted / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free. Draw fewer at a time."
+        )
+    return int(n)
 
 
 def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:

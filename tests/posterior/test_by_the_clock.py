@@ -98,8 +98,9 @@ def test_too_many_failures_and_lost_machines_end_the_fit_with_their_own_error(mo
         y[y[:, 0] > -1.0] = np.nan
         return y
 
-    with pytest.raises(TooManyFailuresError, match="simulations failed, more than max_failures=0.5"):
+    with pytest.raises(TooManyFailuresError, match="simulations failed, more than max_failures=0.5") as caught:
         sf.fit(model(often), minutes=MINUTES, seed=1, settings=SMALL, say=None)
+    assert "fit itself has no max_failures: to allow more, simulate with" in " ".join(caught.value.__notes__)
 
     from sbi_flows.simulation.supply import make_block
 

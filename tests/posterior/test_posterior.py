@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,13 @@ def test_data_are_taken_as_they_come(bounded_posterior: sf.Posterior) -> None:
 def test_wrong_arguments_are_refused_in_words(bounded_posterior: sf.Posterior) -> None:
     with pytest.raises(SettingsError, match="n must be a positive integer, got 0"):
         bounded_posterior.sample(Y, 0)
+    wrong: Any
+    for wrong in (-3, 0, "3", 2.0, True):
+        with pytest.raises(SettingsError, match="n must be a positive integer"):
+            bounded_posterior.sample_members(Y, wrong)
+    for draw in (bounded_posterior.sample, bounded_posterior.sample_members):
+        with pytest.raises(SettingsError, match=r"n=10,000,000,000,000 draws would take 160,000.0 GB"):
+            draw(Y, 10**13)
     with pytest.raises(SettingsError, match="seed must be"):
         bounded_posterior.sample(Y, 10, seed=-1)
     with pytest.raises(ShapeError, match="one column for each of a, b"):
