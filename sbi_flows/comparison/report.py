@@ -107,7 +107,7 @@ def _describe(draws: Draws) -> str:
             f"on {facts['summaries']} summaries{left_out}. {draws.verdict}"
         )
     if facts["simulations"]:
-        return f"{len(draws):,} draws from the flow, trained on {facts['simulations']:,} simulations."
+        return f"{len(draws):,} draws from the flow, from {facts['simulations']:,} simulations, some of them kept apart."
     return f"{draws.origin}: {draws.verdict.text}"
 
 
