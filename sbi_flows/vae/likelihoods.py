@@ -105,7 +105,7 @@ class Binomial(_NothingFree):
     name = "binomial"
 
     def __post_init__(self) -> None:
-        _check_count("trials", self.trials, 1)
+        _set_count(self, "trials", 1)
 
     @property
     def heads(self) -> int:
@@ -175,7 +175,7 @@ class Categorical(_NothingFree):
     name = "categorical"
 
     def __post_init__(self) -> None:
-        _check_count("classes", self.classes, 2)
+        _set_count(self, "classes", 2)
 
     @property
     def heads(self) -> int:
@@ -211,8 +211,9 @@ class Gaussian:
     name = "gaussian"
 
     def __post_init__(self) -> None:
-        given = isinstance(self.sd, int | float) and not isinstance(self.sd, bool) and 0 < self.sd < math.inf
-        if not given and self.sd not in ("learned", "per_feature", "network"):
+        if isinstance(self.sd, int | float | np.integer | np.floating) and not isinstance(self.sd, bool) and 0 < self.sd < math.inf:
+            object.__setattr__(self, "sd", float(self.sd))
+        elif not isinstance(self.sd, str) or self.sd not in ("learned", "per_feature", "network"):
             raise SettingsError(f"sd must be a positive number, 'learned', 'per_feature' or 'network', got {self.sd!r}.")
 
     @property
@@ -309,6 +310,10 @@ def _sigmoid(logit: F) -> F:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logit)))
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+def _set_count(record: object, name: str, least: int) -> None:
+    value = getattr(record, name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise SettingsError(f"{name} must be an integer of at least {least}, or None, got {value!r}.")
+    object.__setattr__(record, name, int(value))
