@@ -112,7 +112,8 @@ class ClusterVAE(VAE):
         """Fit with the prior N(0, I) for `epochs` (300), place the clusters, then fit all for `tuning_epochs`, none of them if 0.
 
         Options are those of `VAE.fit`; all but frozen and progress count for the first fit, `checkpoint` too. A second call tunes on with
-        the clusters where they are, and takes no others. Raises `SettingsError` for fewer rows than clusters, besides what `VAE.fit` raises.
+        the clusters where they are, and takes no others. Raises `SettingsError` for fewer rows than clusters, besides what `VAE.fit`
+        raises.
         """
         tuning_epochs = count("tuning_epochs", tuning_epochs, 0)
         n = len(rows_of(x_train, self.event_shape, "x_train"))
