@@ -52,7 +52,7 @@ class Optimum:
 
 def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -> F:
     """Points on the "linear" or "spherical" path from a to b (latent,), both included, (steps, latent)."""
-    start, end = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    start, end = (numbers(point, "a path", "from one point of shape (latent,) to another") for point in (a, b))
     if start.ndim != 1 or start.shape != end.shape:
         raise ShapeError(f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}.")
     if path not in ("linear", "spherical"):

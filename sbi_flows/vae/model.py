@@ -123,7 +123,7 @@ class VAE:
         with self._unchanged_unless_done():
             self.likelihood = self.likelihood.completed(x)
             check_values(self.likelihood, x)
-            valid = None if x_valid is None else self._numbers(x_valid)
+            valid = None if x_valid is None else self._numbers(x_valid, "x_valid")
             module = self._module = self._module or self._built(self.likelihood)
             if not self.scaled:
                 self._scale(module, x, frozen)
@@ -296,8 +296,8 @@ class VAE:
                 decoder.scale.copy_(torch.from_numpy(scale))
         self.scaled = True
 
-    def _numbers(self, x: ArrayLike) -> F:
+    def _numbers(self, x: ArrayLike, name: str = "x") -> F:
         """Rows of x that the likelihood can give."""
-        rows = rows_of(x, self.event_shape)
+        rows = rows_of(x, self.event_shape, name)
         check_values(self.likelihood, rows)
         return rows

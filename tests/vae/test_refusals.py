@@ -49,6 +49,16 @@ def test_options_of_a_fit_of_the_wrong_kind_are_refused(options: dict[str, objec
         made().fit(events(), **options)  # type: ignore[arg-type]
 
 
+def test_a_path_leads_between_numbers() -> None:
+    with pytest.raises(ObservationError, match="a path must be numbers"):
+        vae.path_between("a", [1.0], 3)  # type: ignore[arg-type]
+
+
+def test_rows_kept_apart_are_called_by_their_name() -> None:
+    with pytest.raises(ShapeError, match=r"x_valid must be one event of shape \(2, 3\)"):
+        made().fit(events(), np.zeros((4, 5)))
+
+
 def test_complex_and_masked_data_are_refused() -> None:
     x = events()
     masked = np.ma.masked_array(x, mask=x > 0)  # type: ignore[no-untyped-call]
