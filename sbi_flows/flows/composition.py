@@ -16,7 +16,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError
-from sbi_flows.flows.layers import Context, Layer, Value
+from sbi_flows.flows.layers import Context, Layer, Value, check_layers
 
 _TURNED = {"density": "sample", "sample": "density"}
 
@@ -25,6 +25,7 @@ class Composed(Layer):
     """The layers one after the other; cheap is what is cheap in all of them."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
+        check_layers(layers, "Composed")
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.cheap = frozenset({"density", "sample"}).intersection(*(layer.cheap for layer in layers))
@@ -45,9 +46,10 @@ class Composed(Layer):
 
 
 class Inverse(Layer):
-    """The layer turned round: its `to_noise` is the other's `to_value`."""
+    """The layer turned round: its `to_noise` is the other's `to_value`. Raises `SettingsError` for anything else."""
 
     def __init__(self, layer: Layer) -> None:
+        check_layers([layer], "Inverse")
         super().__init__()
         self.layer = layer
         self.cheap = frozenset(_TURNED[direction] for direction in layer.cheap)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sbi_flows.errors import ShapeError
-from sbi_flows.flows.layers import ConditionalAffine, Layer
+from sbi_flows.flows.layers import ConditionalAffine, Layer, check_layers
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -28,6 +28,7 @@ class ConditionalFlow(nn.Module):
     """q(value | context) over R^d, given `context` numbers; there may be none, where contexts are (..., 0)."""
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
+        check_layers(layers, "ConditionalFlow")
         super().__init__()
         self.d = d
         self.context = context

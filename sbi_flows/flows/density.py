@@ -15,12 +15,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.flows.columns import numbers, spread
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.loop import History, train
-from sbi_flows.training.rows import TensorRows
+from sbi_flows.training.rows import LEAST_ROWS, TensorRows
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.training.trial import torch_threads
 
@@ -83,13 +84,22 @@ def fit_density(
     """Fit a density to rows x (n, d), or (n,) for d = 1; a tenth of them decides when it is best.
 
     kind: "maf", "nsf", "coupling" or "spline_coupling"; steps, hidden: its layers and their width. The same seed gives the same density.
-    Raises `ShapeError`, `ObservationError` (not finite, or a column that does not vary), `SettingsError`, `TooFewSimulationsError`.
+    settings: of training; progress(step, steps, text) is called now and then.
+    Raises `ShapeError`, `ObservationError` (not finite, a column that does not vary, or spreads beyond float64), `SettingsError`,
+    `TooFewSimulationsError` below 50 rows.
     """
-    values = np.asarray(x, dtype=np.float64)
-    rows = _rows(values, 1 if values.ndim == 1 else values.shape[-1], "x")
-    mean, sd = rows.mean(axis=0), rows.std(axis=0)
-    if not (sd > 0).all():
-        raise ObservationError(f"column {int(np.argmin(sd))} of x is constant, so it has no density. Leave it out.")
+    if not (settings is None or isinstance(settings, TrainSettings)):
+        raise SettingsError(f"settings must be sf.TrainSettings(...), got {settings!r}.")
+    values = numbers(x, "x", "rows of shape (n, d)")
+    rows = _rows(values, values.shape[1] if values.ndim == 2 and values.shape[1] > 0 else 1, "x")
+    if len(rows) < LEAST_ROWS:
+        raise TooFewSimulationsError(f"{len(rows)} rows are too few for a density; at least {LEAST_ROWS} are needed, thousands are usual.")
+    sd = spread(rows)
+    if not (np.isfinite(sd) & (sd > 0)).all():
+        column = int(np.argmax(~np.isfinite(sd) | (sd == 0)))
+        trouble = "is constant, so it has no density. Leave it out" if sd[column] == 0 else "spreads too far for float64. Change its unit"
+        raise ObservationError(f"column {column} of x {trouble}.")
+    mean = rows.mean(axis=0)
     check_seed(seed)
     epochs = max(1, min(round(_ROWS_SEEN / len(rows)), _MOST_EPOCHS))
     settings = settings or TrainSettings(epochs=epochs, weight_decay=1e-4)
@@ -108,10 +118,11 @@ def _negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tenso
 
 
 def _rows(given: ArrayLike, d: int, name: str) -> F:
-    values = np.asarray(given, dtype=np.float64)
+    values = numbers(given, name, f"rows of shape (n, {d})")
     rows = values[:, None] if values.ndim == 1 and d == 1 else values
-    if rows.ndim != 2 or rows.shape[1] != d:
-        raise ShapeError(f"{name} must be rows of shape (n, {d}), got {values.shape}.")
+    if rows.ndim != 2 or rows.shape[1] != d or not len(rows):
+        more = "" if rows.size else " Pass at least one."
+        raise ShapeError(f"{name} must be rows of shape (n, {d}), got {values.shape}.{more}")
     if not np.isfinite(rows).all():
         raise ObservationError(f"{name} must be finite; row {int(np.argwhere(~np.isfinite(rows))[0][0])} is not.")
     return rows

@@ -6,10 +6,13 @@ vary. Each component is then one contiguous line of memory, and nothing about a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sbi_flows.errors import SettingsError
 from sbi_flows.flows.elementwise import Affine, BoundedAffine, Elementwise
 from sbi_flows.flows.masked import ByDegrees, MaskedNet
 from sbi_flows.flows.networks import ResidualNet, affine_of
@@ -33,6 +36,12 @@ class Layer(nn.Module):
     def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
         """value (d, *rows), and log |det d value / d noise| of a shape that broadcasts to rows."""
         raise TypeError(f"{type(self).__name__} has no sampling direction")
+
+
+def check_layers(layers: Sequence[object], taker: str) -> None:
+    """Raise `SettingsError` where one of them is no layer."""
+    if not all(isinstance(layer, Layer) for layer in layers):
+        raise SettingsError(f"{taker} takes layers of sbi_flows.flows, got {', '.join(type(layer).__name__ for layer in layers)}.")
 
 
 class ConditionalAffine(Layer):
@@ -111,12 +120,14 @@ class Coupling(Layer):
 
 
 class Permutation(Layer):
-    """noise_i = value_order[i]."""
+    """noise_i = value_order[i]. Raises `SettingsError` where an index is missing or there twice."""
 
     order: Tensor
 
     def __init__(self, order: Tensor) -> None:
         super().__init__()
+        if order.ndim != 1 or sorted(order.tolist()) != list(range(len(order))):
+            raise SettingsError(f"order must have each of 0, 1, ..., d - 1 once, got {order.tolist()}.")
         self.register_buffer("order", order)
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:

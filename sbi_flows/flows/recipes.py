@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 
 from sbi_flows.errors import SettingsError
@@ -59,14 +60,26 @@ RECIPES: dict[str, Callable[[int, int, int, int], list[Layer]]] = {
 def build_flow(kind: str, d: int, context: int, *, hidden: int = 64, steps: int = 4) -> ConditionalFlow:
     """The flow called `kind` over R^d given a context of `context` numbers, with `steps` layers (pairs of them for couplings).
 
-    Initialised from torch's generator in scope. Raises `SettingsError` for an unknown kind.
+    Initialised from torch's generator in scope. Raises `SettingsError` for an unknown kind or sizes out of range.
     """
-    if kind not in RECIPES:
+    if not isinstance(kind, str) or kind not in RECIPES:
         raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {kind!r}.")
-    if d < 1 or hidden < 1 or steps < 2:
-        raise SettingsError(f"a flow needs d >= 1, hidden >= 1 and steps >= 2, got d={d}, hidden={hidden}, steps={steps}.")
+    d, context, hidden, steps = check_sizes(d, context, hidden, steps)
     layers = [spline_autoregressive(1, context, hidden)] if d == 1 else RECIPES[kind](d, context, hidden, steps)
     return ConditionalFlow(d, context, layers)
+
+
+def check_sizes(d: object, context: object, hidden: object, steps: object) -> tuple[int, int, int, int]:
+    """The sizes of a flow as ints. Raises `SettingsError`."""
+    found = []
+    for value, least in ((d, 1), (context, 0), (hidden, 1), (steps, 2)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise SettingsError(
+                "a flow needs d >= 1, context >= 0, hidden >= 1 and steps >= 2, all of them integers, got "
+                f"d={d!r}, context={context!r}, hidden={hidden!r}, steps={steps!r}."
+            )
+        found.append(int(value))
+    return found[0], found[1], found[2], found[3]
 
 
 def _mixed(d: int, layers: list[Layer]) -> list[Layer]:

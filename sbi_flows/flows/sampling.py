@@ -19,7 +19,7 @@ from sbi_flows.flows.composition import Inverse
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.layers import Layer, Permutation, spline_autoregressive
 from sbi_flows.flows.planar import Planar
-from sbi_flows.flows.recipes import RECIPES
+from sbi_flows.flows.recipes import RECIPES, check_sizes
 from sbi_flows.flows.triangular import Triangular
 
 SamplingKind = Literal["diagonal", "full_rank", "planar", "iaf", "coupling", "spline_coupling"]
@@ -31,10 +31,9 @@ def build_sampling_flow(kind: str, d: int, context: int, *, hidden: int = 64, st
 
     Raises `SettingsError` for an unknown kind or sizes out of range.
     """
-    if kind not in get_args(SamplingKind):
+    if not isinstance(kind, str) or kind not in get_args(SamplingKind):
         raise SettingsError(f"encoder must be one of {', '.join(get_args(SamplingKind))}, got {kind!r}.")
-    if d < 1 or hidden < 1 or steps < 2:
-        raise SettingsError(f"a flow needs d >= 1, hidden >= 1 and steps >= 2, got d={d}, hidden={hidden}, steps={steps}.")
+    d, context, hidden, steps = check_sizes(d, context, hidden, steps)
     return ConditionalFlow(d, context, _layers(kind, d, context, hidden, steps))
 
 

@@ -65,7 +65,8 @@ class Checkpoint:
         self.best = _under("best/", tensors)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         for i, parameter in enumerate(parameters):
-            self.optimiser.state[parameter] = {key: tensors[f"adam/{i}/{key}"] for key in _MOMENTS}
+            if f"adam/{i}/step" in tensors:
+                self.optimiser.state[parameter] = {key: tensors[f"adam/{i}/{key}"] for key in _MOMENTS}
             self.average[i].copy_(tensors[f"average/{i}"])
         for key, value in manifest["history"].items():
             setattr(history, key, value)
@@ -79,8 +80,9 @@ class Checkpoint:
         arrays |= {f"best/{name}": value.numpy(force=True) for name, value in best.items()}
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         for i, parameter in enumerate(parameters):
-            state = self.optimiser.state[parameter]
-            arrays |= {f"adam/{i}/{key}": state[key].numpy(force=True) for key in _MOMENTS}
+            # A parameter that no loss has reached has no moments.
+            if moments := self.optimiser.state.get(parameter):
+                arrays |= {f"adam/{i}/{key}": moments[key].numpy(force=True) for key in _MOMENTS}
             arrays[f"average/{i}"] = self.average[i].numpy(force=True)
         state = {"history": asdict(history), "state": rows, "seconds": seconds}
         write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, **state})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -59,6 +59,7 @@ def train(
     settled: int = 0,
     limit_seconds: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    identity: Mapping[str, object] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> History:
     """Train `module` in place and leave it in evaluation mode with its best weights.
@@ -69,6 +70,7 @@ def train(
     settled: the first epoch whose weights are compared with others'; until then, while the objective itself changes, the newest are kept.
     limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before a kill counting.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
+    identity: what else, in JSON, tells this run from others: the options of the loss. A checkpoint is bound to it.
     progress(step, steps, text) is called now and then.
 
     Raises `NonFiniteLossError` (with the rows), `BankMismatchError` for another run's checkpoint, and what reading `rows` raises.
@@ -80,7 +82,9 @@ def train(
         _groups(module, undecayed), lr=settings.learning_rate, weight_decay=decay * settings.weight_decay, fused=True
     )
     average = [p.detach().clone() for p in parameters]
-    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, _run_of(rows, decay))
+    keeper = (
+        None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, {**_run_of(rows, decay), **(identity or {})})
+    )
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
     best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}

@@ -44,6 +44,7 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
         "clusters": getattr(model, "clusters", 0),
         "sizes": list(getattr(model, "sizes", ())),
         "own_decoder": model.own_decoder,
+        "scaled": model.scaled,
         "settings": model.settings.to_json(),
         "history": asdict(model.history),
     }
@@ -99,5 +100,5 @@ def _rebuilt(arrays: Arrays, manifest: dict[str, Any], decoder: nn.Module | None
     leaves = {name.removeprefix("net/"): value for name, value in arrays.items() if name.startswith("net/")}
     model.module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in leaves.items()})
     model.history = History(**manifest["history"])
-    model.scaled = True
+    model.scaled = bool(manifest.get("scaled", True))
     return model

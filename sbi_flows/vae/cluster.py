@@ -11,6 +11,7 @@ inverse U_c of their Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from sbi_flows.errors import SettingsError
 from sbi_flows.rng import stream
 from sbi_flows.training.loop import History
 from sbi_flows.training.settings import TrainSettings
-from sbi_flows.vae.data import count
+from sbi_flows.vae.data import count, rows_of
 from sbi_flows.vae.model import VAE
 
 F = NDArray[np.float64]
@@ -101,20 +103,33 @@ class ClusterVAE(VAE):
         x_train: ArrayLike,
         x_valid: ArrayLike | None = None,
         *,
-        epochs: int = 300,
+        epochs: int | None = None,
         tuning_epochs: int = 100,
+        frozen: str | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
         **options: Any,
     ) -> History:
-        """Fit with the prior N(0, I) for `epochs`, place the clusters, then fit all for `tuning_epochs`, none of them if 0.
+        """Fit with the prior N(0, I) for `epochs` (300), place the clusters, then fit all for `tuning_epochs`, none of them if 0.
 
-        Other options are those of `VAE.fit`, and count for the first fit. A second call goes on with the clusters where they are.
+        Options are those of `VAE.fit`; all but frozen and progress count for the first fit, `checkpoint` too. A second call tunes on with
+        the clusters where they are, and takes no others. Raises `SettingsError` for fewer rows than clusters, besides what `VAE.fit`
+        raises.
         """
-        if self._module is None or not bool(self.module.placed):
-            super().fit(x_train, x_valid, epochs=epochs, **options)
-            self.mixture.place(self.encode(x_train, _DRAWS, seed=self.seed), self.seed)
-        if count("tuning_epochs", tuning_epochs, 0):
-            settings = TrainSettings(batch_size=64, learning_rate=_TUNING_RATE, weight_decay=_TUNING_DECAY, patience=tuning_epochs)
-            super().fit(x_train, x_valid, epochs=tuning_epochs, train_settings=settings)
+        tuning_epochs = count("tuning_epochs", tuning_epochs, 0)
+        n = len(rows_of(x_train, self.event_shape, "x_train"))
+        placed = self._module is not None and self.module.placed
+        if placed and (epochs is not None or options):
+            given = ", ".join([*(["epochs"] if epochs is not None else []), *options])
+            raise SettingsError(f"the clusters have been placed: fit now tunes them, and has no use for {given}. Pass tuning_epochs.")
+        if not placed and n < self.clusters:
+            raise SettingsError(f"{self.clusters} clusters need at least as many rows, got {n}. Pass fewer clusters or more rows.")
+        with self._unchanged_unless_done():
+            if not placed:
+                super().fit(x_train, x_valid, epochs=300 if epochs is None else epochs, frozen=frozen, progress=progress, **options)
+                self.mixture.place(self.encode(x_train, _DRAWS, seed=self.seed), self.seed)
+            if tuning_epochs:
+                settings = TrainSettings(batch_size=64, learning_rate=_TUNING_RATE, weight_decay=_TUNING_DECAY, patience=tuning_epochs)
+                super().fit(x_train, x_valid, epochs=tuning_epochs, frozen=frozen, progress=progress, train_settings=settings)
         return self.history
 
     def responsibilities(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> F:

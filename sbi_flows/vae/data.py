@@ -7,17 +7,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.flows.columns import numbers
+from sbi_flows.training.rows import LEAST_ROWS
 
 F = NDArray[np.float64]
 
 
 def rows_of(given: ArrayLike, event_shape: tuple[int, ...], name: str = "x") -> F:
     """One event or a stack of them as rows (n, elements of an event). Raises `ShapeError`, `ObservationError`."""
-    try:
-        values = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ObservationError(f"{name} must be numbers, one event of shape {event_shape} or a stack of them ({error}).") from error
+    values = numbers(given, name, f"one event of shape {event_shape} or a stack of them")
     if values.shape != event_shape and values.shape[1:] != event_shape:
         raise ShapeError(f"{name} must be one event of shape {event_shape} or a stack (n, *{event_shape}), got {values.shape}.")
     rows = values.reshape(-1, int(np.prod(event_shape)))
@@ -41,3 +40,17 @@ def count(name: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}.")
     return int(value)
+
+
+def number(name: str, value: object, *, positive: bool = False) -> float:
+    """`value` as a finite float, at least 0 or positive. Raises `SettingsError`."""
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not 0 <= float(value) < float("inf") or (positive and value == 0):  # type: ignore[arg-type]
+        raise SettingsError(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_enough(n: int, part_kept_apart: bool) -> None:
+    """Raise `TooFewSimulationsError` where n rows are too few to keep some of them apart."""
+    if part_kept_apart and n < LEAST_ROWS:
+        raise TooFewSimulationsError(f"{n} rows are too few to train on; at least {LEAST_ROWS} are needed, or pass x_valid too.")

@@ -79,7 +79,7 @@ class HierarchicalVAE(VAE):
     """
 
     def __init__(self, *, latent: Sequence[int], **options: Any) -> None:
-        if isinstance(latent, int) or len(latent) < 2:
+        if isinstance(latent, str) or not isinstance(latent, Sequence) or len(latent) < 2:
             raise SettingsError(f"latent must be the sizes of two or more layers, such as (8, 4), got {latent!r}.")
         self.sizes = tuple(count("latent", size) for size in latent)
         super().__init__(latent=self.sizes[0], **options)

@@ -20,8 +20,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sbi_flows.errors import SettingsError, ShapeError
-from sbi_flows.vae.data import count, rows_of
+from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.flows.columns import numbers
+from sbi_flows.vae.data import count, number, rows_of
 
 if TYPE_CHECKING:
     from sbi_flows.vae.model import VAE
@@ -51,7 +52,7 @@ class Optimum:
 
 def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -> F:
     """Points on the "linear" or "spherical" path from a to b (latent,), both included, (steps, latent)."""
-    start, end = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    start, end = (numbers(point, "a path", "from one point of shape (latent,) to another") for point in (a, b))
     if start.ndim != 1 or start.shape != end.shape:
         raise ShapeError(f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}.")
     if path not in ("linear", "spherical"):
@@ -67,12 +68,15 @@ def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -
 def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
     """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number, split at its median.
 
-    `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, and `SettingsError` where all events are of one kind.
+    `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite numbers, and
+    `SettingsError` where all events are of one kind.
     """
-    z, given = model.latent_mean(x), np.asarray(labels)
+    z, given = model.latent_mean(x), numbers(labels, "labels", "one a row of x")
     if given.shape != (len(z),):
         raise ShapeError(f"labels must be one a row of x, shape ({len(z)},), got {given.shape}.")
-    has = given.astype(bool) if given.dtype.kind == "b" or np.isin(given, (0, 1)).all() else given > np.median(given)
+    if not np.isfinite(given).all():
+        raise ObservationError(f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out the events that have none.")
+    has = given == 1 if np.isin(given, (0, 1)).all() else given > np.median(given)
     if has.all() or not has.any():
         raise SettingsError("all events have the attribute, or none has. Pass events of both kinds.")
     return np.asarray(z[has].mean(axis=0) - z[~has].mean(axis=0))
@@ -90,17 +94,26 @@ def optimise(
     """Ascend f(z) - prior_weight |z|^2 / 2 from each row of `start` (rows, latent).
 
     f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor on z, or a
-    function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, `SettingsError`.
+    function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, and `SettingsError`,
+    also where f gives what no gradient comes from, or numbers that are not finite.
     """
-    if not prior_weight >= 0 or not learning_rate > 0:
-        raise SettingsError(f"prior_weight must be at least 0 and learning_rate positive, got {prior_weight!r} and {learning_rate!r}.")
+    prior_weight, learning_rate = number("prior_weight", prior_weight), number("learning_rate", learning_rate, positive=True)
+    steps = count("steps", steps)
+    if not callable(f):
+        raise SettingsError(f"f must be a function of torch tensors (rows, latent) -> (rows,), got {f!r}.")
     z = torch.from_numpy(rows_of(start, (model.latent,), "start").copy()).requires_grad_()
     optimiser = torch.optim.Adam([z], lr=learning_rate)
     path, values = [], []
-    for step in range(count("steps", steps) + 1):
+    for step in range(steps + 1):
         value = f(z)
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            raise SettingsError(f"f must give a tensor that torch can differentiate by z, got {value!r}. Make it of torch functions of z.")
         if value.shape != (len(z),):
             raise ShapeError(f"f must give one number a row, shape ({len(z)},), got {tuple(value.shape)}.")
+        if not torch.isfinite(value).all():
+            raise SettingsError(
+                f"f must be finite on the way, got {value.detach().tolist()} in step {step}. Start elsewhere, or lower learning_rate."
+            )
         path.append(z.detach().numpy().copy())
         values.append(value.detach().numpy().astype(np.float64))
         if step < steps:

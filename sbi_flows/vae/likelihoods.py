@@ -25,11 +25,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sbi_flows.errors import ObservationError, SettingsError
+from sbi_flows.flows.columns import spread
 
 F = NDArray[np.float64]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LEAST_SHARE = 0.01
+_MOST_LOG_RATE = 20.0
+_MOST_COUNT = int(math.exp(_MOST_LOG_RATE))
+_MOST_SIZE = 1e30
 
 
 @runtime_checkable
@@ -101,7 +105,7 @@ class Binomial(_NothingFree):
     name = "binomial"
 
     def __post_init__(self) -> None:
-        _check_count("trials", self.trials, 1)
+        _set_count(self, "trials", 1)
 
     @property
     def heads(self) -> int:
@@ -134,7 +138,7 @@ class Binomial(_NothingFree):
 
 @dataclass(frozen=True)
 class Poisson(_NothingFree):
-    """x_j is a count; the log rate is held below 20."""
+    """x_j is a count; the log rate is held below 20, and so are counts below exp(20)."""
 
     name = "poisson"
     heads = 1
@@ -143,7 +147,7 @@ class Poisson(_NothingFree):
         return self
 
     def objection(self, x: F) -> str | None:
-        return _outside(x, _whole(x), "a whole number of at least 0")
+        return _outside(x, _whole(x) & (x <= _MOST_COUNT), f"a whole number from 0 to {_MOST_COUNT}")
 
     def start(self, x: F) -> tuple[F, F, F]:
         return np.log(x.mean(axis=0) + _LEAST_SHARE)[None], np.ones((1, x.shape[1])), np.zeros(0)
@@ -156,11 +160,11 @@ class Poisson(_NothingFree):
         return torch.exp(self._log_rate(out))
 
     def sample(self, out: F, free: F, rng: np.random.Generator) -> F:
-        return rng.poisson(np.exp(np.minimum(out[..., 0, :], 20.0))).astype(np.float64)
+        return rng.poisson(np.exp(np.minimum(out[..., 0, :], _MOST_LOG_RATE))).astype(np.float64)
 
     @staticmethod
     def _log_rate(out: Tensor) -> Tensor:
-        return out[..., 0, :].clamp(max=20.0)
+        return out[..., 0, :].clamp(max=_MOST_LOG_RATE)
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class Categorical(_NothingFree):
     name = "categorical"
 
     def __post_init__(self) -> None:
-        _check_count("classes", self.classes, 2)
+        _set_count(self, "classes", 2)
 
     @property
     def heads(self) -> int:
@@ -207,8 +211,9 @@ class Gaussian:
     name = "gaussian"
 
     def __post_init__(self) -> None:
-        given = isinstance(self.sd, int | float) and not isinstance(self.sd, bool) and 0 < self.sd < math.inf
-        if not given and self.sd not in ("learned", "per_feature", "network"):
+        if isinstance(self.sd, int | float | np.integer | np.floating) and not isinstance(self.sd, bool) and 0 < self.sd < math.inf:
+            object.__setattr__(self, "sd", float(self.sd))
+        elif not isinstance(self.sd, str) or self.sd not in ("learned", "per_feature", "network"):
             raise SettingsError(f"sd must be a positive number, 'learned', 'per_feature' or 'network', got {self.sd!r}.")
 
     @property
@@ -222,10 +227,10 @@ class Gaussian:
         return self
 
     def objection(self, x: F) -> str | None:
-        return None
+        return _outside(x, np.abs(x) <= _MOST_SIZE, f"of a size up to {_MOST_SIZE:g} (networks train in single precision: change the unit)")
 
     def start(self, x: F) -> tuple[F, F, F]:
-        sd = x.std(axis=0)
+        sd = spread(x)
         sd = np.where(sd > 0, sd, sd.max() or 1.0)
         centre, scale = x.mean(axis=0)[None], sd[None]
         if self.sd == "network":
@@ -305,6 +310,10 @@ def _sigmoid(logit: F) -> F:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logit)))
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+def _set_count(record: object, name: str, least: int) -> None:
+    value = getattr(record, name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise SettingsError(f"{name} must be an integer of at least {least}, or None, got {value!r}.")
+    object.__setattr__(record, name, int(value))

@@ -8,8 +8,9 @@ Kingma & Welling (2014), 1312.6114. Weights are trained in float32 by the loop o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import get_args
 
 import numpy as np
@@ -18,17 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.flows.columns import spread
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
 from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.loop import History, train
+from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.training.trial import torch_threads
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
-from sbi_flows.vae.data import count, in_float32, rows_of
+from sbi_flows.vae.data import check_enough, count, in_float32, number, rows_of
 from sbi_flows.vae.latent import path_between
-from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of
-from sbi_flows.vae.network import Autoencoder, Decoder, Encoder
+from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
+from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, check_decoder
 from sbi_flows.vae.objective import NoisyRows, loss_with
 from sbi_flows.vae.settings import VAESettings, training_for
 from sbi_flows.vae.warmup import Warmup, warmup_of
@@ -45,7 +48,9 @@ class VAE:
     likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record (`vae.Gaussian(sd="per_feature")`).
     encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling".
     seed: the weights at the start and all that is random in `fit` are a function of it.
-    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron.
+    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron, in the units of x; it is trained in
+    place. heads: how many numbers the likelihood takes an element: 1 (a logit, a log rate or a mean), for categories their logits,
+    for vae.Gaussian(sd="network") 2, mean and log sd. settings: sizes of the networks.
 
     Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for each event.
     """
@@ -61,20 +66,21 @@ class VAE:
         decoder: nn.Module | None = None,
         settings: VAESettings | None = None,
     ) -> None:
-        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        for name, value in (("latent", latent), *(("event_shape", size) for size in shape)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise SettingsError(f"{name} must be made of positive integers, got {value!r}.")
-        self.event_shape = tuple(int(size) for size in shape)
-        self.latent, self.encoder, self.seed = int(latent), encoder, check_seed(seed)
+        shape = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
+        self.event_shape = tuple(count("each size in event_shape", size) for size in shape)
+        self.latent, self.encoder, self.seed = count("latent", latent), encoder, check_seed(seed)
         self.likelihood = likelihood_of(likelihood)
-        self.settings = settings or VAESettings()
+        self.settings = VAESettings() if settings is None else settings
+        if not isinstance(self.settings, VAESettings):
+            raise SettingsError(f"settings must be vae.VAESettings(...), got {settings!r}.")
+        if not (decoder is None or isinstance(decoder, nn.Module)):
+            raise SettingsError(f"decoder must be a torch.nn.Module, got {decoder!r}.")
         self.history = History()
         self.own_decoder, self.scaled = decoder is not None, False
         self._decoder = decoder
-        if encoder not in get_args(SamplingKind):
+        if not isinstance(encoder, str) or encoder not in get_args(SamplingKind):
             raise SettingsError(f"encoder must be one of {', '.join(get_args(SamplingKind))}, got {encoder!r}.")
-        self._module = self._built() if self.likelihood.heads else None
+        self._module = self._built(self.likelihood) if self.likelihood.heads else None
 
     def fit(
         self,
@@ -92,49 +98,63 @@ class VAE:
     ) -> History:
         """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is best after the warm-up.
 
-        warmup: epochs over which the weight of the KL rises from 0 to 1, or `vae.Warmup(...)`. free_bits: nats a dimension that are not
-        penalised. draws: of z for each row and step. frozen: "decoder" or "encoder" is left as it is. A second call goes on from the
-        weights of the first. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`, `NonFiniteLossError`.
+        epochs: passes over x_train. warmup: epochs over which the weight of the KL rises from 0 to 1, or `vae.Warmup(...)`. free_bits: nats
+        a dimension that are not penalised. draws: of z for each row and step. frozen: "decoder" or "encoder" is left as it is.
+        train_settings: in place of those of `vae.settings.training_for`; its `epochs` gives way to `epochs`.
+        checkpoint: a file written every 30 s or so and at the end, from which the same call on a new model goes on; once it is finished,
+        the call takes its weights and trains no more, so train further without it or with another path.
+        progress(step, steps, text) is called now and then.
+
+        A second call goes on from the weights, and in the units, of the first. A call that is refused or interrupted leaves the model as it
+        was. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`, `NonFiniteLossError`, and
+        `BankMismatchError` for the checkpoint of another run.
         """
         if frozen not in (None, "decoder", "encoder"):
             raise SettingsError(f"frozen must be 'decoder', 'encoder' or None, got {frozen!r}.")
-        if not 0 <= free_bits < float("inf"):
-            raise SettingsError(f"free_bits must be a number of nats of at least 0, got {free_bits!r}.")
+        free_bits, epochs, draws = number("free_bits", free_bits), count("epochs", epochs), count("draws", draws)
         schedule = warmup_of(warmup)
         if schedule.epochs >= epochs:
             raise SettingsError(f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} epochs.")
+        if not (train_settings is None or isinstance(train_settings, TrainSettings)):
+            raise SettingsError(f"train_settings must be sf.TrainSettings(...), got {train_settings!r}.")
         x = rows_of(x_train, self.event_shape, "x_train")
-        settings = (
-            replace(train_settings, epochs=count("epochs", epochs)) if train_settings else training_for(len(x), count("epochs", epochs))
-        )
-        self.likelihood = self.likelihood.completed(x)
-        check_values(self.likelihood, x)
-        valid = None if x_valid is None else in_float32(self._numbers(x_valid))
-        module = self._module or self._built()
-        if not self.scaled:
-            self._scale(module, x, frozen)
-        rows = NoisyRows(in_float32(x), valid, settings, self.seed, schedule, (count("draws", draws), module.noise_width))
-        parts = {"encoder": module.encoder, "decoder": module.decoder}
-        fixed = [] if frozen is None else [p for p in parts[frozen].parameters() if p.requires_grad]
-        try:
-            module.float()
-            for parameter in fixed:
-                parameter.requires_grad_(False)
-            with torch_threads(1):
-                self.history = train(
-                    module,
-                    loss_with(free_bits),
-                    rows,
-                    undecayed=_LINEAR_PATHS,
-                    settled=schedule.epochs,
-                    checkpoint=checkpoint,
-                    progress=progress,
-                )
-        finally:
-            for parameter in fixed:
-                parameter.requires_grad_(True)
-            module.double().eval()
-        self._module = module
+        check_enough(len(x), x_valid is None)
+        settings = replace(train_settings, epochs=epochs) if train_settings else training_for(len(x), epochs)
+        with self._unchanged_unless_done():
+            self.likelihood = self.likelihood.completed(x)
+            check_values(self.likelihood, x)
+            valid = None if x_valid is None else self._numbers(x_valid, "x_valid")
+            module = self._module = self._module or self._built(self.likelihood)
+            if not self.scaled:
+                self._scale(module, x, frozen)
+            # Training is in float32, which could not tell numbers apart that are large for their spread.
+            offset = module.encoder.centre.clone() if self.likelihood.name == "gaussian" else torch.zeros_like(module.encoder.centre)
+            near = None if valid is None else in_float32(valid - offset.numpy())
+            rows = NoisyRows(in_float32(x - offset.numpy()), near, settings, self.seed, schedule, (draws, module.noise_width))
+            parts = {"encoder": module.encoder, "decoder": module.decoder}
+            fixed = [] if frozen is None else [p for p in parts[frozen].parameters() if p.requires_grad]
+            options = {"free_bits": free_bits, "warmup": asdict(schedule), "frozen": frozen, "encoder": self.encoder}
+            try:
+                module.shift(-offset)
+                module.float()
+                for parameter in fixed:
+                    parameter.requires_grad_(False)
+                with torch_threads(1):
+                    self.history = train(
+                        module,
+                        loss_with(free_bits),
+                        rows,
+                        undecayed=_LINEAR_PATHS,
+                        settled=schedule.epochs,
+                        checkpoint=checkpoint,
+                        identity={**options, "likelihood": to_json(self.likelihood), "offset": digest([offset])},
+                        progress=progress,
+                    )
+            finally:
+                for parameter in fixed:
+                    parameter.requires_grad_(True)
+                module.double().eval()
+            module.shift(offset)
         return self.history
 
     def elbo(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> Elbo:
@@ -220,9 +240,26 @@ class VAE:
             )
         return self._module
 
-    def _built(self) -> Autoencoder:
+    @contextmanager
+    def _unchanged_unless_done(self) -> Iterator[None]:
+        """Everything as it was before, weights included, where the block does not come to its end."""
+        before = self._module, self.likelihood, self.scaled, self.history
+        weights = [
+            (part, {name: value.clone() for name, value in part.state_dict().items()})
+            for part in (self._module, self._decoder)
+            if part is not None
+        ]
+        try:
+            yield
+        except BaseException:
+            self._module, self.likelihood, self.scaled, self.history = before
+            for part, values in weights:
+                part.load_state_dict(values)
+            raise
+
+    def _built(self, likelihood: Likelihood) -> Autoencoder:
         m, sizes = int(np.prod(self.event_shape)), self.settings
-        heads = self.likelihood.heads
+        heads = likelihood.heads
         with torch_scope(stream(self.seed, "weights")):
             features = sizes.features or 2 * self.latent
             summary = VectorSummary(m, features, sizes.hidden)
@@ -230,8 +267,11 @@ class VAE:
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
             prior = self._prior()
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
-        encoder = Encoder(summary, flow, m, gaussian=kind, counts=self.likelihood.name == "poisson")
-        return Autoencoder(encoder, Decoder(net, self.likelihood, m), prior).double().eval()
+        encoder = Encoder(summary, flow, m, gaussian=kind, counts=likelihood.name == "poisson")
+        module = Autoencoder(encoder, Decoder(net, likelihood, m), prior).double().eval()
+        if self.own_decoder:
+            check_decoder(net, self.latent, heads, m)
+        return module
 
     def _prior(self) -> nn.Module | None:
         return None
@@ -246,7 +286,7 @@ class VAE:
         with torch.no_grad():
             seen = encoder.seen(torch.from_numpy(x)).numpy()
             apart = self.likelihood.name == "gaussian"
-            sd = seen.std(axis=0 if apart else None)
+            sd = spread(seen if apart else seen.reshape(-1, 1))
             encoder.centre.copy_(torch.from_numpy(np.broadcast_to(seen.mean(axis=0), seen.shape[1:]).copy()))
             encoder.scale.copy_(torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy()))
             if frozen != "decoder":
@@ -256,8 +296,8 @@ class VAE:
                 decoder.scale.copy_(torch.from_numpy(scale))
         self.scaled = True
 
-    def _numbers(self, x: ArrayLike) -> F:
+    def _numbers(self, x: ArrayLike, name: str = "x") -> F:
         """Rows of x that the likelihood can give."""
-        rows = rows_of(x, self.event_shape)
+        rows = rows_of(x, self.event_shape, name)
         check_values(self.likelihood, rows)
         return rows

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.vae.likelihoods import Likelihood
 
@@ -129,6 +130,11 @@ class Autoencoder(nn.Module):
         above = 0 if self.prior is None else int(self.prior.noise_width)  # type: ignore[arg-type]
         return self.encoder.flow.d + above
 
+    def shift(self, by: Float[Tensor, " m"]) -> None:
+        """Become the model of x + by, for likelihoods whose first head is a mean."""
+        self.encoder.centre.add_(by)
+        self.decoder.centre[0].add_(by)
+
     def forward(self, x: Float[Tensor, "rows m"], noise: Float[Tensor, "rows n w"]) -> Terms:
         """The terms of the bound at the draws that the noise makes."""
         noise, above = noise.tensor_split([self.encoder.flow.d], dim=-1)
@@ -140,3 +146,16 @@ class Autoencoder(nn.Module):
         else:
             log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
         return Terms(self.decoder.log_prob(x[:, None], z), log_prior, log_q, kl)
+
+
+def check_decoder(net: nn.Module, latent: int, heads: int, m: int) -> None:
+    """Try a decoder of the user's on two rows. Raises `SettingsError` where it fails, `ShapeError` where it gives something else."""
+    wanted = f"(rows, {latent}) to (rows, {heads}, {m})"
+    try:
+        with torch.no_grad():
+            out = net(torch.zeros(2, latent, dtype=torch.float64))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise SettingsError(f"decoder must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error}).") from error
+    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if not isinstance(out, Tensor) or out.numel() != 2 * heads * m or out.shape[0] != 2:
+        raise ShapeError(f"decoder must take {wanted}, so give (2, {heads}, {m}) for two rows, got {shape}.")

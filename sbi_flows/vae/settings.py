@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sbi_flows.errors import SettingsError
 from sbi_flows.training.settings import TrainSettings
+from sbi_flows.vae.data import count
 
 _DECAY_ROWS, _MOST_DECAY = 250, 0.5
 
@@ -29,8 +29,7 @@ class VAESettings:
             value = getattr(self, name)
             if name == "features" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}.")
+            object.__setattr__(self, name, count(name, value, least))
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from sbi_flows.errors import SettingsError
+from sbi_flows.vae.data import count, number
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Warmup:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("cycles", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingsError(f"{name} of a warm-up must be an integer of at least {least}, got {value!r}.")
+            object.__setattr__(self, name, count(f"{name} of a warm-up", value, least))
+        object.__setattr__(self, "ramp", number("ramp", self.ramp))
         if not 0 < self.ramp <= 1:
             raise SettingsError(f"ramp must lie in (0, 1], got {self.ramp!r}.")
 
@@ -40,6 +43,6 @@ def warmup_of(given: object) -> Warmup:
     """A warm-up from a number of epochs (linear) or a record. Raises `SettingsError`."""
     if isinstance(given, Warmup):
         return given
-    if isinstance(given, int):
-        return Warmup(given)
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
+        return Warmup(int(given))
     raise SettingsError(f"warmup must be a number of epochs or vae.Warmup(epochs, cycles, ramp), got {given!r}.")

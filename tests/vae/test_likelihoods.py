@@ -107,7 +107,8 @@ def test_names_and_what_is_left_open_are_filled_in_from_data() -> None:
     [
         (vae.Bernoulli(), 0.5, "0 or 1 .*; got 0.5 in row 1, element 0"),
         (vae.Binomial(16), 17.0, "from 0 to 16.*; got 17"),
-        (vae.Poisson(), -1.0, "at least 0; got -1"),
+        (vae.Poisson(), -1.0, "from 0 to 485165195; got -1"),
+        (vae.Poisson(), 1e9, "from 0 to 485165195; got 1e"),
         (vae.Categorical(4), 4.0, "a class from 0 to 3; got 4"),
     ],
 )
