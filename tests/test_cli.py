@@ -167,7 +167,7 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
         (("infer", "{}/observed.csv", "{}/observed.csv"), "was not written by sbi_flows"),
         (("infer", "{}/p.safetensors", "{}/observed.csv", "-o", "{}/draws.pdf"), "draws are written as .nc or .csv"),
         (("check", "{}/p.safetensors"), "'counts' is not an installed plug-in. Name it: --simulator"),
-        (("check", "{}/p.safetensors", "--simulator", "gaussian"), "the simulator of another prior or shape"),
+        (("check", "{}/p.safetensors", "--simulator", "gaussian"), "Pass the one it was trained on"),
         (("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"), "Pass the one it was trained on"),
         (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
         (("infer", "{}", "{}/observed.csv"), "is a directory"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,13 +107,16 @@ def test_a_simulator_that_cannot_be_sent_stays_where_it_is() -> None:
         taken(supply, 2)
 
 
-def test_a_hang_in_a_process_is_ended_with_it() -> None:
-    home = os.getpid()
+def test_a_hang_in_a_process_is_ended_with_it(tmp_path: Path) -> None:
+    home, calls = os.getpid(), tmp_path / "calls"
 
     @sf.simulator(PRIOR)
     def hangs_elsewhere(theta: dict[str, F], rng: np.random.Generator) -> F:
-        if os.getpid() != home and rng.random() < 0.3:
-            time.sleep(1e6)
+        if os.getpid() != home:
+            with calls.open("a") as file:
+                file.write(".")
+            if calls.stat().st_size > 3:
+                time.sleep(1e6)
         return np.stack([theta["a"], np.full(len(theta["a"]), float(os.getpid()))], axis=1)
 
     with Supply(hangs_elsewhere, 1) as supply:
