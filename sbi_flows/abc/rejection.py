@@ -127,14 +127,14 @@ def _judge(summaries: F, tolerance: float, accepted: int, seed: int) -> Verdict:
     smaller = float((usual < tolerance).mean())
     p = (1 + (usual >= tolerance).sum()) / (1 + len(usual))
     times = tolerance / max(float(usual.max()), 1e-300)
-    if accepted > _MOST_SHARE * len(summaries):
-        text = f"{accepted:,} of {len(summaries):,} simulations were accepted, so these are nearly draws from the prior. Simulate more."
-        return Verdict("do not trust" if accepted == len(summaries) else "caution", text, smaller)
     text = f"the tolerance {tolerance:.3g} is at quantile {smaller:.3f} of those that simulated data sets need"
     if times > _FAR or p <= _DISTRUST_AT:
         return Verdict(
             "do not trust", f"{text}: no simulation comes near the observation. Check the data, the prior and the simulator.", smaller
         )
+    if accepted > _MOST_SHARE * len(summaries):
+        few = f"{accepted:,} of {len(summaries):,} simulations were accepted, so these are nearly draws from the prior. Simulate more."
+        return Verdict("do not trust" if accepted == len(summaries) else "caution", few, smaller)
     if p <= _CAUTION_AT:
         return Verdict("caution", f"{text}: few simulations come near the observation.", smaller)
     return Verdict("trust", f"{text}.", smaller)

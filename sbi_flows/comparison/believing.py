@@ -18,6 +18,8 @@ def disagreement(posterior: Posterior, y: np.ndarray, seed: int) -> float:
     """max_j sd_k(E_k theta_j) / sd(theta_j): how far apart the means of an ensemble's members lie, in sd of all draws; NaN without one.
 
     Members count by their shares w in the mixture: the variance is sum_k w_k (E_k - E)^2 / (1 - sum_k w_k^2).
+    Of K members in equal shares that agree, 500 (K - 1) times its square is about chi-squared with K - 1 degrees for each parameter, so
+    that the limits of `believe`, 0.5 and 1, are sizes of a fault that chance never reaches.
     """
     draws, shares = posterior.sample_members(y, _DRAWS, seed=seed), posterior.estimator.shares.numpy().astype(np.float64)
     if len(draws) < 2:

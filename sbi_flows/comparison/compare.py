@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from sbi_flows.abc.rejection import rejection_abc
 from sbi_flows.comparison.believing import believe, disagreement
 from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
+from sbi_flows.diagnostics.judges import FALSE_ALARM
 from sbi_flows.diagnostics.predictive import PredictiveCheck, plain_statistics, predictive_check
 from sbi_flows.draws import Draws, Verdict, weighted_quantile
 from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
@@ -61,12 +63,17 @@ class Comparison:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
-        score = None if EXACT not in self.draws else float(self.distances.set_index("b")["c2st"][NEURAL])
+        score = None if EXACT not in self.draws else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
         reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
         believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
         if self.predictive_check is not None:
             return believed
         return Verdict(believed.level, f"{believed.text} It was not held against predictions: they could not be made.", believed.quantile)
+
+    @staticmethod
+    def _beyond_chance(row: pandas.Series) -> float | None:
+        """The C2ST, where it lies beyond chance: of equal laws it is about N(1/2, 1 / (8 n)); exceeded in one of 10,000."""
+        return float(row["c2st"]) if row["c2st"] > 0.5 + norm.isf(FALSE_ALARM) / np.sqrt(8 * row["n"]) else None
 
     @property
     def table(self) -> pandas.DataFrame:

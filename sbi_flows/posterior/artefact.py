@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.posterior import Posterior
 
 _KIND = "posterior"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _CANARIES = 8
 _CANARY_TOLERANCE = 1e-4
 
@@ -70,9 +70,9 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     arrays, manifest = read_file(path, _KIND, newest=_FORMAT_VERSION)
     if manifest.get("format_version", 0) < _FORMAT_VERSION:
         raise FormatVersionError(
-            f"{path} has format version {manifest.get('format_version')}; this version of sbi_flows reads {_FORMAT_VERSION}. The flows of "
-            "earlier posteriors had other masks and do not compute the same function here. Fit again: sf.fit(...) on the same simulations, "
-            "or `sbi-flows fit`."
+            f"{path} has format version {manifest.get('format_version')}; this version of sbi_flows reads {_FORMAT_VERSION}. Earlier "
+            "posteriors had another training cloud, shares of an ensemble or masks. Fit again: sf.fit(...) on the same simulations, or "
+            "`sbi-flows fit`."
         )
     try:
         found = _rebuild(arrays, manifest, prior)

@@ -111,3 +111,5 @@ def test_accepting_everything_is_the_prior_and_not_trusted() -> None:
     assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=1).verdict.level == "do not trust"
     assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.6).verdict.level == "caution"
     assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.3).verdict.ok
+    far = sf.rejection_abc(simulator, [900.0, 900.0], simulations=simulations, quantile=0.6)
+    assert far.verdict.level == "do not trust"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sbi_flows as sf
@@ -44,6 +45,14 @@ def test_distances_are_taken_from_the_exact_posterior_where_there_is_one(compari
     assert distances["b"].tolist() == [NEURAL, ABC, ADJUSTED]
     assert distances["c2st"].between(0.4, 1.0).all()
     assert (distances["sliced_wasserstein"] > 0).all()
+
+
+def test_a_c2st_of_few_draws_counts_only_beyond_chance() -> None:
+    """sd 1 / sqrt(8 n) under equal laws: 0.079 at n = 20, 0.0079 at n = 2000; the limit is exceeded by chance once in 10,000."""
+    beyond = sf.Comparison._beyond_chance
+    assert beyond(pd.Series({"c2st": 0.75, "n": 20})) is None
+    assert beyond(pd.Series({"c2st": 0.81, "n": 20})) == 0.81
+    assert beyond(pd.Series({"c2st": 0.65, "n": 2000})) == 0.65
 
 
 def test_the_report_is_one_file_with_all_figures(comparison: sf.Comparison, tmp_path: Path) -> None:

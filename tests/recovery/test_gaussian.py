@@ -23,7 +23,7 @@ def fitted(request: pytest.FixtureRequest) -> tuple[sf.Simulator, sf.Simulations
     simulator = make_gaussian(request.param)
     simulations = sf.simulate(simulator, CASES[request.param], seed=1)
     training = replace(training_for(len(simulations), timed=False), epochs=15)
-    settings = sf.FitSettings(size="small", train=training)
+    settings = sf.FitSettings(size="auto" if request.param == 2 else "small", train=training)
     return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, settings=settings, say=None)
 
 
