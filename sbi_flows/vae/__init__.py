@@ -12,6 +12,8 @@ from sbi_flows.vae.hierarchical import HierarchicalVAE
 from sbi_flows.vae.latent import Optimum, attribute_vector, optimise, path_between
 from sbi_flows.vae.likelihoods import Bernoulli, Binomial, Categorical, Gaussian, Poisson
 from sbi_flows.vae.model import VAE
+from sbi_flows.vae.sentence_network import SentenceSettings
+from sbi_flows.vae.sentences import SentenceVAE
 from sbi_flows.vae.settings import VAESettings
 from sbi_flows.vae.warmup import Warmup
 
@@ -27,6 +29,8 @@ __all__ = [
     "HierarchicalVAE",
     "Optimum",
     "Poisson",
+    "SentenceSettings",
+    "SentenceVAE",
     "VAESettings",
     "Warmup",
     "attribute_vector",

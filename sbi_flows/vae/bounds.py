@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,13 +19,22 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
-from sbi_flows.vae.network import Autoencoder
+from sbi_flows.vae.network import Terms
 from sbi_flows.vae.objective import kl_parts
 from sbi_flows.vae.pareto import k_hat
 
 F = NDArray[np.float64]
 
 _PAIRS_AT_ONCE = 20_000
+
+
+class Bounded(Protocol):
+    """A module that gives the terms of the bound at rows of x and noise (rows, n, noise_width)."""
+
+    @property
+    def noise_width(self) -> int: ...
+
+    def __call__(self, x: Tensor, noise: Tensor, /) -> Terms: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Evidence:
     n: int
 
 
-def elbo(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
+def elbo(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
     """The terms from n draws a row."""
     likelihood, kl = [], []
     for part, noise in _chunks(module, x, n, rng):
@@ -66,7 +76,7 @@ def elbo(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> El
     return Elbo(torch.cat(likelihood).numpy(), parts.sum(axis=1), parts)
 
 
-def log_weights(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> F:
+def log_weights(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> F:
     """log w of n draws for each row, (rows, n)."""
     found = np.empty((len(x), n))
     row = 0
@@ -87,7 +97,7 @@ def evidence(log_weights: F) -> Evidence:
     return Evidence(log_mean, error, k_hat(log_weights), n)
 
 
-def _chunks(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
     rows = max(1, _PAIRS_AT_ONCE // n)
     for i in range(0, len(x), rows):
