@@ -26,6 +26,7 @@ from sbi_flows.vae.data import count, number, rows_of
 
 if TYPE_CHECKING:
     from sbi_flows.vae.model import VAE
+    from sbi_flows.vae.sentences import SentenceVAE
 
 F = NDArray[np.float64]
 
@@ -83,7 +84,7 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
 
 
 def optimise(
-    model: VAE,
+    model: VAE | SentenceVAE,
     f: Callable[[Tensor], Tensor],
     start: ArrayLike,
     *,

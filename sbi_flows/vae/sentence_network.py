@@ -1,6 +1,6 @@
 """The two networks of a sentence autoencoder: one that reads, one that writes.
 
-    q(z | x) = flow(z | s(x)),  s(x) a linear map of the state of a recurrent network after the last word
+    q(z | x) = flow(z | s(x)),  s(x) a linear map of a recurrent network's state after the last word and of the mean of its states
     p(x | z) = prod_t p(x_t | x_1 .. x_{t-1}, z),  t = 1 .. T + 1,  x_{T+1} the end
 
 The writer's state starts at a function of z and sees z at each step. No sentence is empty, and one of `most` words ends for certain, so
@@ -25,6 +25,7 @@ from sbi_flows.vae.network import Encoder, Terms
 from sbi_flows.vae.words import Vocabulary
 
 _LOG_2PI = math.log(2 * math.pi)
+_FIRST_LOG_SD = -1.0
 _NUMBERS_AT_ONCE = 10_000_000
 
 
@@ -60,12 +61,15 @@ class Reading(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(words + 1, settings.embedding)
         self.unit = nn.GRU(settings.embedding, settings.hidden, batch_first=True)
-        self.linear = nn.Linear(settings.hidden, features)
+        self.linear = nn.Linear(2 * settings.hidden, features)
+        self.norm = nn.LayerNorm(features)
 
     def forward(self, x: Int[Tensor, "rows T"]) -> Float[Tensor, "rows features"]:
         length = (x != 0).sum(dim=1)
-        states, _ = self.unit(self.embedding(x[:, : int(length.max())]))
-        out: Tensor = self.linear(states[torch.arange(len(x)), length - 1])
+        x = x[:, : int(length.max())]
+        states, _ = self.unit(self.embedding(x))
+        mean = torch.where((x != 0)[..., None], states, 0.0).sum(dim=1) / length[:, None]
+        out: Tensor = self.norm(self.linear(torch.cat([states[torch.arange(len(x)), length - 1], mean], dim=1)))
         return out
 
 
@@ -77,6 +81,11 @@ class Reader(Encoder):
         summary = Reading(words, features, settings)
         flow = build_sampling_flow(kind, latent, features, hidden=settings.flow_hidden, steps=settings.steps)
         super().__init__(summary, flow, 0, gaussian=kind if kind in GAUSSIAN_KINDS else "", counts=False)
+        # A z that says nothing at first is ignored before it can say anything: so q begins narrower than the prior, each at its place.
+        weight, bias = flow.layers[0].parameters()
+        with torch.no_grad():
+            weight[:latent].normal_(std=features**-0.5)
+            bias[latent:] = _FIRST_LOG_SD
 
     def context(self, x: Int[Tensor, "rows T"]) -> Float[Tensor, "rows k"]:
         """s(x)."""
