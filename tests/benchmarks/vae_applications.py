@@ -138,7 +138,7 @@ def strings(options: argparse.Namespace) -> None:
         print(
             f"strings, prior weight {weight}: worth {worth[start].mean():.2f} -> {last[np.isfinite(last)].mean():.2f} where valid, "
             f"{valid(ends):.0%} of the ends are; |z| {np.linalg.norm(found.z, axis=1).mean():.1f}; best {_TOP} on the way {best50:.2f}, "
-            f"best {best.max():.2f} of {language.HIGHEST}; {len(set(ends))} different ends, {np.mean([s not in set(x) for s in ends]):.0%} new",
+            f"best {best.max():.2f} of {language.HIGHEST}; {len(set(ends))} ends, {np.mean([s not in set(x) for s in ends]):.0%} new",
             flush=True,
         )
         if weight == 0.1:
