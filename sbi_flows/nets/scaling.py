@@ -88,10 +88,10 @@ class Scaler:
         kept = int(self.keep.sum())
         return (self.event_shape[0], kept) if self.shared else (kept,)
 
-    def unlike_counts(self, y: Shaped[np.ndarray, "one *event"]) -> int:
-        """How many values of the one y are negative or fractional where the simulations were counts."""
+    def unlike_counts(self, y: Shaped[np.ndarray, "rows *event"]) -> NDArray[np.int64]:
+        """How many values of each y are negative or fractional where the simulations were counts."""
         values = _groups(y, self.event_shape, self.shared)[..., self.code == COUNTS]
-        return int(((values < 0) | (values != np.floor(values))).sum())
+        return np.asarray(((values < 0) | (values != np.floor(values))).sum(axis=tuple(range(1, values.ndim))), dtype=np.int64)
 
     def describe(self) -> str:
         """What was chosen, in words."""
