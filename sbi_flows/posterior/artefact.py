@@ -16,12 +16,12 @@ import torch
 from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import SummaryKind
+from sbi_flows.nets.summary import EncodedSummary, Learned, SummaryKind, VectorSummary
 from sbi_flows.npe.estimator import build_network
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.cloud import TrainingCloud
 from sbi_flows.problem.prior import Prior
-from sbi_flows.rng import stream
+from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.loop import History
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "prior": posterior.prior.to_json(),
         "event_shape": list(posterior.event_shape),
         "series": posterior.scaler.shared,
+        "encoder": _sizes_of_encoder(posterior),
         "settings": posterior.settings.to_json(),
         "history": asdict(posterior.history),
         "facts": dict(posterior.facts),
@@ -92,6 +93,11 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     return posterior
 
 
+def _sizes_of_encoder(posterior: Posterior) -> tuple[int, int, int] | None:
+    found = [part for part in posterior.estimator.modules() if isinstance(part, EncodedSummary)]
+    return Learned(found[0].encoder, posterior.scaler).sizes if found else None
+
+
 def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> dict[str, Any]:
     if prior is None:
         prior = Prior.from_json(manifest["prior"])
@@ -101,7 +107,9 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
     settings = FitSettings.from_json(manifest["settings"])
     event_shape = tuple(manifest["event_shape"])
     scaler = Scaler(event_shape, manifest["series"], **_under("scaler/", arrays))
-    estimator = build_network(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0)
+    with torch_scope(stream(0, "weights to be replaced")):
+        learned = Learned(VectorSummary(*sizes), scaler) if (sizes := manifest.get("encoder")) else None
+    estimator = build_network(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0, learned)
     estimator.load_state_dict({name: torch.from_numpy(value) for name, value in _under("net/", arrays).items()})
     return {
         "prior": prior,

@@ -97,9 +97,11 @@ class TrainingCloud:
         offsets = np.abs((v @ self.turn - self.values[0])[:, constant])
         return np.asarray((offsets > _SAME * (1 + np.abs(self.values[0, constant]))).sum(axis=1), dtype=np.float64)
 
-    def judge(self, v: Float[np.ndarray, " k"], unlike_counts: int) -> Verdict:
-        """The verdict on one observation. `unlike_counts`: how many of its values no simulated count could take."""
-        remoteness = float(self.distance(v[None])[0])
+    def judge(self, v: Float[np.ndarray, "rows k"], unlike_counts: NDArray[np.int64]) -> list[Verdict]:
+        """The verdict on each observation. `unlike_counts`: how many of its values no simulated count could take."""
+        return [self._verdict(float(far), int(unlike)) for far, unlike in zip(self.distance(v), unlike_counts, strict=True)]
+
+    def _verdict(self, remoteness: float, unlike_counts: int) -> Verdict:
         held_out = len(self.remoteness)
         nearer = int(np.searchsorted(self.remoteness, remoteness * (1 - _SAME)))
         quantile, p = nearer / held_out, (1 + held_out - nearer) / (1 + held_out)

@@ -19,6 +19,7 @@ from torch import nn
 
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.summary import Learned
 from sbi_flows.npe.estimator import Estimate, estimate
 from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
@@ -33,6 +34,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
 from sbi_flows.training.trial import torch_threads
+from sbi_flows.vae.model import VAE
 
 _DEFAULT_SIMULATIONS = 10_000
 _MOST_IN_CLOUD, _ROWS_TO_TIME, _SECONDS_A_PAIR = 4000, 512, 4e-8
@@ -48,6 +50,7 @@ def fit(
     n_simulations: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    summary: VAE | None = None,
     settings: FitSettings | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] | None = print,
@@ -65,6 +68,9 @@ def fit(
     The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken, on how many simulations.
     These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first.
 
+    summary: a trained autoencoder of events like the simulator's, such as one of many data sets without parameters: its encoder becomes the
+        summary network, with the weights that it has, and only what is made of its numbers is trained. Otherwise the summary network is
+        trained with the flow from the start.
     say: receives each choice that is made, with its reason (None for silence). progress(done, total, text): while training.
     checkpoint: a file from which the same call goes on after a kill: to the same bytes; with `minutes`, with its weights, in the time that
         was left, and with simulations that it had not come to, since those made before are gone (`sf.simulate` keeps them in a bank).
@@ -93,11 +99,12 @@ def fit(
             f"members={settings.members} needs a number of simulations that is fixed: give n_simulations or simulations, not minutes."
         )
     seed, settings = check_seed(seed), settings or FitSettings()
+    learned = None if summary is None else _learned(summary, simulator, settings)
     path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)
     began = time.monotonic()
     if minutes is not None:
         with _how_to_allow_more():
-            fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, path, tell, progress)
+            fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, learned, path, tell, progress)
     else:
         if simulations is not None:
             simulations.check_matches(simulator.prior, simulator.event_shape)
@@ -105,7 +112,7 @@ def fit(
             with _how_to_allow_more():
                 simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
         simulated = time.monotonic()
-        found = estimate(simulator.prior, simulations, settings, seed=seed, checkpoint=path, say=tell, progress=progress)
+        found = estimate(simulator.prior, simulations, settings, seed=seed, learned=learned, checkpoint=path, say=tell, progress=progress)
         usable = int(simulations.ok.sum())
         fitted = _Fitted(found, _cloud(found, simulations), simulations, usable, len(simulations) - usable, simulated)
     found, simulations, history = fitted.estimate, fitted.simulations, fitted.estimate.history
@@ -154,6 +161,23 @@ class _Fitted:
     simulated: float
 
 
+def _learned(model: object, simulator: Simulator, settings: FitSettings) -> Learned:
+    """The encoder of an autoencoder and its scaling. Raises `SettingsError` for one that cannot summarise the simulator's events."""
+    if not isinstance(model, VAE):
+        raise SettingsError(f"summary must be an autoencoder, vae.VAE(...) after its fit, got {type(model).__name__}.")
+    if not model.scaled:
+        raise SettingsError("summary is an autoencoder that has not been trained. Call its fit(x_train) first.")
+    if model.event_shape != simulator.event_shape:
+        raise SettingsError(
+            f"summary is an autoencoder of events of shape {model.event_shape}, and {simulator.name!r} makes {simulator.event_shape}."
+        )
+    if settings.summary not in ("auto", "encoder"):
+        raise SettingsError(f"FitSettings(summary={settings.summary!r}) and summary= an autoencoder are two summary networks; give one.")
+    encoder = model.module.encoder
+    mean, sd = encoder.centre.numpy().astype(np.float64), encoder.scale.numpy().astype(np.float64)
+    return Learned(encoder.summary, Scaler.given(simulator.event_shape, counts=encoder.counts, mean=mean, sd=sd))
+
+
 @contextmanager
 def _how_to_allow_more() -> Iterator[None]:
     try:
@@ -172,6 +196,7 @@ def _by_the_clock(
     seconds: float,
     settings: FitSettings,
     seed: int,
+    learned: Learned | None,
     checkpoint: str | None,
     tell: Callable[[str], None],
     progress: Callable[[int, int, str], None] | None,
@@ -192,7 +217,7 @@ def _by_the_clock(
                     f"minutes={seconds / 60:.3g} is too short: simulating {len(start.simulations):,} rows to begin with took "
                     f"{simulated - began:.2g} s of {seconds:.2g}, and nothing is left to train in. Give more minutes."
                 )
-            grown = estimate_by_clock(supply, start, settings, clock, checkpoint=checkpoint, say=tell, progress=progress)
+            grown = estimate_by_clock(supply, start, settings, clock, learned=learned, checkpoint=checkpoint, say=tell, progress=progress)
         cloud = _cloud(grown.estimate, start.simulations)
     for text in supply.warnings():
         warnings.warn(text, SimulationWarning, stacklevel=3)

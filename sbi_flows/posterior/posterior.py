@@ -160,7 +160,7 @@ class Posterior:
             contexts.append(self._double.summary(torch.from_numpy(scaled)))
             if judge:
                 points = representation(contexts[-1], scaled, self.scaler)
-                verdicts += [self.cloud.judge(point, self.scaler.unlike_counts(part[i : i + 1])) for i, point in enumerate(points)]
+                verdicts += self.cloud.judge(points, self.scaler.unlike_counts(part))
         return torch.cat(contexts), verdicts
 
     def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
@@ -192,7 +192,7 @@ class Posterior:
                 rng.standard_normal(out=part)
             if self.noise_shift is not None and self.noise_scale is not None:
                 noise = self.noise_shift + self.noise_scale * noise
-            u, _ = flow.to_value(torch.from_numpy(noise), contexts[events, None])
+            u = flow.value(torch.from_numpy(noise), contexts[events, None])
             theta[events, rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
 
     @torch.no_grad()

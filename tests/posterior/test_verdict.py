@@ -24,7 +24,7 @@ def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> Non
     mix = rng.standard_normal((5, 5))
     fresh = np.random.default_rng(1).standard_normal((5000, 5)) @ mix
     made = cloud()
-    flagged = sum(made.judge(point, 0).level != "trust" for point in fresh)
+    flagged = sum(verdict.level != "trust" for verdict in made.judge(fresh, np.zeros(5000, dtype=np.int64)))
     share_error = 4 * np.sqrt(CAUTION_AT / 3000)
     low, high = (
         binom.isf(1 - 5e-5, 5000, CAUTION_AT - share_error if share_error < CAUTION_AT else 1e-9),
@@ -38,9 +38,9 @@ def test_far_points_and_holes_in_the_cloud_are_called() -> None:
     angle = rng.uniform(0, 2 * np.pi, 6000)
     ring = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.02 * rng.standard_normal((6000, 2))
     made = TrainingCloud.of(ring[:3000], ring[3000:])
-    assert made.judge(np.array([1.0, 0.0]), 0).ok
-    assert made.judge(np.array([0.0, 0.0]), 0).level == "do not trust"
-    assert made.judge(np.array([3.0, 0.0]), 0).level == "do not trust"
+    verdicts = made.judge(np.array([[1.0, 0.0], [0.0, 0.0], [3.0, 0.0]]), np.array([0, 0, 0]))
+    assert [verdict.level for verdict in verdicts] == ["trust", "do not trust", "do not trust"]
+    assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 2), np.array([0, 2]))] == ["trust", "caution"]
 
 
 def test_an_observation_from_the_simulator_is_trusted_and_one_from_elsewhere_is_not(bounded_posterior: sf.Posterior) -> None:
