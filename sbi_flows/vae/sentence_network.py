@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
 from sbi_flows.vae.data import count
-from sbi_flows.vae.network import Encoder, Terms
+from sbi_flows.vae.network import Terms, gaussian_kl
 from sbi_flows.vae.words import Vocabulary
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -73,16 +73,17 @@ class Reading(nn.Module):
         return out
 
 
-class Reader(Encoder):
-    """q(z | x) of sentences."""
+class Reader(nn.Module):
+    """q(z | x) of sentences. gaussian: the kind of flow where q is a Gaussian, else ""."""
 
     def __init__(self, words: int, latent: int, kind: str, settings: SentenceSettings) -> None:
+        super().__init__()
         features = settings.features or 2 * latent
-        summary = Reading(words, features, settings)
-        flow = build_sampling_flow(kind, latent, features, hidden=settings.flow_hidden, steps=settings.steps)
-        super().__init__(summary, flow, 0, gaussian=kind if kind in GAUSSIAN_KINDS else "", counts=False)
+        self.summary = Reading(words, features, settings)
+        self.flow = build_sampling_flow(kind, latent, features, hidden=settings.flow_hidden, steps=settings.steps)
+        self.gaussian = kind if kind in GAUSSIAN_KINDS else ""
         # A z that says nothing at first is ignored before it can say anything: so q begins narrower than the prior, each at its place.
-        weight, bias = flow.layers[0].parameters()
+        weight, bias = self.flow.layers[0].parameters()
         with torch.no_grad():
             weight[:latent].normal_(std=features**-0.5)
             bias[latent:] = _FIRST_LOG_SD
@@ -91,6 +92,12 @@ class Reader(Encoder):
         """s(x)."""
         out: Tensor = self.summary(x)
         return out
+
+    def draw(
+        self, context: Float[Tensor, "rows k"], noise: Float[Tensor, "rows n d"]
+    ) -> tuple[Float[Tensor, "rows n d"], Float[Tensor, "rows n"]]:
+        """n draws z for each context, and log q(z | x), differentiable."""
+        return self.flow.draw(noise, context[:, None])
 
 
 class Writer(nn.Module):
@@ -175,4 +182,5 @@ class SentenceNetwork(nn.Module):
         context = self.encoder.context(x)
         z, log_q = self.encoder.draw(context, noise)
         log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
-        return Terms(self.decoder.log_prob(x, z), log_prior, log_q, self.encoder.kl(context) if self.encoder.gaussian else None)
+        kl = gaussian_kl(self.encoder.flow, self.encoder.gaussian, context) if self.encoder.gaussian else None
+        return Terms(self.decoder.log_prob(x, z), log_prior, log_q, kl)
