@@ -49,19 +49,20 @@ if __name__ == "__main__":
         kl, evidence = model.elbo(test).kl.mean(), model.log_evidence(test, 100).log_evidence.mean()
         print(f"{name}: KL {kl:.2f} nats, {model.active_units(test).sum()} of 8 latent numbers used, log p(x) {evidence:.2f} nats")
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained", width_ratios=(1, 1.6, 1.6))
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained", width_ratios=(1.2, 1, 1))
     place = np.arange(1, 9)
     for shift, (name, model) in zip((-0.2, 0.2), (("no cure", plain), ("cured", cured)), strict=True):
-        axes[0].bar(place + shift, np.sort(model.elbo(test).kl_parts.mean(axis=0))[::-1], 0.4, label=name)
-    axes[0].set(xlabel="latent number, sorted", ylabel="KL (nats)")
-    axes[0].legend(frameon=False)
+        kl = np.sort(model.elbo(test).kl_parts.mean(axis=0))[::-1]
+        axes[0].bar(place + shift, kl, 0.4, label=f"{name}: {kl.sum():.2f} in all")
+    axes[0].set(xlabel="latent number, sorted", ylabel="KL (nats)", xticks=place)
+    axes[0].legend(frameon=False, fontsize=8)
     right, between = 0, 0
     for axis, (a, b) in zip(axes[1:], ((0, 1), (2, 3)), strict=True):
         path = [" ".join(words) for words in cured.interpolate(test[a], test[b], 9)]
         right, between = right + sum(grammar.fullmatch(text) is not None for text in path[1:-1]), between + 7
-        axis.set_title(f"from: {test[a]}\nto: {test[b]}", fontsize=8)
+        axis.set_title(f"from: {test[a]}\nto: {test[b]}", fontsize=8, loc="left")
         axis.axis("off")
         for i, text in enumerate(path):
-            axis.text(0.02, 0.95 - i * 0.115, text, fontsize=8, va="top", color="black" if grammar.fullmatch(text) else "tab:red")
+            axis.text(0.0, 0.95 - i * 0.115, text, fontsize=8, va="top", color="black" if grammar.fullmatch(text) else "tab:red")
     figure.savefig("sentences.png", dpi=150)
     print(f"{right} of {between} sentences on the way are grammatical (the others are red); one sampled: {' '.join(cured.sample(1)[0])!r}")
