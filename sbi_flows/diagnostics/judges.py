@@ -95,7 +95,7 @@ def judge(findings: Findings, false_alarm: float = FALSE_ALARM) -> list[Judgemen
         _place(parameters, alpha / len(parameters)),
         _width(parameters, alpha / len(parameters)),
         _distribution(parameters, alpha / len(parameters)),
-        *(_coverage(test, alpha) for test in others),
+        *((_likelihood if test.quantity == LOG_LIKELIHOOD else _coverage)(test, alpha) for test in others),
         _data(findings.dependence, alpha / max(len(findings.dependence), 1)),
     ]
     if findings.normalisation is not None:
@@ -182,7 +182,6 @@ def _distribution(tests: Sequence[RankTest], alpha: float) -> Judgement:
 _COVERAGES = {
     LOG_Q: ("coverage", "highest-density regions"),
     RANDOM_POINT: ("coverage, TARP", "balls around random points"),
-    LOG_LIKELIHOOD: ("likelihood of the truth", "regions of highest likelihood"),
 }
 
 
@@ -192,6 +191,20 @@ def _coverage(test: RankTest, alpha: float) -> Judgement:
     sentence = f"{regions} hold up to {test.gap:.1%} more or fewer truths than they say, the 90% ones {test.coverage(0.9):.1%}"
     null = "3 min p of mean-z, spread-z, ECDF"
     return Judgement(name, test.quantity, test.p, alpha, null, *found, sentence, _MORE)
+
+
+def _likelihood(test: RankTest, alpha: float) -> Judgement:
+    """A truth that is likelier than the draws is "caution" at most: what is calibrated but wider than the posterior is lossy, not false."""
+    lossy = test.mean_z > 0
+    significant, size, level = _level(test.p <= alpha, test.gap, _GAPS)
+    level = "caution" if lossy and level == "do not trust" else level
+    than = "likelier" if lossy else "less likely"
+    sentence = f"under the simulator's likelihood the truth is {than} than the draws (ranks up to {test.gap:.1%} off)"
+    if level != "trust":
+        sentence += ", so q does not use all that the data say" if lossy else ", so q is narrower than the posterior or beside it"
+    null = "3 min p of mean-z, spread-z, ECDF"
+    advice = (*_DETAIL, "the exact posterior, which the likelihood gives")
+    return Judgement("likelihood of the truth", test.quantity, test.p, alpha, null, significant, size, level, sentence, advice)
 
 
 def _data(regressions: Sequence[Dependence], alpha: float) -> Judgement:
