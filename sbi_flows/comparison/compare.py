@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from sbi_flows.abc.rejection import rejection_abc
-from sbi_flows.comparison.believing import believe, disagreement
+from sbi_flows.comparison.agreement import Agreement, agreement
+from sbi_flows.comparison.believing import believe
 from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
@@ -45,7 +46,7 @@ class Comparison:
     """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
 
     truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of the neural posterior;
-    disagreement: of the means of an ensemble's members, in sd, NaN without one.
+    agreement: of an ensemble's members, here and on simulated data; None without an ensemble.
     """
 
     simulator: Simulator
@@ -58,14 +59,14 @@ class Comparison:
     left_out: tuple[str, ...]
     seed: int
     predictive_check: PredictiveCheck | None = None
-    disagreement: float = float("nan")
+    agreement: Agreement | None = None
 
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
         score = None if EXACT not in self.draws else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
         reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
-        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
+        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.agreement, score, reference)
         if self.predictive_check is not None:
             return believed
         return Verdict(believed.level, f"{believed.text} It was not held against predictions: they could not be made.", believed.quantile)
@@ -201,8 +202,8 @@ def compare(
         )
     for text in left_out:
         tell(f"left out: {text}")
-    apart = disagreement(posterior, y, seed)
-    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, apart)
+    members = agreement(posterior, simulator, y, seed)
+    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, members)
 
 
 def _quantile(simulations: Simulations) -> float:

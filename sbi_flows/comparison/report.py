@@ -87,8 +87,12 @@ def _lead(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     notes = []
-    if np.isfinite(comparison.disagreement):
-        notes.append(f"the means of the ensemble's networks lie {comparison.disagreement:.2f} posterior sd apart here")
+    if comparison.agreement is not None and len(null := comparison.agreement.null):
+        apart, usual = comparison.agreement.apart, float(np.median(null))
+        notes.append(
+            f"the means of the ensemble's networks lie {apart:.2f} posterior sd apart here, {usual:.2f} (median) on {len(null)} simulated "
+            f"data sets: p = {comparison.agreement.p:.2g}"
+        )
     facts = comparison.draws["exact"].facts if "exact" in comparison.draws else {}
     if "efficiency" in facts:
         notes.append(

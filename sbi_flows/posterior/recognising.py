@@ -24,7 +24,7 @@ _LEAST_TRAINING, _TRAINING_A_SECOND = 1000, 60
 _COPIES = 3
 _ROWS_AT_ONCE = 1024
 _ROWS_TO_TIME, _SECONDS_A_PAIR, _SECONDS_A_ROW = 256, 4e-8, 1.5e-4
-_SHARE, _LEAST_SECONDS = 0.02, 0.2
+_SHARE, _LEAST_SECONDS = 0.04, 0.2
 _Summary = Callable[[Tensor], Tensor]
 
 
@@ -62,7 +62,7 @@ def seconds_to_recognise(summary: nn.Module, scaler: Scaler, simulations: Simula
 
 
 def _most_training(seconds: float | None) -> int:
-    """How many simulations the critic learns from, of each of which there are `_COPIES` distorted ones: some 5% of the time."""
+    """How many simulations the critic learns from, of each of which there are `_COPIES` distorted ones: some 5% of the time, busy cores apart."""
     return _MOST_TRAINING if seconds is None else int(np.clip(_TRAINING_A_SECOND * seconds, _LEAST_TRAINING, _MOST_TRAINING))
 
 
