@@ -140,7 +140,7 @@ def test_compare_writes_the_report(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "rejection ABC" in done.output
     page = (folder / "r.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "exact: the simulator declares neither log_likelihood nor exact_posterior" in page
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sbi_flows.comparison.predicting import check_predictive
 from sbi_flows.diagnostics.calibration import RankTest
 from sbi_flows.diagnostics.dependence import data_features
-from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, judge_place, overall
+from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, judge_place, judge_predictions, overall
 from sbi_flows.diagnostics.local import local_c2st
 from sbi_flows.diagnostics.pairs import Pairs, Progress, draw_pairs, likelihoods
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Recovery, recovery
 from sbi_flows.draws import Level, Verdict
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -37,7 +39,8 @@ class Check:
 
     tests: the ranks of each parameter, of log q, of the log-likelihood where there is one, and of the distance to random points;
     judgements: what each judge found; recovery: of each parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in
-    nats. failed: simulations that are not among the n; y_obs: the observation, where one was judged; left_out: what was not, and why.
+    nats. failed: simulations that are not among the n; y_obs: the observation, where one was judged; left_out: what was not, and why;
+    predictive_check, predicted: data simulated at draws of the posterior of y_obs, (m, *event), and how y_obs lies among them.
     """
 
     posterior: Posterior
@@ -52,6 +55,8 @@ class Check:
     failed: int = 0
     y_obs: NDArray[np.float64] | None = None
     left_out: tuple[str, ...] = ()
+    predictive_check: PredictiveCheck | None = None
+    predicted: NDArray[np.float64] | None = None
 
     @property
     def ok(self) -> bool:
@@ -136,8 +141,8 @@ def check(
     A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
     in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,
     else "do not trust"; slight is 0.1 sd, 1.1, 5%. A posterior whose log density gains nothing on the prior's is not trusted either.
-    y_obs: also judge it there, by its place in the training cloud and by local C2ST, each at false-alarm rates of 1% for "caution" and 0.1%
-    for "do not trust".
+    y_obs: also judge it there, by whether it is recognised (`Posterior.verdicts`), data simulated at its draws and local C2ST, each at
+    false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
     n_likelihood: on how many of the pairs the log-likelihood of the truth is ranked among that of 10 draws, where the simulator has a
     `log_likelihood`, exact or estimated; 0: none.
     progress(done, total, text): while drawing.
@@ -178,9 +183,14 @@ def check(
         features=data_features(simulator.compute_summaries(y)),
     )
     judgements = judge(findings)
+    predicted, checked = None, None
     if observed is not None:
         judgements.append(judge_place(posterior.verdicts(observed)[0]))
         own = sampler(observed[None], _DRAWS_HERE, rng)[0]
+        predicted, checked, lost = _predictions(simulator, own, observed, rng)
+        left_out += lost
+        if checked is not None:
+            judgements.append(judge_predictions(checked))
         summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
         judgements.append(judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)))
     gained = findings.gain
@@ -200,6 +210,8 @@ def check(
         n - len(theta),
         observed,
         left_out,
+        checked,
+        predicted,
     )
 
 
@@ -235,6 +247,16 @@ def _with_likelihoods(
     if np.isnan(found).any():
         return pairs, (f"The log-likelihood is not judged: {int(np.isnan(found).sum())} of {found.size} values are NaN.",)
     return replace(pairs, log_likelihood=found), ()
+
+
+def _predictions(
+    simulator: Simulator, draws: NDArray[np.float64], observed: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64] | None, PredictiveCheck | None, tuple[str, ...]]:
+    try:
+        predicted = np.asarray(simulator.run(draws, rng), dtype=np.float64)
+        return predicted, check_predictive(simulator, observed, predicted), ()
+    except Exception as error:  # of the user's simulator, at thetas that the prior may never have drawn
+        return None, None, (f"It was not held against predictions, which failed with {type(error).__name__}: {error}",)
 
 
 def _with_left_out(verdict: Verdict, failed: int, n: int, left_out: tuple[str, ...]) -> Verdict:

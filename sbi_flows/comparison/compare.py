@@ -18,9 +18,10 @@ from sbi_flows.comparison.agreement import Agreement, agreement
 from sbi_flows.comparison.believing import believe
 from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.comparison.predicting import check_predictive
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.judges import FALSE_ALARM
-from sbi_flows.diagnostics.predictive import PredictiveCheck, plain_statistics, predictive_check
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.draws import Draws, Verdict, weighted_quantile
 from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
@@ -228,14 +229,3 @@ def _predict(simulator: Simulator, draws: Draws, seed: int, n: int) -> NDArray[n
     rng = stream(seed, "predictive")
     chosen = rng.choice(len(draws), n)
     return np.asarray(simulator.run(draws.to_numpy()[chosen], rng), dtype=np.float64)
-
-
-def check_predictive(simulator: Simulator, y: NDArray[np.float64], predicted: NDArray[np.float64]) -> PredictiveCheck:
-    """Plain statistics and declared summaries of y beside those of predicted data (n, *event). Raises `ShapeError`."""
-    together = np.concatenate([y[None], predicted[np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)]])
-    names, values = plain_statistics(together)
-    if simulator.summaries is not None:
-        summaries = simulator.compute_summaries(together)
-        names += tuple(f"summary {i + 1}" for i in range(summaries.shape[1]))
-        values = np.column_stack([values, summaries])
-    return predictive_check(values[0], values[1:], names)

@@ -25,6 +25,7 @@ from sbi_flows.diagnostics.dependence import Dependence, data_features, dependen
 from sbi_flows.diagnostics.local import LocalTest
 from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Gain, gain
 from sbi_flows.draws import LEVELS, Level, Verdict
 
@@ -130,6 +131,15 @@ def judge_here(found: LocalTest) -> Judgement:
     return Judgement(
         "local C2ST", "all", found.statistic, found.limit, null, level != "trust", found.p, level, sentence, (*_MORE, "the exact posterior")
     )
+
+
+def judge_predictions(found: PredictiveCheck) -> Judgement:
+    """The judgement of the posterior predictive check at one observation: "caution" at p <= 1%, "do not trust" at p <= 0.1%."""
+    level: Level = "trust" if found.p > LOCAL[0] else "caution" if found.p > LOCAL[1] else "do not trust"
+    like = "like" if level == "trust" else "unlike"
+    sentence = f"it predicts data {like} those observed (p = {found.p:.2g}; worst predicted: {found.worst})"
+    null, advice = "rank, conservative", ("a look at the simulator, which the data contradict",)
+    return Judgement("predictions", "y_obs", found.p, LOCAL[0], null, level != "trust", found.p, level, sentence, advice)
 
 
 def judge_place(verdict: Verdict) -> Judgement:

@@ -62,7 +62,7 @@ def seconds_to_recognise(summary: nn.Module, scaler: Scaler, simulations: Simula
 
 
 def _most_training(seconds: float | None) -> int:
-    """How many simulations the critic learns from, of each of which there are `_COPIES` distorted ones: some 5% of the time, busy cores apart."""
+    """How many simulations the critic learns from, each with `_COPIES` distorted ones: some 5% of the time."""
     return _MOST_TRAINING if seconds is None else int(np.clip(_TRAINING_A_SECOND * seconds, _LEAST_TRAINING, _MOST_TRAINING))
 
 

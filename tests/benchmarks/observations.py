@@ -18,7 +18,7 @@ import numpy as np
 
 import sbi_flows as sf
 from sbi_flows.comparison.believing import UNLIKELY
-from sbi_flows.comparison.compare import check_predictive
+from sbi_flows.comparison.predicting import check_predictive
 from simulators.ricker import CLASSIC_THETA
 
 F = np.ndarray

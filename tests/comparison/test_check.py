@@ -113,10 +113,13 @@ def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator:
     assert "Next: more simulations" in found.text
 
 
-def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior) -> None:
+def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
     assert found.table["judge"].iloc[-1] == "local C2ST"
     assert "at the observation" in found.table["sentence"].iloc[-1]
+    assert "predictions" in found.table["judge"].tolist()
+    found.to_html(tmp_path / "check.html")
+    assert (tmp_path / "check.html").read_text().count("<svg") == 5
     with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
         sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])
 
