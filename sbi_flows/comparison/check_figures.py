@@ -9,7 +9,7 @@ import numpy as np
 from sbi_flows.comparison.drawing import GREY, INK, RULE, drawing, to_svg
 from sbi_flows.comparison.figures import EXACT_COLOUR, METHOD_COLOURS
 from sbi_flows.diagnostics.bands import ecdf_band, grid
-from sbi_flows.diagnostics.calibration import LOG_Q, RANDOM_POINT, RankTest
+from sbi_flows.diagnostics.calibration import LOG_LIKELIHOOD, LOG_Q, RANDOM_POINT, RankTest
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Recovery
 
@@ -20,12 +20,16 @@ _LEVELS = np.linspace(0.02, 0.98, 49)
 
 
 def ecdf_figure(tests: Sequence[RankTest]) -> str:
-    """F(z) - z of the ranks of each quantity, (m,) each, with the band that holds all of it in 99% of cases if it is right."""
+    """F(z) - z of the ranks of each quantity, (m,) each, with the band that holds all of it in 99% of cases if it is right.
+
+    All have one scale but the log-likelihood, whose ranks are fewer.
+    """
     tests = tests[:_MOST_PANELS]
     columns = min(_COLUMNS, len(tests))
     rows = -(-len(tests) // columns)
     with drawing(2.5 * columns, 1.9 * rows + 0.2) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+        furthest = dict.fromkeys((True, False), 0.0)
         bands = {m: ecdf_band(m, BAND) for m in {len(test.ranks) for test in tests}}
         for panel, test in zip(panels, tests, strict=False):
             m = len(test.ranks)
@@ -38,6 +42,11 @@ def ecdf_figure(tests: Sequence[RankTest]) -> str:
             panel.plot(z, share - z, color=METHOD_COLOURS[1] if outside else METHOD_COLOURS[0], lw=1.4)
             panel.set_title(test.quantity, color=INK)
             panel.set_xlim(0, 1)
+            own = test.quantity == LOG_LIKELIHOOD
+            furthest[own] = max(furthest[own], float(np.abs([low - z, high - z, share - z]).max()))
+        for panel, test in zip(panels, tests, strict=False):
+            most = 1.1 * furthest[test.quantity == LOG_LIKELIHOOD]
+            panel.set_ylim(-most, most)
         for panel in panels[len(tests) :]:
             panel.set_axis_off()
         figure.supxlabel("rank of the truth among the draws", fontsize=9)
@@ -47,7 +56,7 @@ def ecdf_figure(tests: Sequence[RankTest]) -> str:
 
 def coverage_figure(tests: Sequence[RankTest]) -> str:
     """The share of truths in intervals and regions of every level, less the level."""
-    tests = tests[:_MOST_PANELS]
+    tests = [test for test in tests if test.quantity != LOG_LIKELIHOOD][:_MOST_PANELS]
     with drawing(6.6, 2.9) as figure:
         axes = figure.subplots()
         m = len(tests[0].ranks)
