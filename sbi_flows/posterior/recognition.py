@@ -3,8 +3,9 @@
     remoteness   how far v(y) lies from the training simulations (`posterior/cloud.py`)
     log odds     of a critic that y is distorted (`posterior/critic.py`), on v(y) and, for series, on how each value follows the last
 
-Each is put on the scale of its law over simulations that were kept apart, z = Phi^-1(F(.)) with a straight line beyond them, and the larger
-of both is ranked among the same of those simulations: the share of them below is uniform under the prior predictive.
+Each is put on the scale of its law over simulations that were kept apart, z = Phi^-1(F(.)) with a straight line beyond them. The larger of
+both, remoteness less 1/2, is ranked among the same of those simulations: the share of them below is uniform under the prior predictive.
+The 1/2 gives most of the false alarms to the critic, which sees more with them; what is truly remote is so by far more than that.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sbi_flows.posterior.series import SHORTEST
 F = NDArray[np.float64]
 
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
+_HANDICAP = np.array([0.5, 0.0])
 _ADVICE = "Check the data and their units, then the prior and the simulator, by drawing from the prior predictive."
 
 
@@ -71,7 +73,7 @@ class Recognition:
         beyond = statistics - np.clip(statistics, values[0], values[-1])
         spread = self.statistics.std(axis=0)
         placed = [np.interp(x, *known) for x, *known in zip(statistics.T, values.T, scores.T, strict=True)]
-        return np.asarray(np.column_stack(placed) + beyond / np.where(spread > 0, spread, 1.0))
+        return np.asarray(np.column_stack(placed) + beyond / np.where(spread > 0, spread, 1.0) - _HANDICAP)
 
     def judge(self, features: Float[np.ndarray, "rows k"], unlike_counts: Int[np.ndarray, " rows"]) -> list[Verdict]:
         """The verdict on each observation. `unlike_counts`: how many of its values no simulated count could take."""
