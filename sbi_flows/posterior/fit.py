@@ -1,8 +1,7 @@
-"""From a simulator to its amortised posterior: simulate where needed, train, place the training cloud."""
+"""From a simulator to its amortised posterior: simulate where needed, train, learn what simulated data look like."""
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import time
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.nets.scaling import Scaler
@@ -25,8 +23,9 @@ from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.npe.start import starting_set
 from sbi_flows.npe.timed import Clock, estimate_by_clock
-from sbi_flows.posterior.cloud import MOST_HELD_OUT, TrainingCloud, representation
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.recognising import learn_to_recognise, seconds_to_recognise
+from sbi_flows.posterior.recognition import Recognition
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
@@ -37,8 +36,6 @@ from sbi_flows.training.trial import torch_threads
 from sbi_flows.vae.model import VAE
 
 _DEFAULT_SIMULATIONS = 10_000
-_MOST_IN_CLOUD, _ROWS_TO_TIME, _SECONDS_A_PAIR = 4000, 512, 4e-8
-_ROWS_AT_ONCE = 1024
 _NUMBERS = (int, float, np.integer, np.floating)
 _VERSIONS = ("sbi_flows", "torch", "nflows", "numpy", "scipy")
 
@@ -114,7 +111,7 @@ def fit(
         simulated = time.monotonic()
         found = estimate(simulator.prior, simulations, settings, seed=seed, learned=learned, checkpoint=path, say=tell, progress=progress)
         usable = int(simulations.ok.sum())
-        fitted = _Fitted(found, _cloud(found, simulations), simulations, usable, len(simulations) - usable, simulated)
+        fitted = _Fitted(found, learn_to_recognise(found, simulations, seed), simulations, usable, len(simulations) - usable, simulated)
     found, simulations, history = fitted.estimate, fitted.simulations, fitted.estimate.history
     whose = " of the first member" if (found.settings.members or 1) > 1 else ""
     best = f"best validation loss {history.best_loss:.3f} in epoch {history.best_epoch + 1}"
@@ -137,7 +134,7 @@ def fit(
         scaler=found.scaler,
         centre=found.centre,
         scale=found.scale,
-        cloud=fitted.cloud,
+        recognition=fitted.recognition,
         settings=found.settings,
         history=history,
         facts=facts,
@@ -154,7 +151,7 @@ class _Fitted:
     """What was learnt, from which simulations (by the clock: those to begin with), on how many, and when training began."""
 
     estimate: Estimate
-    cloud: TrainingCloud
+    recognition: Recognition
     simulations: Simulations
     used: int
     failed: int
@@ -209,7 +206,7 @@ def _by_the_clock(
             simulated = time.monotonic()
 
             def closing(estimator: PosteriorEstimator, scaler: Scaler) -> float:
-                return _cloud_seconds(estimator.summary, scaler, start.simulations)
+                return seconds_to_recognise(estimator.summary, scaler, start.simulations, seconds)
 
             clock = Clock(began + seconds, closing, threads)
             if clock.left <= 0:
@@ -218,36 +215,7 @@ def _by_the_clock(
                     f"{simulated - began:.2g} s of {seconds:.2g}, and nothing is left to train in. Give more minutes."
                 )
             grown = estimate_by_clock(supply, start, settings, clock, learned=learned, checkpoint=checkpoint, say=tell, progress=progress)
-        cloud = _cloud(grown.estimate, start.simulations)
+        recognition = learn_to_recognise(grown.estimate, start.simulations, seed, seconds)
     for text in supply.warnings():
         warnings.warn(text, SimulationWarning, stacklevel=3)
-    return _Fitted(grown.estimate, cloud, start.simulations, grown.used, grown.failed, simulated)
-
-
-def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
-    summary = copy.deepcopy(found.estimator).double().summary
-    train_rows = found.train_rows[:: max(1, len(found.train_rows) // _MOST_IN_CLOUD)]
-    return TrainingCloud.of(
-        _placed(summary, found.scaler, simulations, train_rows),
-        _placed(summary, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
-        learned=sum(flow.context for flow in found.estimator.flows()),
-    )
-
-
-@torch.no_grad()
-def _placed(summary: Callable[[torch.Tensor], torch.Tensor], scaler: Scaler, simulations: Simulations, rows: np.ndarray) -> np.ndarray:
-    parts = []
-    for i in range(0, len(rows), _ROWS_AT_ONCE):
-        scaled = scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
-        parts.append(representation(summary(torch.from_numpy(scaled)), scaled, scaler))
-    return np.concatenate(parts)
-
-
-def _cloud_seconds(summary: nn.Module, scaler: Scaler, simulations: Simulations) -> float:
-    """About how long `_cloud` will take, from the time of a few of its rows."""
-    network, rows = copy.deepcopy(summary).double(), np.flatnonzero(simulations.ok)
-    most = min(_MOST_IN_CLOUD + MOST_HELD_OUT, len(rows))
-    few = rows[:_ROWS_TO_TIME]
-    began = time.monotonic()
-    _placed(network, scaler, simulations, few)
-    return (time.monotonic() - began) * most / len(few) + _SECONDS_A_PAIR * (most / 2) ** 2
+    return _Fitted(grown.estimate, recognition, start.simulations, grown.used, grown.failed, simulated)

@@ -38,7 +38,6 @@ from sbi_flows.vae.warmup import Warmup, warmup_of
 
 F = NDArray[np.float64]
 
-_LINEAR_PATHS = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
 _DRAWS_OF_A_MEAN = 64
 _FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder", "prior")}
 
@@ -55,6 +54,8 @@ class VAE:
 
     Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for each event.
     """
+
+    _undecayed: tuple[str, ...] = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class VAE:
                         module,
                         loss_with(free_bits),
                         rows,
-                        undecayed=_LINEAR_PATHS,
+                        undecayed=self._undecayed,
                         settled=schedule.epochs,
                         checkpoint=checkpoint,
                         identity={**options, "likelihood": to_json(self.likelihood), "offset": digest([offset])},
