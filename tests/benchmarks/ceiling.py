@@ -6,8 +6,9 @@ The test of level 1% with the most power on average over the prior is the margin
 
     log p(y | negative binomial, dispersion 2) - log p(y | Poisson),   p(y | model) = integral p(y | theta, model) p(theta) dtheta
 
-which knows both models and nothing of theta; a verdict that knows the one model alone, and looks for other faults too, must have less. The
-integrals are by importance sampling with particle filters, in two rounds, the first from a widened posterior (a fit of ricker) and the prior.
+which knows both models and nothing of theta; a verdict that knows the one model alone, and looks for other faults too, must have less.
+The integrals are by importance sampling with particle filters, in two rounds, the first from a widened posterior (a fit of ricker) and
+the prior.
 """
 
 from __future__ import annotations

@@ -48,6 +48,24 @@ def test_far_points_and_holes_in_the_cloud_are_called() -> None:
     assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 2), np.array([0, 2]))] == ["trust", "caution"]
 
 
+def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_like() -> None:
+    """Features 2 and 3 are not in the cloud: a shift of either is seen, and said."""
+    rng = np.random.default_rng(0)
+    train, held_out = rng.standard_normal((2, 3000, 3))
+    labels = rng.integers(0, 2, 3000)
+    spoiled = rng.standard_normal((3000, 3)) + 4 * np.eye(3)[1 + labels]
+    made = Recognition.of(train, held_out, spoiled, labels, ("a drift", "a step"), learned=0, placed=1, seed=0)
+    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), np.zeros(3, dtype=np.int64))
+    assert inside.ok
+    for found, words in ((drift, "a drift"), (step, "a step")):
+        assert found.level == "do not trust"
+        assert f"the data look distorted, most like {words}: 100.00% of simulated data sets look less so" in found.text
+    again = Recognition.from_arrays(made.arrays(), made.kinds)
+    assert again.judge(np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)) == made.judge(
+        np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)
+    )
+
+
 def test_an_observation_from_the_simulator_is_trusted_and_one_from_elsewhere_is_not(bounded_posterior: sf.Posterior) -> None:
     assert bounded_posterior.sample([0.5, 0.2, 0.1], 10).verdict.ok
     verdict = bounded_posterior.sample([0.5, 0.2, 40.0], 10).verdict
