@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,20 +19,32 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
-from sbi_flows.vae.network import Autoencoder
+from sbi_flows.vae.network import Terms
 from sbi_flows.vae.objective import kl_parts
 from sbi_flows.vae.pareto import k_hat
 
 F = NDArray[np.float64]
 
-_PAIRS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE = 20_000, 10_000_000
+
+
+class Drawable(Protocol):
+    """What has a bound: an `Autoencoder`, or another module of rows and noise that gives their `Terms`."""
+
+    @property
+    def noise_width(self) -> int:
+        """Numbers of noise that one draw takes."""
+        ...
+
+    def __call__(self, x: Tensor, noise: Tensor, /) -> Terms: ...
 
 
 @dataclass(frozen=True)
 class Elbo:
     """The terms of the bound for each row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) || p(z)).
 
-    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one.
+    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one; of a latent SDE, one for z at the
+    first time and one for the path from there.
     """
 
     reconstruction: F
@@ -54,10 +67,10 @@ class Evidence:
     n: int
 
 
-def elbo(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
+def elbo(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
     """The terms from n draws a row."""
     likelihood, kl = [], []
-    for part, noise in _chunks(module, x, n, rng):
+    for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
             terms = module(part, noise)
         likelihood.append(terms.log_likelihood.mean(dim=1))
@@ -66,11 +79,11 @@ def elbo(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> El
     return Elbo(torch.cat(likelihood).numpy(), parts.sum(axis=1), parts)
 
 
-def log_weights(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> F:
+def log_weights(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> F:
     """log w of n draws for each row, (rows, n)."""
     found = np.empty((len(x), n))
     row = 0
-    for part, noise in _chunks(module, x, n, rng):
+    for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
             terms = module(part, noise)
         found[row : row + len(part)] = (terms.log_likelihood + terms.log_prior - terms.log_q).numpy()
@@ -87,9 +100,9 @@ def evidence(log_weights: F) -> Evidence:
     return Evidence(log_mean, error, k_hat(log_weights), n)
 
 
-def _chunks(module: Autoencoder, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
-    rows = max(1, _PAIRS_AT_ONCE // n)
+    rows = max(1, min(_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE // module.noise_width) // n)
     for i in range(0, len(x), rows):
         part = x[i : i + rows]
         yield part, torch.from_numpy(rng.standard_normal((len(part), n, module.noise_width)))
