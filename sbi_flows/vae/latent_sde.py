@@ -217,6 +217,8 @@ class OnSteps(nn.Module):
 
     def _solved(self, steered: _Steered, y: Tensor, increments: Tensor) -> Tensor:
         ends = list(range(len(self.interval) + 1)) if self.weighted else self.ends
+        if len(ends) == 1:
+            return y[None]
         if not (self.adjoint and torch.is_grad_enabled()):
             return solve(steered.equation, y, increments, method=self.method, ends=ends)
         shared = (*self.paths.drift.parameters(), *self.paths.diffusion.parameters(), *self.paths.control.parameters())

@@ -326,6 +326,8 @@ class LatentSDE:
 
     def _seen(self, times: F, z: F, rng: np.random.Generator) -> Paths:
         decoder = self.module.decoder
+        if not np.isfinite(z).all():
+            raise SettingsError(f"paths ran off to infinity at steps of dt = {self.dt:g}. Choose a smaller dt, or train for longer.")
         with torch.no_grad():
             out = decoder(torch.from_numpy(z))
             signal = decoder.likelihood.mean(out, decoder.free).numpy()

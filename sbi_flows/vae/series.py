@@ -111,8 +111,10 @@ def times_of(given: ArrayLike, n: int, length: int | None, name: str) -> F:
     times = np.broadcast_to(times, (n, times.shape[-1])).copy()
     if not np.isfinite(times).all() or not times.size:
         raise ObservationError("times must be numbers, and finite. A shorter series has NaN in x at its last times, not in times.")
-    if (np.diff(times, axis=1) < 0).any() or (length is not None and (np.diff(times, axis=1) == 0).any()):
-        row, step = (int(i) for i in np.argwhere(np.diff(times, axis=1) <= 0)[0])
+    gaps = np.diff(times, axis=1)
+    wrong = gaps < 0 if length is None else gaps <= 0
+    if wrong.any():
+        row, step = (int(i) for i in np.argwhere(wrong)[0])
         raise ObservationError(
             f"times must increase, got {times[row, step]:g} and then {times[row, step + 1]:g} in series {row}. Sort them; join equal ones."
         )

@@ -210,6 +210,20 @@ def test_what_comes_at_the_wrong_time_is_refused(fitted: vae.LatentSDE) -> None:
         fitted.reconstruct(TIMES, series(2), 2).band(1.0)
 
 
+def test_paths_that_run_off_to_infinity_are_called_that() -> None:
+    model = made(prior=vae.PriorSDE(drift=Reverting(300.0, 0.0)))
+    with pytest.raises(SettingsError, match=r"ran off to infinity at steps of dt = 0.1. Choose a smaller dt"):
+        model.sample(np.linspace(0, 50, 2), 1)
+
+
+def test_one_time_is_a_series_too(fitted: vae.LatentSDE) -> None:
+    assert fitted.sample([0.0], 3).shape == (3, 1, 2)
+    assert fitted.elbo([0.0], [[0.5, np.nan]]).kl_parts[0, 1] == 0
+    assert np.isfinite(fitted.log_weights([0.0], [[0.5, np.nan]], 3)).all()
+    with pytest.raises(InputError, match="two times or more"):
+        made().fit([0.0], series()[:, :1], epochs=1)
+
+
 def test_masked_values_are_missing_values(fitted: vae.LatentSDE) -> None:
     x = series(3, 1)
     masked = np.ma.masked_invalid(x)  # type: ignore[no-untyped-call]
