@@ -28,13 +28,11 @@ F = NDArray[np.float64]
 _PAIRS_AT_ONCE, _NUMBERS_AT_ONCE = 20_000, 10_000_000
 
 
-class Drawable(Protocol):
-    """What has a bound: an `Autoencoder`, or another module of rows and noise that gives their `Terms`."""
+class Bounded(Protocol):
+    """A module that gives the terms of the bound at rows of x and noise (rows, n, noise_width)."""
 
     @property
-    def noise_width(self) -> int:
-        """Numbers of noise that one draw takes."""
-        ...
+    def noise_width(self) -> int: ...
 
     def __call__(self, x: Tensor, noise: Tensor, /) -> Terms: ...
 
@@ -67,7 +65,7 @@ class Evidence:
     n: int
 
 
-def elbo(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
+def elbo(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
     """The terms from n draws a row."""
     likelihood, kl = [], []
     for part, noise in chunks(module, x, n, rng):
@@ -79,7 +77,7 @@ def elbo(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
     return Elbo(torch.cat(likelihood).numpy(), parts.sum(axis=1), parts)
 
 
-def log_weights(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> F:
+def log_weights(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> F:
     """log w of n draws for each row, (rows, n)."""
     found = np.empty((len(x), n))
     row = 0
@@ -100,7 +98,7 @@ def evidence(log_weights: F) -> Evidence:
     return Evidence(log_mean, error, k_hat(log_weights), n)
 
 
-def chunks(module: Drawable, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
     rows = max(1, min(_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE // module.noise_width) // n)
     for i in range(0, len(x), rows):

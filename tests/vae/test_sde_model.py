@@ -241,3 +241,17 @@ print(before, "torchsde" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.slow
+def test_a_learned_posterior_comes_near_the_exact_control() -> None:
+    """With the model at the truth, on steps of 0.1: its gap above that of the exact control on the same steps; three seeds gave 0.14 to 0.19,
+    and before the training it is 17.
+    """
+    times = np.linspace(0, 2, 11)
+    x, valid, test = (OU().sample(times, n, stream(0, name)) for n, name in ((6400, "x"), (200, "valid"), (500, "test")))
+    model = OU().model(0.1, hidden=32, context=16)
+    settings = sf.TrainSettings(batch_size=128, learning_rate=1e-2, weight_decay=0.01)
+    model.fit(times, x, valid, epochs=4, frozen="model", train_settings=settings)
+    exact = OU().oracle_bound(times, test, 0.1, 64, stream(0, "oracle"))
+    assert (exact - model.elbo(times, test, 32).bound).mean() < 0.3
