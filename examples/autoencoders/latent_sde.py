@@ -10,7 +10,7 @@ import numpy as np
 
 from sbi_flows import vae
 
-EPOCHS = int(os.environ.get("SBI_FLOWS_EXAMPLE_EPOCHS", 200))
+EPOCHS = int(os.environ.get("SBI_FLOWS_EXAMPLE_EPOCHS", 100))
 FINE = 500  # steps a unit of time of the simulator
 LAST = 1.5  # what the model sees ends here
 TIMES, EVERY = np.arange(181) / 80, 4  # times of the drawing, and every how many of them there is an observation

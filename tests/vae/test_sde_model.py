@@ -245,8 +245,8 @@ print(before, "torchsde" in sys.modules)
 
 @pytest.mark.slow
 def test_a_learned_posterior_comes_near_the_exact_control() -> None:
-    """With the model at the truth, on steps of 0.1: its gap above that of the exact control on the same steps; three seeds gave 0.14 to 0.19,
-    and before the training it is 17.
+    """With the model at the truth, on steps of 0.1: its gap above that of the exact control on the same steps. Three seeds gave 0.14 to
+    0.19; before the training it is 17.
     """
     times = np.linspace(0, 2, 11)
     x, valid, test = (OU().sample(times, n, stream(0, name)) for n, name in ((6400, "x"), (200, "valid"), (500, "test")))
