@@ -16,6 +16,7 @@ _WORDS = {"solver": ("euler", "milstein"), "diffusion": ("state", "constant"), "
 @dataclass(frozen=True, kw_only=True)
 class SDESettings:
     """dt: the longest step of the solver, in the unit of the times; None takes a hundredth of the span of the training times.
+    What is fitted is the model on such steps; times asked for between them make shorter ones, on which a coarse model is another.
 
     solver: "euler", on whose steps bounds and weights are exact, or "milstein", whose paths are nearer to those of the SDE. adjoint:
     gradients from an equation solved backwards, which saves memory and not time, and whose error is of the order of the step.
