@@ -17,7 +17,7 @@ import sbi_flows as sf
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("sbi_flows/**/*.py"), *ROOT.glob("simulators/*.py"), *ROOT.glob("examples/*.py"), *ROOT.glob("tests/**/*.py")])
 PACKAGE = [path for path in SOURCES if path.is_relative_to(ROOT / "sbi_flows")]
-HEAVY = ("matplotlib", "jinja2", "sklearn", "arviz", "click", "loky", "rich", "pandas", "nflows.flows", "nflows.distributions")
+HEAVY = ("matplotlib", "jinja2", "sklearn", "arviz", "click", "loky", "rich", "pandas", "nflows.flows", "nflows.distributions", "torchsde")
 
 
 def in_a_fresh_process(code: str) -> str:

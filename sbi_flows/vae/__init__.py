@@ -12,6 +12,10 @@ from sbi_flows.vae.hierarchical import HierarchicalVAE
 from sbi_flows.vae.latent import Optimum, attribute_vector, optimise, path_between
 from sbi_flows.vae.likelihoods import Bernoulli, Binomial, Categorical, Gaussian, Poisson
 from sbi_flows.vae.model import VAE
+from sbi_flows.vae.paths import Paths
+from sbi_flows.vae.sde_model import LatentSDE
+from sbi_flows.vae.sde_prior import PriorSDE
+from sbi_flows.vae.sde_settings import SDESettings
 from sbi_flows.vae.sentence_network import SentenceSettings
 from sbi_flows.vae.sentences import SentenceVAE
 from sbi_flows.vae.settings import VAESettings
@@ -27,8 +31,12 @@ __all__ = [
     "Evidence",
     "Gaussian",
     "HierarchicalVAE",
+    "LatentSDE",
     "Optimum",
+    "Paths",
     "Poisson",
+    "PriorSDE",
+    "SDESettings",
     "SentenceSettings",
     "SentenceVAE",
     "VAESettings",

@@ -25,7 +25,7 @@ from sbi_flows.vae.pareto import k_hat
 
 F = NDArray[np.float64]
 
-_PAIRS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE = 20_000, 10_000_000
 
 
 class Bounded(Protocol):
@@ -41,7 +41,8 @@ class Bounded(Protocol):
 class Elbo:
     """The terms of the bound for each row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) || p(z)).
 
-    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one.
+    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one; of a latent SDE, one for z at the
+    first time and one for the path from there.
     """
 
     reconstruction: F
@@ -67,7 +68,7 @@ class Evidence:
 def elbo(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
     """The terms from n draws a row."""
     likelihood, kl = [], []
-    for part, noise in _chunks(module, x, n, rng):
+    for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
             terms = module(part, noise)
         likelihood.append(terms.log_likelihood.mean(dim=1))
@@ -80,7 +81,7 @@ def log_weights(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) ->
     """log w of n draws for each row, (rows, n)."""
     found = np.empty((len(x), n))
     row = 0
-    for part, noise in _chunks(module, x, n, rng):
+    for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
             terms = module(part, noise)
         found[row : row + len(part)] = (terms.log_likelihood + terms.log_prior - terms.log_q).numpy()
@@ -97,9 +98,9 @@ def evidence(log_weights: F) -> Evidence:
     return Evidence(log_mean, error, k_hat(log_weights), n)
 
 
-def _chunks(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
-    rows = max(1, _PAIRS_AT_ONCE // n)
+    rows = max(1, min(_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE // module.noise_width) // n)
     for i in range(0, len(x), rows):
         part = x[i : i + rows]
         yield part, torch.from_numpy(rng.standard_normal((len(part), n, module.noise_width)))

@@ -60,12 +60,27 @@ class Likelihood(Protocol):
         """Centre and scale (heads, m) of the outputs, and the free numbers, that suit data (n, m)."""
         ...
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor: ...
+    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+        """log p(x | z), (...,)."""
+        ...
+
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+        """log p(x_j | z) of each element, (..., m)."""
+        ...
+
     def mean(self, out: Tensor, free: Tensor) -> Tensor: ...
     def sample(self, out: F, free: F, rng: np.random.Generator) -> F: ...
 
 
-class _NothingFree:
+class _Elements:
+    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+        return self.each(x, out, free).sum(dim=-1)
+
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _NothingFree(_Elements):
     def free(self, m: int) -> int:
         return 0
 
@@ -86,9 +101,9 @@ class Bernoulli(_NothingFree):
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0)), np.ones((1, x.shape[1])), np.zeros(0)
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         logit = out[..., 0, :]
-        return (x * logit - softplus(logit)).sum(dim=-1)
+        return x * logit - softplus(logit)
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return torch.sigmoid(out[..., 0, :])
@@ -124,10 +139,10 @@ class Binomial(_NothingFree):
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0) / self._n), np.ones((1, x.shape[1])), np.zeros(0)
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         logit = out[..., 0, :]
         ways = math.lgamma(self._n + 1) - torch.lgamma(x + 1) - torch.lgamma(self._n - x + 1)
-        return (ways + x * logit - self._n * softplus(logit)).sum(dim=-1)
+        return ways + x * logit - self._n * softplus(logit)
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return self._n * torch.sigmoid(out[..., 0, :])
@@ -152,9 +167,9 @@ class Poisson(_NothingFree):
     def start(self, x: F) -> tuple[F, F, F]:
         return np.log(x.mean(axis=0) + _LEAST_SHARE)[None], np.ones((1, x.shape[1])), np.zeros(0)
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         log_rate = self._log_rate(out)
-        return (x * log_rate - torch.exp(log_rate) - torch.lgamma(x + 1)).sum(dim=-1)
+        return x * log_rate - torch.exp(log_rate) - torch.lgamma(x + 1)
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return torch.exp(self._log_rate(out))
@@ -191,10 +206,10 @@ class Categorical(_NothingFree):
         shares = np.stack([(x == k).mean(axis=0) for k in range(self.heads)])
         return np.log(shares + _LEAST_SHARE), np.ones(shares.shape), np.zeros(0)
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         logits = torch.log_softmax(out, dim=-2)
         chosen = x.long()[..., None, :].expand(*logits.shape[:-2], 1, logits.shape[-1])
-        return torch.gather(logits, -2, chosen)[..., 0, :].sum(dim=-1)
+        return torch.gather(logits, -2, chosen)[..., 0, :]
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return out.argmax(dim=-2).to(out.dtype)
@@ -204,7 +219,7 @@ class Categorical(_NothingFree):
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(_Elements):
     """x_j is a number; sd: a given standard deviation, "learned", "per_feature" or "network"."""
 
     sd: float | str = "learned"
@@ -238,9 +253,9 @@ class Gaussian:
         free = {"learned": np.array([0.5 * np.log(np.square(sd).mean())]), "per_feature": np.log(sd)}
         return centre, scale, free.get(str(self.sd), np.zeros(0))
 
-    def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         log_sd = self._log_sd(out, free)
-        return (-0.5 * ((x - out[..., 0, :]) * torch.exp(-log_sd)).square() - log_sd - _HALF_LOG_2PI).sum(dim=-1)
+        return -0.5 * ((x - out[..., 0, :]) * torch.exp(-log_sd)).square() - log_sd - _HALF_LOG_2PI
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return out[..., 0, :]

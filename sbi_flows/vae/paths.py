@@ -1,0 +1,38 @@
+"""Paths of a latent SDE at some times, and the bands that they fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbi_flows.errors import SettingsError
+from sbi_flows.vae.data import number
+
+F = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """n paths for each of some rows at times (rows, T): latent z (rows, n, T, d), signal E[x | z] (rows, n, T, features), and observed,
+    the signal with the noise of p(x | z), of the same shape.
+    """
+
+    times: F
+    latent: F
+    signal: F
+    observed: F
+
+    @property
+    def mean(self) -> F:
+        """The mean of the signal over the paths, (rows, T, features)."""
+        return np.asarray(self.signal.mean(axis=1))
+
+    def band(self, level: float = 0.9, *, noise: bool = False) -> tuple[F, F]:
+        """Quantiles between which lies the share `level` of the signal, or of what is observed with noise, (rows, T, features) each."""
+        level = number("level", level, positive=True)
+        if level >= 1:
+            raise SettingsError(f"level must lie between 0 and 1, got {level!r}.")
+        low, high = np.quantile(self.observed if noise else self.signal, [0.5 - level / 2, 0.5 + level / 2], axis=1)
+        return low, high
