@@ -107,6 +107,32 @@ def test_check_judges_and_writes_a_page(folder: Path) -> None:
     assert "Calibration check: counts" in (folder / "check.html").read_text()
 
 
+def test_check_at_an_observation_judges_there_too(folder: Path) -> None:
+    options = ("--simulator", f"{folder}/model.py:counts", "-n", 200, "--observed", folder / "observed.csv", "--json")
+    found = json.loads(run("check", folder / "p.safetensors", *options).stdout)
+    assert {"place of the observation", "local C2ST"} <= {row["judge"] for row in found["table"]}
+    assert found["observed"] == str(folder / "observed.csv")
+
+
+def test_recalibrate_writes_what_is_better_and_nothing_else(folder: Path) -> None:
+    new = folder / "new.safetensors"
+    options = ("--simulator", f"{folder}/model.py:counts", "-n", 500, "--n-check", 200, "-o", new)
+    done = run("recalibrate", folder / "p.safetensors", *options, "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code == 0) == found["better"] == new.exists()
+    assert found["before"]["n"] == found["after"]["n"] == 200
+    if found["better"]:
+        assert any("recalibrated on 500 pairs" in note for note in sf.load(new).notes)
+
+
+@pytest.mark.slow
+def test_a_learning_curve_says_whether_more_would_help(folder: Path) -> None:
+    done = run("learning-curve", f"{folder}/model.py:counts", "-n", 400, "--sizes", "100,200,400", "--json")
+    found = json.loads(done.stdout)
+    assert [row["simulations"] for row in found["table"]] == [100, 200, 400]
+    assert "twice 400 simulations" in found["text"]
+
+
 def test_compare_writes_the_report(folder: Path) -> None:
     done = run(
         "compare", folder / "p.safetensors", folder / "observed.csv", "--simulator", f"{folder}/model.py:counts", "-o", folder / "r.html"
@@ -114,7 +140,7 @@ def test_compare_writes_the_report(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "rejection ABC" in done.output
     page = (folder / "r.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "exact: the simulator declares neither log_likelihood nor exact_posterior" in page
 
 
@@ -172,6 +198,12 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
         (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
         (("infer", "{}", "{}/observed.csv"), "is a directory"),
         (("check", "{}"), "is a directory"),
+        (("check", "{}/p.safetensors", "--observed", "{}/none.csv", "--simulator", "{}/model.py:counts"), "there is no such file"),
+        (("recalibrate", "{}/p.safetensors", "-o", "/no/such/folder/x"), "does not exist or cannot be written to"),
+        (("recalibrate", "{}/p.safetensors", "-n", "100", "--simulator", "{}/model.py:counts", "-o", "x"), "at least 500 usable pairs"),
+        (("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "a,b"), "whole numbers with commas"),
+        (("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "1,2"), "at least 3 different numbers"),
+        (("learning-curve", "{}/model.py:counts", "-n", "300", "--simulations", "{}/nobank"), "give one of -n and --simulations"),
         (("infer", "{}/p.safetensors", "{}"), "is a directory"),
         (("compare", "{}/p.safetensors", "{}", "-o", "{}/r.html"), "is a directory"),
     ],
@@ -219,7 +251,7 @@ def test_the_draws_of_several_observations_are_told_apart(folder: Path) -> None:
 
 
 def test_every_verb_has_help_and_a_seed() -> None:
-    for verb in ("list", "simulate", "fit", "infer", "check", "compare", "demo"):
+    for verb in ("list", "simulate", "fit", "infer", "check", "recalibrate", "learning-curve", "compare", "demo"):
         shown = run(verb, "--help")
         assert shown.exit_code == 0
         assert verb == "list" or "--seed" in shown.output

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sbi_flows.comparison.predicting import check_predictive
 from sbi_flows.diagnostics.calibration import RankTest
 from sbi_flows.diagnostics.dependence import data_features
-from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, judge_place, overall
+from sbi_flows.diagnostics.judges import Judgement, examine, judge, judge_here, judge_place, judge_predictions, overall
 from sbi_flows.diagnostics.local import local_c2st
-from sbi_flows.diagnostics.pairs import draw_pairs
+from sbi_flows.diagnostics.pairs import Pairs, Progress, draw_pairs, likelihoods
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Recovery, recovery
 from sbi_flows.draws import Level, Verdict
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -28,15 +30,17 @@ if TYPE_CHECKING:
 
 _LEAST_PAIRS = 100
 _DRAWS_HERE = 500
+_LIKELIHOOD_DRAWS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Check:
     """The outcome of `sf.check`.
 
-    tests: the ranks of each parameter, of log q and of the distance to random points; judgements: what each judge found; recovery: of each
-    parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in nats. failed: simulations that are not among the n;
-    y_obs: the observation, where one was judged.
+    tests: the ranks of each parameter, of log q, of the log-likelihood where there is one, and of the distance to random points;
+    judgements: what each judge found; recovery: of each parameter. gain: the mean of log q(theta | y) - log p(theta) over the n pairs, in
+    nats. failed: simulations that are not among the n; y_obs: the observation, where one was judged; left_out: what was not, and why;
+    predictive_check, predicted: data simulated at draws of the posterior of y_obs, (m, *event), and how y_obs lies among them.
     """
 
     posterior: Posterior
@@ -50,6 +54,9 @@ class Check:
     seed: int = 0
     failed: int = 0
     y_obs: NDArray[np.float64] | None = None
+    left_out: tuple[str, ...] = ()
+    predictive_check: PredictiveCheck | None = None
+    predicted: NDArray[np.float64] | None = None
 
     @property
     def ok(self) -> bool:
@@ -126,6 +133,7 @@ def check(
     n: int = 1000,
     seed: int = 0,
     y_obs: ArrayLike | None = None,
+    n_likelihood: int = 100,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Check:
     """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 100 draws for all judges.
@@ -133,14 +141,19 @@ def check(
     A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an exact posterior at most 1e-4
     in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd, a width within a factor 1.25, coverage off by at most 15%,
     else "do not trust"; slight is 0.1 sd, 1.1, 5%. A posterior whose log density gains nothing on the prior's is not trusted either.
-    y_obs: also judge it there, by its place in the training cloud and by local C2ST, each at false-alarm rates of 1% for "caution" and 0.1%
-    for "do not trust".
+    y_obs: also judge it there, by whether it is recognised (`Posterior.verdicts`), data simulated at its draws and local C2ST, each at
+    false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
+    n_likelihood: on how many of the pairs the log-likelihood of the truth is ranked among that of 10 draws, where the simulator has a
+    `log_likelihood`, exact or estimated; 0: none.
     progress(done, total, text): while drawing.
     Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs, or 200 with y_obs).
     """
     check_pair(posterior, simulator, "check")
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise SettingsError(f"n must be an integer, got {n!r}.")
+    few = not isinstance(n_likelihood, int | np.integer) or not (n_likelihood == 0 or n_likelihood >= _LEAST_PAIRS)
+    if few or isinstance(n_likelihood, bool):
+        raise SettingsError(f"n_likelihood must be 0 or an integer of at least {_LEAST_PAIRS}, got {n_likelihood!r}.")
     least = _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS
     if n < least:
         raise TooFewSimulationsError(
@@ -160,6 +173,7 @@ def check(
 
     y = np.asarray(y, dtype=np.float64)
     pairs = draw_pairs(sampler, theta, y, names=posterior.names, rng=rng, log_prob=log_prob, progress=progress)
+    pairs, left_out = _with_likelihoods(pairs, simulator, int(n_likelihood), rng, progress)
     fills_space = simulator.prior.unconstrained_dim == simulator.prior.d
     findings = examine(
         pairs,
@@ -169,9 +183,14 @@ def check(
         features=data_features(simulator.compute_summaries(y)),
     )
     judgements = judge(findings)
+    predicted, checked = None, None
     if observed is not None:
         judgements.append(judge_place(posterior.verdicts(observed)[0]))
         own = sampler(observed[None], _DRAWS_HERE, rng)[0]
+        predicted, checked, lost = _predictions(simulator, own, observed, rng)
+        left_out += lost
+        if checked is not None:
+            judgements.append(judge_predictions(checked))
         summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
         judgements.append(judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)))
     gained = findings.gain
@@ -185,11 +204,14 @@ def check(
         tuple(recovery(pairs)),
         mean,
         error,
-        _with_failed(overall(judgements, praise), n - len(theta), n),
+        _with_left_out(overall(judgements, praise), n - len(theta), n, left_out),
         len(theta),
         seed,
         n - len(theta),
         observed,
+        left_out,
+        checked,
+        predicted,
     )
 
 
@@ -208,7 +230,35 @@ def check_pair(posterior: Posterior, simulator: Simulator, who: str) -> None:
         )
 
 
-def _with_failed(verdict: Verdict, failed: int, n: int) -> Verdict:
-    if not failed:
-        return verdict
-    return Verdict(verdict.level, f"{verdict.text} {failed:,} of {n:,} simulations failed and are not judged.", verdict.quantile)
+def _with_likelihoods(
+    pairs: Pairs, simulator: Simulator, rows: int, rng: np.random.Generator, progress: Progress | None
+) -> tuple[Pairs, tuple[str, ...]]:
+    likelihood = simulator.log_likelihood
+    if likelihood is None or rows == 0:
+        return pairs, ()
+
+    def of_one(theta: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(likelihood(simulator.prior.as_mapping(theta), y, rng), dtype=np.float64)
+
+    try:
+        found = likelihoods(pairs, of_one, rows=rows, draws=_LIKELIHOOD_DRAWS, progress=progress)
+    except Exception as error:  # of the user's function: the rest of the check is not lost
+        return pairs, (f"The log-likelihood is not judged: it failed with {type(error).__name__}: {error}",)
+    if np.isnan(found).any():
+        return pairs, (f"The log-likelihood is not judged: {int(np.isnan(found).sum())} of {found.size} values are NaN.",)
+    return replace(pairs, log_likelihood=found), ()
+
+
+def _predictions(
+    simulator: Simulator, draws: NDArray[np.float64], observed: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64] | None, PredictiveCheck | None, tuple[str, ...]]:
+    try:
+        predicted = np.asarray(simulator.run(draws, rng), dtype=np.float64)
+        return predicted, check_predictive(simulator, observed, predicted), ()
+    except Exception as error:  # of the user's simulator, at thetas that the prior may never have drawn
+        return None, None, (f"It was not held against predictions, which failed with {type(error).__name__}: {error}",)
+
+
+def _with_left_out(verdict: Verdict, failed: int, n: int, left_out: tuple[str, ...]) -> Verdict:
+    lost = (f"{failed:,} of {n:,} simulations failed and are not judged.",) if failed else ()
+    return Verdict(verdict.level, " ".join([verdict.text, *lost, *left_out]), verdict.quantile)

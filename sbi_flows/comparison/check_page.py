@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from sbi_flows.comparison.check_figures import coverage_figure, ecdf_figure, recovery_figure
+from sbi_flows.comparison.check_figures import coverage_figure, ecdf_figure, recovery_figure, statistics_figure
+from sbi_flows.comparison.figures import observed_figure
 from sbi_flows.comparison.page import VERDICT_WORDS, environment, format_number
 from sbi_flows.diagnostics.judges import FALSE_ALARM
 from sbi_flows.files import write_bytes
@@ -46,6 +47,9 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
             ecdf=Markup(ecdf_figure(check.tests)),
             coverage=Markup(coverage_figure(check.tests)),
             recovery=Markup(recovery_figure(check.recovery)),
+            predicted=None if check.predicted is None else Markup(_predicted(check)),
+            statistics=None if check.predictive_check is None else Markup(statistics_figure(check.predictive_check)),
+            predictive_p=None if check.predictive_check is None else _number(check.predictive_check.p),
             facts={
                 "posterior": str(check.posterior),
                 "seed of the fit": str(facts["seed"]),
@@ -55,6 +59,12 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
         )
     )
     write_bytes(path, html.encode())
+
+
+def _predicted(check: Check) -> str:
+    if check.y_obs is None or check.predicted is None:
+        return ""
+    return observed_figure(check.y_obs, {"posterior predictive": check.predicted})
 
 
 def _more(check: Check) -> str:

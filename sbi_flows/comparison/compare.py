@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from sbi_flows.abc.rejection import rejection_abc
-from sbi_flows.comparison.believing import believe, disagreement
+from sbi_flows.comparison.agreement import Agreement, agreement
+from sbi_flows.comparison.believing import believe
 from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.comparison.predicting import check_predictive
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.judges import FALSE_ALARM
-from sbi_flows.diagnostics.predictive import PredictiveCheck, plain_statistics, predictive_check
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.draws import Draws, Verdict, weighted_quantile
 from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
@@ -45,7 +47,7 @@ class Comparison:
     """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
 
     truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of the neural posterior;
-    disagreement: of the means of an ensemble's members, in sd, NaN without one.
+    agreement: of an ensemble's members, here and on simulated data; None without an ensemble.
     """
 
     simulator: Simulator
@@ -58,14 +60,14 @@ class Comparison:
     left_out: tuple[str, ...]
     seed: int
     predictive_check: PredictiveCheck | None = None
-    disagreement: float = float("nan")
+    agreement: Agreement | None = None
 
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
         score = None if EXACT not in self.draws else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
         reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
-        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.disagreement, score, reference)
+        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.agreement, score, reference)
         if self.predictive_check is not None:
             return believed
         return Verdict(believed.level, f"{believed.text} It was not held against predictions: they could not be made.", believed.quantile)
@@ -201,8 +203,8 @@ def compare(
         )
     for text in left_out:
         tell(f"left out: {text}")
-    apart = disagreement(posterior, y, seed)
-    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, apart)
+    members = agreement(posterior, simulator, y, seed)
+    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, members)
 
 
 def _quantile(simulations: Simulations) -> float:
@@ -227,14 +229,3 @@ def _predict(simulator: Simulator, draws: Draws, seed: int, n: int) -> NDArray[n
     rng = stream(seed, "predictive")
     chosen = rng.choice(len(draws), n)
     return np.asarray(simulator.run(draws.to_numpy()[chosen], rng), dtype=np.float64)
-
-
-def check_predictive(simulator: Simulator, y: NDArray[np.float64], predicted: NDArray[np.float64]) -> PredictiveCheck:
-    """Plain statistics and declared summaries of y beside those of predicted data (n, *event). Raises `ShapeError`."""
-    together = np.concatenate([y[None], predicted[np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)]])
-    names, values = plain_statistics(together)
-    if simulator.summaries is not None:
-        summaries = simulator.compute_summaries(together)
-        names += tuple(f"summary {i + 1}" for i in range(summaries.shape[1]))
-        values = np.column_stack([values, summaries])
-    return predictive_check(values[0], values[1:], names)

@@ -26,6 +26,11 @@ CAPTIONS = {
         "The observed data (points joined by a thin line, or one line across) and data simulated at draws from each posterior: median, 50% "
         "interval (dark) and 90% interval (light). Under a posterior that fits, about 90% of the data lie inside the 90% intervals.",
     ),
+    "statistics": (
+        "Statistics of the observed data among those predicted by the neural posterior.",
+        "Shaded: the middle 90% of those predicted; a diamond lies further out than is drawn. At the right the two-sided posterior "
+        "predictive p-value of each, the smallest first.",
+    ),
     "marginals": (
         "Each parameter by each method.",
         "Dot: posterior median; thick bar: 50% interval; thin line: 90% interval. A dashed line is the true value, where it is known.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from sbi_flows.comparison.believing import FAR, NEAR
+from sbi_flows.comparison.check_figures import statistics_figure
 from sbi_flows.comparison.figures import colour_of, history_figure, intervals_figure, observed_figure, pair_figure
 from sbi_flows.comparison.page import ReportPage, Row, render_page
 from sbi_flows.draws import Draws
@@ -30,6 +31,8 @@ def _section(comparison: Comparison) -> ReportPage:
     none = np.empty((0, *simulator.event_shape))
     predictive = {method: comparison.predictive.get(method, none) for method in comparison.draws}
     history = posterior.history
+    checked = comparison.predictive_check
+    statistics = {} if checked is None else {"statistics": statistics_figure(checked)}
     facts = posterior.facts
     distances = [cast("Row", {**row, "sentence": _sentence(float(row["c2st"]))}) for row in comparison.distances.to_dict(orient="records")]
     provenance = {
@@ -51,6 +54,7 @@ def _section(comparison: Comparison) -> ReportPage:
         methods=[(method, colour_of(i, method), _describe(draws)) for i, (method, draws) in enumerate(comparison.draws.items())],
         figures={
             "observed": observed_figure(comparison.y_obs, predictive),
+            **statistics,
             "marginals": intervals_figure(values, simulator.prior.names, comparison.truth),
             "pairs": pair_figure(values, simulator.prior.names, simulator.prior.lower, simulator.prior.upper, comparison.truth),
             "history": history_figure(history.train_loss, history.valid_loss, history.best_epoch),
@@ -87,8 +91,12 @@ def _lead(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     notes = []
-    if np.isfinite(comparison.disagreement):
-        notes.append(f"the means of the ensemble's networks lie {comparison.disagreement:.2f} posterior sd apart here")
+    if comparison.agreement is not None and len(null := comparison.agreement.null):
+        apart, usual = comparison.agreement.apart, float(np.median(null))
+        notes.append(
+            f"the means of the ensemble's networks lie {apart:.2f} posterior sd apart here, {usual:.2f} (median) on {len(null)} simulated "
+            f"data sets: p = {comparison.agreement.p:.2g}"
+        )
     facts = comparison.draws["exact"].facts if "exact" in comparison.draws else {}
     if "efficiency" in facts:
         notes.append(

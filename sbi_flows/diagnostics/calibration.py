@@ -72,8 +72,8 @@ class RankTest:
         return float(np.sqrt((1 - sine) / sine))
 
     def coverage(self, level: float) -> float:
-        """The share of truths inside the central interval of that level (for log q: the highest-density region)."""
-        if self.quantity == LOG_Q:
+        """The share of truths inside the central interval of that level (for log q and the likelihood: where it is highest)."""
+        if self.quantity in (LOG_Q, LOG_LIKELIHOOD):
             return float((self.ranks > 1 - level).mean())
         if self.quantity == RANDOM_POINT:
             return float((self.ranks < level).mean())

@@ -53,11 +53,15 @@ def data_features(y: Shaped[np.ndarray, "m *event"]) -> Float[np.ndarray, "m k"]
 
 
 def dependence(tests: list[RankTest], features: Float[np.ndarray, "m k"]) -> list[Dependence]:
-    """Two regressions a quantity. `features`: any function of y, here of `data_features`."""
+    """Two regressions a quantity. features: any function of y, here of `data_features`; of a quantity with fewer ranks, the first rows."""
+    bases = {m: _basis(features[:m]) for m in {len(test.ranks) for test in tests}}
+    return [_regress(test.quantity, score, values, bases[len(values)]) for test in tests for score, values in _scores(test)]
+
+
+def _basis(features: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m r"]:
     design = np.column_stack([np.ones(len(features)), features])
     basis, singular, _ = np.linalg.svd(design, full_matrices=False)
-    basis = basis[:, singular > 1e-9 * singular[0]]
-    return [_regress(test.quantity, score, values, basis) for test in tests for score, values in _scores(test)]
+    return np.asarray(basis[:, singular > 1e-9 * singular[0]])
 
 
 def _scores(test: RankTest) -> list[tuple[str, Float[np.ndarray, " m"]]]:

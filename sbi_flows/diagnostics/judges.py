@@ -25,6 +25,7 @@ from sbi_flows.diagnostics.dependence import Dependence, data_features, dependen
 from sbi_flows.diagnostics.local import LocalTest
 from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
+from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Gain, gain
 from sbi_flows.draws import LEVELS, Level, Verdict
 
@@ -95,7 +96,7 @@ def judge(findings: Findings, false_alarm: float = FALSE_ALARM) -> list[Judgemen
         _place(parameters, alpha / len(parameters)),
         _width(parameters, alpha / len(parameters)),
         _distribution(parameters, alpha / len(parameters)),
-        *(_coverage(test, alpha) for test in others),
+        *((_likelihood if test.quantity == LOG_LIKELIHOOD else _coverage)(test, alpha) for test in others),
         _data(findings.dependence, alpha / max(len(findings.dependence), 1)),
     ]
     if findings.normalisation is not None:
@@ -130,6 +131,15 @@ def judge_here(found: LocalTest) -> Judgement:
     return Judgement(
         "local C2ST", "all", found.statistic, found.limit, null, level != "trust", found.p, level, sentence, (*_MORE, "the exact posterior")
     )
+
+
+def judge_predictions(found: PredictiveCheck) -> Judgement:
+    """The judgement of the posterior predictive check at one observation: "caution" at p <= 1%, "do not trust" at p <= 0.1%."""
+    level: Level = "trust" if found.p > LOCAL[0] else "caution" if found.p > LOCAL[1] else "do not trust"
+    like = "like" if level == "trust" else "unlike"
+    sentence = f"it predicts data {like} those observed (p = {found.p:.2g}; worst predicted: {found.worst})"
+    null, advice = "rank, conservative", ("a look at the simulator, which the data contradict",)
+    return Judgement("predictions", "y_obs", found.p, LOCAL[0], null, level != "trust", found.p, level, sentence, advice)
 
 
 def judge_place(verdict: Verdict) -> Judgement:
@@ -182,7 +192,6 @@ def _distribution(tests: Sequence[RankTest], alpha: float) -> Judgement:
 _COVERAGES = {
     LOG_Q: ("coverage", "highest-density regions"),
     RANDOM_POINT: ("coverage, TARP", "balls around random points"),
-    LOG_LIKELIHOOD: ("likelihood of the truth", "regions of highest likelihood"),
 }
 
 
@@ -192,6 +201,20 @@ def _coverage(test: RankTest, alpha: float) -> Judgement:
     sentence = f"{regions} hold up to {test.gap:.1%} more or fewer truths than they say, the 90% ones {test.coverage(0.9):.1%}"
     null = "3 min p of mean-z, spread-z, ECDF"
     return Judgement(name, test.quantity, test.p, alpha, null, *found, sentence, _MORE)
+
+
+def _likelihood(test: RankTest, alpha: float) -> Judgement:
+    """A truth that is likelier than the draws is "caution" at most: what is calibrated but wider than the posterior is lossy, not false."""
+    lossy = test.mean_z > 0
+    significant, size, level = _level(test.p <= alpha, test.gap, _GAPS)
+    level = "caution" if lossy and level == "do not trust" else level
+    than = "likelier" if lossy else "less likely"
+    sentence = f"under the simulator's likelihood the truth is {than} than the draws (ranks up to {test.gap:.1%} off)"
+    if level != "trust":
+        sentence += ", so q does not use all that the data say" if lossy else ", so q is narrower than the posterior or beside it"
+    null = "3 min p of mean-z, spread-z, ECDF"
+    advice = (*_DETAIL, "the exact posterior, which the likelihood gives")
+    return Judgement("likelihood of the truth", test.quantity, test.p, alpha, null, significant, size, level, sentence, advice)
 
 
 def _data(regressions: Sequence[Dependence], alpha: float) -> Judgement:

@@ -31,14 +31,17 @@ _EVENTS_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Pairs:
-    """theta (m, d), y (m, *event), draws (m, L, d); log_q, log_likelihood (nats): of the truth, then of the first draws."""
+    """theta (m, d), y (m, *event), draws (m, L, d); log_q, log_likelihood (nats): of the truth, then of the first draws.
+
+    log_likelihood may be of the first rows alone.
+    """
 
     theta: Float[np.ndarray, "m d"]
     y: Shaped[np.ndarray, "m *event"]
     draws: Float[np.ndarray, "m n d"]
     names: tuple[str, ...]
     log_q: Float[np.ndarray, "m some_and_one"] | None = None
-    log_likelihood: Float[np.ndarray, "m some_and_one"] | None = None
+    log_likelihood: Float[np.ndarray, "few few_and_one"] | None = None
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -79,6 +82,29 @@ def draw_pairs(
             progress(rows.stop, m, "drawing")
     log_q = None if log_prob is None else found[0]
     return Pairs(theta, y, values, names, log_q, None if log_likelihood is None else found[-1])
+
+
+def likelihoods(
+    pairs: Pairs,
+    log_likelihood: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    rows: int,
+    draws: int,
+    progress: Progress | None = None,
+) -> Float[np.ndarray, "few few_and_one"]:
+    """log_likelihood(theta (1 + draws, d), y (*event)) of the truth and the first draws of the first rows, one data set after another.
+
+    An estimate will do: its noise, independent of which theta is the truth, leaves the ranks uniform. Raises `ShapeError`.
+    """
+    found = np.empty((min(rows, len(pairs)), draws + 1))
+    for i, out in enumerate(found):
+        values = np.asarray(log_likelihood(np.concatenate([pairs.theta[i : i + 1], pairs.draws[i, :draws]]), pairs.y[i]))
+        if values.shape != out.shape:
+            raise ShapeError(f"log_likelihood returned shape {values.shape} for {len(out)} rows of theta; wanted ({len(out)},).")
+        out[:] = values
+        if progress is not None and (i % 20 == 19 or i + 1 == len(found)):
+            progress(i + 1, len(found), "likelihoods")
+    return found
 
 
 def ranks(sampled: Float[np.ndarray, "m n"], truth: Float[np.ndarray, " m"], rng: np.random.Generator) -> Float[np.ndarray, " m"]:

@@ -53,6 +53,13 @@ class ConditionalFlow(nn.Module):
             log_det = log_det + step
         return lead.movedim(0, -1), log_det
 
+    def value(self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]) -> Float[Tensor, "*rows d"]:
+        """value = T^-1(noise; c) alone. Raises `ShapeError` where contexts do not broadcast to the noise's rows."""
+        lead, given = self._leading(noise, context)
+        for layer in reversed(cast("Sequence[Layer]", self.layers)):
+            lead = layer.value(lead, given)
+        return lead.movedim(0, -1)
+
     def log_prob(self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]) -> Float[Tensor, "*rows"]:
         """log q(value | context) in nats. Raises `ShapeError` where contexts do not broadcast to the values' rows."""
         noise, log_det = self._noise_and_log_det(value, context)

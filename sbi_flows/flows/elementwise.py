@@ -1,7 +1,7 @@
 """Monotone maps of one component, their parameters given by a network: what autoregressive and coupling layers are made of.
 
 A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may be 1 along an axis, and gives the image and the log slope,
-elementwise; the log slope may keep the parameters' rows.
+elementwise; the log slope may keep the parameters' rows. `value` is the first of `to_value`, for draws whose density nobody asks for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Elementwise(Protocol):
 
     def to_noise(self, value: Values, parameters: Parameters) -> tuple[Tensor, Tensor]: ...
     def to_value(self, noise: Values, parameters: Parameters) -> tuple[Tensor, Tensor]: ...
+    def value(self, noise: Values, parameters: Parameters) -> Tensor: ...
 
 
 class Affine:
@@ -45,6 +46,9 @@ class Affine:
         scale = torch.nn.functional.softplus(parameters[:, 0]) + _LEAST_SCALE
         return (noise - parameters[:, 1]) / scale, -torch.log(scale)
 
+    def value(self, noise: Values, parameters: Parameters) -> Tensor:
+        return self.to_value(noise, parameters)[0]
+
 
 class BoundedAffine:
     """noise = (value - m) exp(-s),   s = 3 tanh(raw / 3)."""
@@ -58,3 +62,6 @@ class BoundedAffine:
     def to_value(self, noise: Values, parameters: Parameters) -> tuple[Tensor, Tensor]:
         log_scale = _MAX_LOG_SCALE * torch.tanh(parameters[:, 1] / _MAX_LOG_SCALE)
         return noise * torch.exp(log_scale) + parameters[:, 0], log_scale
+
+    def value(self, noise: Values, parameters: Parameters) -> Tensor:
+        return self.to_value(noise, parameters)[0]

@@ -100,7 +100,7 @@ class ByDegrees:
         n = h.shape[1:].numel()
         a, q, g = self._kept[:, : new.stop].view(3, new.stop, n)
         flat = h.view(len(h), n)
-        torch.mul(torch.sigmoid(flat), flat, out=a[new])
+        torch.ops.aten.silu.out(flat, out=a[new])
         torch.mm(self._w_1[new, : new.stop], a, out=q[new])
         silu(self._kept[1, new].add_(self._inner[new]), inplace=True)
         torch.mm(self._w_2[new, : new.stop], q, out=g[new])

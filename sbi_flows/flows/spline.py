@@ -56,6 +56,17 @@ class Spline:
 
     def to_value(self, noise: Values, parameters: Parameters) -> tuple[Tensor, Tensor]:
         """x and log dx/dy."""
+        value, bin, t, inside = self._solved(noise, parameters)
+        curve = bin.bend * (t - t * t)
+        slope = (torch.lerp(bin.d0, bin.d1, t) - curve) * (bin.s / (bin.s + curve)).square()
+        return value, -torch.where(inside, slope, 1.0).log()
+
+    def value(self, noise: Values, parameters: Parameters) -> Tensor:
+        """x."""
+        return self._solved(noise, parameters)[0]
+
+    def _solved(self, noise: Tensor, parameters: Tensor) -> tuple[Tensor, _Bin, Tensor, Tensor]:
+        """x, its bin and its place t there, and whether it lies inside."""
         y = noise.clamp(-BOUND, BOUND)
         bin = _find(y, parameters, self.temper, axis=1)
         rise = y - bin.y
@@ -65,10 +76,8 @@ class Spline:
         root = torch.addcmul(b * b, a, c, value=4).clamp_(min=torch.finfo(y.dtype).tiny).sqrt()
         falls = b < 0
         t = torch.where(falls, root - b, c + c) / torch.where(falls, a + a, b + root)
-        curve = bin.bend * (t - t * t)
-        slope = (torch.lerp(bin.d0, bin.d1, t) - curve) * (bin.s / (bin.s + curve)).square()
         inside = y == noise
-        return torch.where(inside, torch.addcmul(bin.x, t, bin.w), noise), -torch.where(inside, slope, 1.0).log()
+        return torch.where(inside, torch.addcmul(bin.x, t, bin.w), noise), bin, t, inside
 
 
 class _Bin(NamedTuple):

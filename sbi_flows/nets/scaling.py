@@ -70,6 +70,13 @@ class Scaler:
         sd = u.std(axis=0)
         return cls(event, shared, code, keep, median, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0))
 
+    @classmethod
+    def given(cls, event_shape: tuple[int, ...], *, counts: bool, mean: F, sd: F) -> Scaler:
+        """(y - mean) / sd element by element, of log1p(y) for counts."""
+        m = len(mean)
+        code = np.full(m, COUNTS if counts else PLAIN, dtype=np.uint8)
+        return cls(event_shape, False, code, np.ones(m, dtype=np.bool_), np.zeros(m), np.ones(m), mean, sd)
+
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
         """Scaled y in float64: (n, kept) for vectors, (n, T, kept channels) for a series."""
         return np.asarray(self._standardised(y)[..., self.keep])
@@ -88,10 +95,10 @@ class Scaler:
         kept = int(self.keep.sum())
         return (self.event_shape[0], kept) if self.shared else (kept,)
 
-    def unlike_counts(self, y: Shaped[np.ndarray, "one *event"]) -> int:
-        """How many values of the one y are negative or fractional where the simulations were counts."""
+    def unlike_counts(self, y: Shaped[np.ndarray, "rows *event"]) -> NDArray[np.int64]:
+        """How many values of each y are negative or fractional where the simulations were counts."""
         values = _groups(y, self.event_shape, self.shared)[..., self.code == COUNTS]
-        return int(((values < 0) | (values != np.floor(values))).sum())
+        return np.asarray(((values < 0) | (values != np.floor(values))).sum(axis=tuple(range(1, values.ndim))), dtype=np.int64)
 
     def describe(self) -> str:
         """What was chosen, in words."""

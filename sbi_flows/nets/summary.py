@@ -2,6 +2,7 @@
 
     vector     residual perceptron plus a linear path:   s(y) = W y + MLP(y)
     series     convolutions along time, mean and standard deviation over time, perceptron
+    encoder    the summary network of an autoencoder, as it is, and a vector network of what it gives
 
 The series network sees y through local windows and averages over time, so it suits data made by one process along an axis. The
 rule asks the simulations whether they are that: a long first axis whose neighbours depend on one another more (or less) than
@@ -10,6 +11,8 @@ distant steps do.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,8 +23,9 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError
+from sbi_flows.nets.scaling import Scaler
 
-SummaryKind = Literal["vector", "series"]
+SummaryKind = Literal["vector", "series", "encoder"]
 
 _SHORTEST_SERIES = 25
 _MOST_CHANNELS = 8
@@ -81,6 +85,32 @@ class SeriesSummary(nn.Module):
         return out
 
 
+class EncodedSummary(nn.Module):
+    """s(y) = W e(y) + MLP(e(y)), e an encoder's network whose weights are not trained any more. (rows, m) -> (rows, features)."""
+
+    def __init__(self, encoder: VectorSummary, features: int, hidden: int) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder).float().requires_grad_(False)
+        self.head = VectorSummary(encoder.linear.out_features, features, hidden)
+
+    def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
+        out: Tensor = self.head(self.encoder(y))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """An encoder's network, trained before and elsewhere, and the scaling of y that it was trained with."""
+
+    encoder: VectorSummary
+    scaler: Scaler
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Its numbers in, features and width."""
+        return self.encoder.linear.in_features, self.encoder.linear.out_features, self.encoder.first.out_features
+
+
 def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]:
     """The kind of network for simulations y (n, *event), and the reason in words."""
     event = y.shape[1:]
@@ -97,8 +127,10 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]
     return "series", f"{length} steps in time ({numbers})"
 
 
-def build_summary(kind: str, shape: tuple[int, ...], *, features: int, hidden: int) -> nn.Module:
+def build_summary(kind: str, shape: tuple[int, ...], *, features: int, hidden: int, learned: Learned | None = None) -> nn.Module:
     """The network called `kind` for scaled events of `shape`, initialised from torch's generator in scope."""
+    if learned is not None:
+        return EncodedSummary(learned.encoder, features, hidden)
     if kind == "vector":
         return VectorSummary(shape[0], features, hidden)
     if kind == "series":

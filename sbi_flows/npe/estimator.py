@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbi_flows.errors import NonFiniteLossError, TooFewSimulationsError
+from sbi_flows.errors import NonFiniteLossError, SettingsError, TooFewSimulationsError
 from sbi_flows.files import write_file
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import SummaryKind, build_summary, choose_summary
+from sbi_flows.nets.summary import Learned, SummaryKind, build_summary, choose_summary
 from sbi_flows.npe.members import train_members
 from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
 from sbi_flows.npe.settings import FitSettings, members_for, size_for, spread, training_for
@@ -34,12 +34,13 @@ from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.loop import History, losses, mean_loss
-from sbi_flows.training.rows import Rows, TensorRows, split_rows
+from sbi_flows.training.rows import Rows, TensorRows, digest, split_rows
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.training.trial import torch_threads
 
 ROWS_A_PARAMETER = 25
-LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.")
+LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
+_ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,34 @@ class Estimate:
     valid_rows: NDArray[np.int64]
 
 
-def build_network(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int) -> Network:
+def build_network(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int, learned: Learned | None = None) -> Network:
     """The untrained network that `settings` describe for parameters in R^dim, its weights a function of the seed."""
-    members = [build_estimator(settings, kind, scaler, dim, seed, k) for k in range(settings.members or 1)]
+    members = [build_estimator(settings, kind, scaler, dim, seed, k, learned) for k in range(settings.members or 1)]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def build_estimator(settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int, member: int = 0) -> PosteriorEstimator:
+def build_estimator(
+    settings: FitSettings, kind: SummaryKind, scaler: Scaler, dim: int, seed: int, member: int = 0, learned: Learned | None = None
+) -> PosteriorEstimator:
     """One untrained member of it."""
     with torch_scope(stream(seed, "weights", member)):
         steps, hidden, features = settings.built
-        summary = build_summary(kind, scaler.out_shape, features=features, hidden=hidden)
+        summary = build_summary(kind, scaler.out_shape, features=features, hidden=hidden, learned=learned)
         return PosteriorEstimator(summary, build_flow(settings.flow, dim, features, hidden=hidden, steps=steps))
 
 
-def choose(settings: FitSettings, y: NDArray[Any], note: Callable[[str], None]) -> tuple[SummaryKind, Scaler]:
-    """The summary network and the scaling that suit the data; `note` receives both with the reason."""
+def choose(
+    settings: FitSettings, y: NDArray[Any], note: Callable[[str], None], learned: Learned | None = None
+) -> tuple[SummaryKind, Scaler]:
+    """The summary network and the scaling that suit the data, or those that were learned; `note` receives both with the reason."""
+    if learned is not None:
+        rms = float(np.sqrt(np.mean(np.square(learned.scaler(y[:_ROWS_COMPARED])))))
+        unlike = "" if _ALIKE[0] <= rms <= _ALIKE[1] else "; THEY ARE UNLIKE THE DATA THAT IT WAS TRAINED ON, of which this is 1"
+        note(f"summary network: the encoder that was passed, not trained further, and a vector network of its {learned.sizes[1]} numbers")
+        note(f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}")
+        return "encoder", learned.scaler
+    if settings.summary == "encoder":
+        raise SettingsError("summary='encoder' needs the autoencoder itself: sf.fit(..., summary=model).")
     kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "as asked")
     scaler = Scaler.from_data(y, shared=kind == "series")
     note(f"summary network: {kind}, because the data are {reason}")
@@ -123,6 +136,7 @@ def estimate(
     settings: FitSettings,
     *,
     seed: int,
+    learned: Learned | None = None,
     checkpoint: str | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -160,12 +174,12 @@ def estimate(
         numbers = np.flatnonzero(simulations.ok)
         train_places, valid_places = split_rows(usable, training, seed)
         train_rows, valid_rows, n, centred_on = numbers[train_places], numbers[valid_places], len(train_places), theta[train_places]
-    kind, scaler = choose(settings, y, note)
+    kind, scaler = choose(settings, y, note, learned)
     training = asked or training_for(usable, timed=False, kind=kind)
     settings = sized(settings, prior.unconstrained_dim, kind, False, note)
     settings = replace(settings, summary=kind, train=training, members=settings.members or members_for(usable))
     centre, scale, convert = standardised(prior, scaler, centred_on)
-    network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed)
+    network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed, learned)
     members = list(network.members) if isinstance(network, Ensemble) else [network]
     decays = spread(len(members)) if asked is None else [1.0] * len(members)
     note(f"{described(network, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
@@ -173,7 +187,14 @@ def estimate(
         with _rows(split, theta, y, convert, training, seed) as rows:
             del theta, y, centred_on
             histories = train_members(
-                members, negative_log_density, rows, undecayed=LINEAR_PATHS, decays=decays, checkpoint=checkpoint, progress=progress
+                members,
+                negative_log_density,
+                rows,
+                undecayed=LINEAR_PATHS,
+                decays=decays,
+                checkpoint=checkpoint,
+                identity=identity_of(learned),
+                progress=progress,
             )
             if isinstance(network, Ensemble):
                 with torch_threads(1):
@@ -201,6 +222,11 @@ def _rows(
     if split is not None:
         return StreamedRows(split, convert, settings, seed)
     return nullcontext(TensorRows([torch.from_numpy(part) for part in convert(theta, y)], settings, seed))
+
+
+def identity_of(learned: Learned | None) -> dict[str, object] | None:
+    """What binds a checkpoint to the encoder, if there is one."""
+    return None if learned is None else {"encoder": digest(list(learned.encoder.state_dict().values()))}
 
 
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

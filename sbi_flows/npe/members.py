@@ -7,9 +7,10 @@ make the steps of such small networks little quicker on an idle machine, and man
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ def train_members(
     undecayed: tuple[str, ...],
     decays: Sequence[float],
     checkpoint: str | None,
+    identity: Mapping[str, object] | None = None,
     progress: Progress | None,
 ) -> list[History]:
     """Train each of `members` on `rows`, in place. Member k has decays[k] times the weight decay, and k > 0 the checkpoint `checkpoint`.k.
@@ -43,17 +45,18 @@ def train_members(
     takes over those whose worker dies.
     Raises what `train` raises.
     """
+    one = partial(train, loss=loss, undecayed=undecayed, identity=identity)
     if len(members) == 1:
         with torch_threads(1):
-            return [train(members[0], loss, rows, undecayed=undecayed, decay=decays[0], checkpoint=checkpoint, progress=progress)]
+            return [one(members[0], rows=rows, decay=decays[0], checkpoint=checkpoint, progress=progress)]
     paths = [None if checkpoint is None else f"{checkpoint}.{k}" if k else checkpoint for k in range(len(members))]
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:
         tell = None if progress is None else _numbered(progress, k, len(members))
-        histories[k] = train(members[k], loss, rows, undecayed=undecayed, decay=decays[k], checkpoint=paths[k], progress=tell)
+        histories[k] = one(members[k], rows=rows, decay=decays[k], checkpoint=paths[k], progress=tell)
 
-    with torch_threads(1), _elsewhere(members, loss, rows, undecayed, decays, paths) as futures:
+    with torch_threads(1), _elsewhere(members, one, rows, decays, paths) as futures:
         here(0)
         for k in reversed(range(1, len(members))):
             if k not in futures or futures[k].cancel():
@@ -74,9 +77,8 @@ def train_members(
 @contextmanager
 def _elsewhere(
     members: Sequence[nn.Module],
-    loss: Loss,
+    one: Callable[..., History],
     rows: Rows,
-    undecayed: tuple[str, ...],
     decays: Sequence[float],
     paths: list[str | None],
 ) -> Iterator[dict[int, Future[Any]]]:
@@ -89,25 +91,24 @@ def _elsewhere(
     tensors = [part.numpy() for part in rows.tensors]
     with opened(local_workers(workers)) as pool:
         yield {
-            k: pool.submit(_train_one, members[k], loss, tensors, rows.settings, rows.seed, undecayed, decays[k], paths[k])
+            k: pool.submit(_train_one, members[k], one, tensors, rows.settings, rows.seed, decays[k], paths[k])
             for k in range(1, len(members))
         }
 
 
 def _train_one(
     member: nn.Module,
-    loss: Loss,
+    one: Callable[..., History],
     tensors: list[NDArray[Any]],
     settings: TrainSettings,
     seed: int,
-    undecayed: tuple[str, ...],
     decay: float,
     checkpoint: str | None,
 ) -> tuple[dict[str, NDArray[Any]], History]:
     """What a worker does."""
     torch.set_num_threads(1)
     rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
-    history = train(member, loss, rows, undecayed=undecayed, decay=decay, checkpoint=checkpoint)
+    history = one(member, rows=rows, decay=decay, checkpoint=checkpoint)
     return {name: value.numpy() for name, value in member.state_dict().items()}, history
 
 

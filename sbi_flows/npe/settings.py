@@ -15,7 +15,7 @@ from sbi_flows.training.settings import TrainSettings
 _ROWS_SEEN = 1_000_000
 _EPOCH_ROWS = TrainSettings().epoch_rows
 _UNTIL_THE_LIMIT = 100_000
-_DECAY: dict[SummaryKind, tuple[float, float]] = {"vector": (1000, 0.3), "series": (3000, 0.5)}
+_DECAY: dict[SummaryKind, tuple[float, float]] = {"vector": (1000, 0.3), "series": (3000, 0.5), "encoder": (1000, 0.3)}
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
@@ -39,7 +39,8 @@ SIZES = {"small": Size(3, 64, 32), "medium": Size(5, 128, 32), "large": Size(6, 
 class FitSettings:
     """What `sf.fit` trains.
 
-    flow: "maf", "nsf", "coupling" or "spline_coupling". summary: "auto" (chosen from the data), "vector" or "series".
+    flow: "maf", "nsf", "coupling" or "spline_coupling". summary: "auto" (chosen from the data), "vector" or "series";
+        "encoder" is what a fit with `summary=` an autoencoder says it had.
     size: "small", "medium", "large", or "auto" for that which `size_for` gives. It fills in those of these that are None: steps, the layers
         of the flow; hidden, the width of its networks and of the summary network; features, the length of s(y).
     members: how many such networks, from different starting weights, are mixed, in the shares of the largest density on the simulations
@@ -53,7 +54,7 @@ class FitSettings:
     size: Literal["auto", "small", "medium", "large"] = "auto"
     steps: int | None = None
     hidden: int | None = None
-    summary: Literal["auto", "vector", "series"] = "auto"
+    summary: Literal["auto", "vector", "series", "encoder"] = "auto"
     features: int | None = None
     members: int | None = None
     train: TrainSettings | None = None
@@ -61,8 +62,10 @@ class FitSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.flow, str) or self.flow not in RECIPES:
             raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
-        if self.summary not in ("auto", "vector", "series"):
-            raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}.")
+        if self.summary not in ("auto", "vector", "series", "encoder"):
+            raise SettingsError(
+                f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}. An autoencoder goes in sf.fit(..., summary=model)."
+            )
         if self.size not in ("auto", *SIZES):
             raise SettingsError(f"size must be 'auto', {', '.join(map(repr, SIZES))}, got {self.size!r}.")
         if self.train is not None and not isinstance(self.train, TrainSettings):

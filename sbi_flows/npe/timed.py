@@ -21,12 +21,14 @@ from torch import Tensor
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.files import write_file
 from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.summary import Learned
 from sbi_flows.npe.estimator import (
     LINEAR_PATHS,
     Estimate,
     build_estimator,
     choose,
     described,
+    identity_of,
     negative_log_density,
     sized,
     standardised,
@@ -87,6 +89,7 @@ def estimate_by_clock(
     settings: FitSettings,
     clock: Clock,
     *,
+    learned: Learned | None = None,
     checkpoint: str | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -108,9 +111,9 @@ def estimate_by_clock(
     say(f"{len(theta):,} simulations to begin with, from which the network and the scaling are chosen")
     if failed := start.simulations.failure_text():
         note(failed)
-    kind, scaler = choose(settings, y, note)
+    kind, scaler = choose(settings, y, note, learned)
     settings = sized(settings, dim, kind, True, note)
-    estimator = build_estimator(settings, kind, scaler, dim, seed)
+    estimator = build_estimator(settings, kind, scaler, dim, seed, learned=learned)
     note(described(estimator, settings, dim))
 
     guessed = settings.train or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
@@ -155,6 +158,7 @@ def estimate_by_clock(
                 undecayed=LINEAR_PATHS,
                 limit_seconds=limit,
                 checkpoint=checkpoint,
+                identity=identity_of(learned),
                 progress=progress,
             )
     except NonFiniteLossError as error:

@@ -1,4 +1,4 @@
-"""A posterior on disk: one safetensors file with weights, scaling, cloud, prior, settings, history and canary values.
+"""A posterior on disk: one safetensors file with weights, scaling, cloud and critic, prior, settings, history and canary values.
 
 Loading rebuilds the modules from the settings, puts the leaves in, and recomputes the canaries: log densities of a few simulated
 pairs, which must come out as they were when the posterior was saved.
@@ -16,19 +16,19 @@ import torch
 from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import SummaryKind
+from sbi_flows.nets.summary import EncodedSummary, Learned, SummaryKind, VectorSummary
 from sbi_flows.npe.estimator import build_network
 from sbi_flows.npe.settings import FitSettings
-from sbi_flows.posterior.cloud import TrainingCloud
+from sbi_flows.posterior.recognition import Recognition
 from sbi_flows.problem.prior import Prior
-from sbi_flows.rng import stream
+from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.loop import History
 
 if TYPE_CHECKING:
     from sbi_flows.posterior.posterior import Posterior
 
 _KIND = "posterior"
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _CANARIES = 8
 _CANARY_TOLERANCE = 1e-4
 
@@ -39,7 +39,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     y = stream(0, "canary", 1).uniform(0, 10, (_CANARIES, *posterior.event_shape)).round()
     arrays: Arrays = {f"net/{name}": value.numpy(force=True) for name, value in posterior.estimator.state_dict().items()}
     arrays |= {f"scaler/{name}": value for name, value in posterior.scaler.arrays().items()}
-    arrays |= {f"cloud/{name}": value for name, value in posterior.cloud.arrays().items()}
+    arrays |= {f"recognition/{name}": value for name, value in posterior.recognition.arrays().items()}
     arrays |= {"theta/centre": posterior.centre, "theta/scale": posterior.scale}
     arrays |= {"canary/theta": theta, "canary/y": y, "canary/log_prob": posterior.log_prob(theta, y)}
     if posterior.noise_shift is not None and posterior.noise_scale is not None:
@@ -50,9 +50,11 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "prior": posterior.prior.to_json(),
         "event_shape": list(posterior.event_shape),
         "series": posterior.scaler.shared,
+        "encoder": _sizes_of_encoder(posterior),
         "settings": posterior.settings.to_json(),
         "history": asdict(posterior.history),
         "facts": dict(posterior.facts),
+        "distortions": list(posterior.recognition.kinds),
         "notes": list(posterior.notes),
     }
     write_file(path, arrays, manifest)
@@ -71,8 +73,8 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     if manifest.get("format_version", 0) < _FORMAT_VERSION:
         raise FormatVersionError(
             f"{path} has format version {manifest.get('format_version')}; this version of sbi_flows reads {_FORMAT_VERSION}. Earlier "
-            "posteriors had another training cloud, shares of an ensemble or masks. Fit again: sf.fit(...) on the same simulations, or "
-            "`sbi-flows fit`."
+            "posteriors had no critic, another training cloud, shares of an ensemble or masks. Fit again: sf.fit(...) on the same "
+            "simulations, or `sbi-flows fit`."
         )
     try:
         found = _rebuild(arrays, manifest, prior)
@@ -92,6 +94,11 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     return posterior
 
 
+def _sizes_of_encoder(posterior: Posterior) -> tuple[int, int, int] | None:
+    found = [part for part in posterior.estimator.modules() if isinstance(part, EncodedSummary)]
+    return Learned(found[0].encoder, posterior.scaler).sizes if found else None
+
+
 def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> dict[str, Any]:
     if prior is None:
         prior = Prior.from_json(manifest["prior"])
@@ -101,8 +108,11 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
     settings = FitSettings.from_json(manifest["settings"])
     event_shape = tuple(manifest["event_shape"])
     scaler = Scaler(event_shape, manifest["series"], **_under("scaler/", arrays))
-    estimator = build_network(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0)
+    with torch_scope(stream(0, "weights to be replaced")):
+        learned = Learned(VectorSummary(*sizes), scaler) if (sizes := manifest.get("encoder")) else None
+    estimator = build_network(settings, cast("SummaryKind", settings.summary), scaler, prior.unconstrained_dim, 0, learned)
     estimator.load_state_dict({name: torch.from_numpy(value) for name, value in _under("net/", arrays).items()})
+    kinds = tuple(manifest["distortions"])
     return {
         "prior": prior,
         "event_shape": event_shape,
@@ -110,7 +120,7 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
         "scaler": scaler,
         "centre": arrays["theta/centre"],
         "scale": arrays["theta/scale"],
-        "cloud": TrainingCloud(**_under("cloud/", arrays)),
+        "recognition": Recognition.from_arrays(_under("recognition/", arrays), kinds),
         "settings": settings,
         "history": History(**manifest["history"]),
         "facts": manifest["facts"],

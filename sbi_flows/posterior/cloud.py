@@ -3,8 +3,7 @@
 A data set is represented by v(y): the leading principal components of the learned summaries beside statistics of the scaled data (the data
 themselves, where they are few), as normal scores, z = Phi^-1(F(v)) column by column with a straight line beyond the simulations, whitened.
 Its remoteness is the mean distance to the 10 nearest of up to 4,000 training simulations (0 where they coincide, as discrete data do); the
-reference is the same statistic over up to 5,000 simulations that were kept apart, so the share of those that are nearer is a p-value with
-uniform law under the prior predictive.
+reference is the same statistic over up to 5,000 simulations that were kept apart (`posterior/recognition.py` judges by both).
 """
 
 from __future__ import annotations
@@ -18,21 +17,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from sbi_flows.draws import Level, Verdict
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.posterior.series import SHORTEST, series_statistics
 
 F = NDArray[np.float64]
 
 _NEIGHBOURS = 10
-_MOST_REFERENCE, MOST_HELD_OUT = 4000, 5000
+_MOST_REFERENCE = 4000
 _FEW_COLUMNS = 16
 _MOST_LEARNED, _MOST_VALUES = 6, 256
 _FLOOR = 1e-6
-_SAME = 1e-6
+SAME = 1e-6
 _NEVER_SEEN = 100.0
-CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
-_ARRAYS = ("turn", "values", "scores", "spread", "centre", "whiten", "reference", "remoteness")
+_ARRAYS = ("turn", "values", "scores", "spread", "centre", "whiten", "reference")
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class TrainingCloud:
     """Where v(y) lies among simulated ones.
 
     turn (k, c): the columns that are looked at; values, scores (q, c): their distribution, as normal scores; spread (c,): their sd;
-    centre (c,), whiten (c, r): the whitening; reference (m, r): training simulations; remoteness: sorted, of those kept apart.
+    centre (c,), whiten (c, r): the whitening; reference (m, r): training simulations.
     """
 
     turn: F
@@ -50,26 +47,22 @@ class TrainingCloud:
     centre: F
     whiten: F
     reference: F
-    remoteness: F
 
     @classmethod
-    def of(cls, train: F, held_out: F, learned: int = 0) -> TrainingCloud:
-        """From representations v of training rows and of rows kept apart, each (rows, k), learned summaries first."""
+    def of(cls, train: F, learned: int = 0) -> TrainingCloud:
+        """From representations v of training rows, (rows, k), learned summaries first."""
         train = train[:_MOST_REFERENCE]
         turn = _leading(train, learned)
         columns = train @ turn
-        values, scores = _normal_scores(columns)
+        values, scores = normal_scores(columns)
         spread = columns.std(axis=0)
-        unwhitened = cls(
-            turn, values, scores, np.where(spread > 0, spread, 1.0), np.zeros(len(spread)), np.eye(len(spread)), np.zeros(0), np.zeros(0)
-        )
+        unwhitened = cls(turn, values, scores, np.where(spread > 0, spread, 1.0), np.zeros(len(spread)), np.eye(len(spread)), np.zeros(0))
         points = unwhitened._points(train)
         centre = points.mean(axis=0)
         _, singular, directions = np.linalg.svd((points - centre) / np.sqrt(max(len(points) - 1, 1)), full_matrices=False)
         kept = singular > _FLOOR * singular[0]
         whiten = (directions[kept] / singular[kept, None]).T
-        cloud = replace(unwhitened, centre=centre, whiten=whiten, reference=(points - centre) @ whiten)
-        return replace(cloud, remoteness=np.sort(cloud.distance(held_out[:MOST_HELD_OUT])))
+        return replace(unwhitened, centre=centre, whiten=whiten, reference=(points - centre) @ whiten)
 
     def _points(self, v: F) -> F:
         columns = v @ self.turn
@@ -88,43 +81,14 @@ class TrainingCloud:
             squares = np.square(part).sum(axis=1)[:, None] - 2 * part @ self.reference.T + lengths
             chosen = np.argpartition(squares, nearest - 1, axis=1)[:, :nearest]
             lengths_apart = np.linalg.norm(part[:, None] - self.reference[chosen], axis=-1)
-            out[start : start + 512] = np.where(lengths_apart > _SAME, lengths_apart, 0.0).mean(axis=1)
+            out[start : start + 512] = np.where(lengths_apart > SAME, lengths_apart, 0.0).mean(axis=1)
         return out + _NEVER_SEEN * self._broken(v)
 
     def _broken(self, v: F) -> F:
         """How many statistics that were the same number in every simulation are another one, such as the share of repeated values."""
         constant = self.values[0] == self.values[-1]
         offsets = np.abs((v @ self.turn - self.values[0])[:, constant])
-        return np.asarray((offsets > _SAME * (1 + np.abs(self.values[0, constant]))).sum(axis=1), dtype=np.float64)
-
-    def judge(self, v: Float[np.ndarray, " k"], unlike_counts: int) -> Verdict:
-        """The verdict on one observation. `unlike_counts`: how many of its values no simulated count could take."""
-        remoteness = float(self.distance(v[None])[0])
-        held_out = len(self.remoteness)
-        nearer = int(np.searchsorted(self.remoteness, remoteness * (1 - _SAME)))
-        quantile, p = nearer / held_out, (1 + held_out - nearer) / (1 + held_out)
-        furthest = float(self.remoteness[-1])
-        times = remoteness / furthest if furthest > 0 else (1.0 if remoteness == 0 else np.inf)
-        reasons: list[str] = []
-        far = times > FAR or p <= DISTRUST_AT
-        if times > 1:
-            reasons.append(
-                f"the observation lies outside the training cloud: it is {times:.3g} times as far from the nearest simulations as the "
-                f"furthest of {held_out:,} simulated data sets"
-            )
-        elif p <= CAUTION_AT:
-            reasons.append(
-                f"the observation lies at the edge of the training cloud: {quantile:.2%} of simulated data sets lie nearer to it"
-            )
-        if unlike_counts:
-            reasons.append(f"{unlike_counts} of its values are negative or fractional, which the simulated counts never are")
-        if not reasons:
-            return Verdict(
-                "trust", f"the observation lies within the training cloud (quantile {quantile:.3f} of simulated data sets).", quantile
-            )
-        level: Level = "do not trust" if far else "caution"
-        advice = "Check the data and their units, then the prior and the simulator, by drawing from the prior predictive."
-        return Verdict(level, f"{'; '.join(reasons)}. The network has seen nothing like it there. {advice}", quantile)
+        return np.asarray((offsets > SAME * (1 + np.abs(self.values[0, constant]))).sum(axis=1), dtype=np.float64)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The numbers, for a file."""
@@ -158,7 +122,7 @@ def _leading(train: F, learned: int) -> F:
     return turn
 
 
-def _normal_scores(columns: F) -> tuple[F, F]:
+def normal_scores(columns: F) -> tuple[F, F]:
     """At most 256 values of each column in order, the last repeated where there are fewer, and the normal scores of their middle ranks."""
     n = len(columns)
     found = []

@@ -1,8 +1,7 @@
-"""From a simulator to its amortised posterior: simulate where needed, train, place the training cloud."""
+"""From a simulator to its amortised posterior: simulate where needed, train, learn what simulated data look like."""
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import time
@@ -15,17 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.summary import Learned
 from sbi_flows.npe.estimator import Estimate, estimate
 from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.npe.start import starting_set
 from sbi_flows.npe.timed import Clock, estimate_by_clock
-from sbi_flows.posterior.cloud import MOST_HELD_OUT, TrainingCloud, representation
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.recognising import learn_to_recognise, seconds_to_recognise
+from sbi_flows.posterior.recognition import Recognition
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
@@ -33,10 +33,9 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
 from sbi_flows.training.trial import torch_threads
+from sbi_flows.vae.model import VAE
 
 _DEFAULT_SIMULATIONS = 10_000
-_MOST_IN_CLOUD, _ROWS_TO_TIME, _SECONDS_A_PAIR = 4000, 512, 4e-8
-_ROWS_AT_ONCE = 1024
 _NUMBERS = (int, float, np.integer, np.floating)
 _VERSIONS = ("sbi_flows", "torch", "nflows", "numpy", "scipy")
 
@@ -48,6 +47,7 @@ def fit(
     n_simulations: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    summary: VAE | None = None,
     settings: FitSettings | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] | None = print,
@@ -65,6 +65,9 @@ def fit(
     The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken, on how many simulations.
     These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first.
 
+    summary: a trained autoencoder of events like the simulator's, such as one of many data sets without parameters: its encoder becomes the
+        summary network, with the weights that it has, and only what is made of its numbers is trained. Otherwise the summary network is
+        trained with the flow from the start.
     say: receives each choice that is made, with its reason (None for silence). progress(done, total, text): while training.
     checkpoint: a file from which the same call goes on after a kill: to the same bytes; with `minutes`, with its weights, in the time that
         was left, and with simulations that it had not come to, since those made before are gone (`sf.simulate` keeps them in a bank).
@@ -93,11 +96,12 @@ def fit(
             f"members={settings.members} needs a number of simulations that is fixed: give n_simulations or simulations, not minutes."
         )
     seed, settings = check_seed(seed), settings or FitSettings()
+    learned = None if summary is None else _learned(summary, simulator, settings)
     path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)
     began = time.monotonic()
     if minutes is not None:
         with _how_to_allow_more():
-            fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, path, tell, progress)
+            fitted = _by_the_clock(simulator, began, 60 * minutes, settings, seed, learned, path, tell, progress)
     else:
         if simulations is not None:
             simulations.check_matches(simulator.prior, simulator.event_shape)
@@ -105,9 +109,9 @@ def fit(
             with _how_to_allow_more():
                 simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n_simulations is None else n_simulations, seed=seed)
         simulated = time.monotonic()
-        found = estimate(simulator.prior, simulations, settings, seed=seed, checkpoint=path, say=tell, progress=progress)
+        found = estimate(simulator.prior, simulations, settings, seed=seed, learned=learned, checkpoint=path, say=tell, progress=progress)
         usable = int(simulations.ok.sum())
-        fitted = _Fitted(found, _cloud(found, simulations), simulations, usable, len(simulations) - usable, simulated)
+        fitted = _Fitted(found, learn_to_recognise(found, simulations, seed), simulations, usable, len(simulations) - usable, simulated)
     found, simulations, history = fitted.estimate, fitted.simulations, fitted.estimate.history
     whose = " of the first member" if (found.settings.members or 1) > 1 else ""
     best = f"best validation loss {history.best_loss:.3f} in epoch {history.best_epoch + 1}"
@@ -130,7 +134,7 @@ def fit(
         scaler=found.scaler,
         centre=found.centre,
         scale=found.scale,
-        cloud=fitted.cloud,
+        recognition=fitted.recognition,
         settings=found.settings,
         history=history,
         facts=facts,
@@ -147,11 +151,28 @@ class _Fitted:
     """What was learnt, from which simulations (by the clock: those to begin with), on how many, and when training began."""
 
     estimate: Estimate
-    cloud: TrainingCloud
+    recognition: Recognition
     simulations: Simulations
     used: int
     failed: int
     simulated: float
+
+
+def _learned(model: object, simulator: Simulator, settings: FitSettings) -> Learned:
+    """The encoder of an autoencoder and its scaling. Raises `SettingsError` for one that cannot summarise the simulator's events."""
+    if not isinstance(model, VAE):
+        raise SettingsError(f"summary must be an autoencoder, vae.VAE(...) after its fit, got {type(model).__name__}.")
+    if not model.scaled:
+        raise SettingsError("summary is an autoencoder that has not been trained. Call its fit(x_train) first.")
+    if model.event_shape != simulator.event_shape:
+        raise SettingsError(
+            f"summary is an autoencoder of events of shape {model.event_shape}, and {simulator.name!r} makes {simulator.event_shape}."
+        )
+    if settings.summary not in ("auto", "encoder"):
+        raise SettingsError(f"FitSettings(summary={settings.summary!r}) and summary= an autoencoder are two summary networks; give one.")
+    encoder = model.module.encoder
+    mean, sd = encoder.centre.numpy().astype(np.float64), encoder.scale.numpy().astype(np.float64)
+    return Learned(encoder.summary, Scaler.given(simulator.event_shape, counts=encoder.counts, mean=mean, sd=sd))
 
 
 @contextmanager
@@ -172,6 +193,7 @@ def _by_the_clock(
     seconds: float,
     settings: FitSettings,
     seed: int,
+    learned: Learned | None,
     checkpoint: str | None,
     tell: Callable[[str], None],
     progress: Callable[[int, int, str], None] | None,
@@ -184,7 +206,7 @@ def _by_the_clock(
             simulated = time.monotonic()
 
             def closing(estimator: PosteriorEstimator, scaler: Scaler) -> float:
-                return _cloud_seconds(estimator.summary, scaler, start.simulations)
+                return seconds_to_recognise(estimator.summary, scaler, start.simulations, seconds)
 
             clock = Clock(began + seconds, closing, threads)
             if clock.left <= 0:
@@ -192,37 +214,8 @@ def _by_the_clock(
                     f"minutes={seconds / 60:.3g} is too short: simulating {len(start.simulations):,} rows to begin with took "
                     f"{simulated - began:.2g} s of {seconds:.2g}, and nothing is left to train in. Give more minutes."
                 )
-            grown = estimate_by_clock(supply, start, settings, clock, checkpoint=checkpoint, say=tell, progress=progress)
-        cloud = _cloud(grown.estimate, start.simulations)
+            grown = estimate_by_clock(supply, start, settings, clock, learned=learned, checkpoint=checkpoint, say=tell, progress=progress)
+        recognition = learn_to_recognise(grown.estimate, start.simulations, seed, seconds)
     for text in supply.warnings():
         warnings.warn(text, SimulationWarning, stacklevel=3)
-    return _Fitted(grown.estimate, cloud, start.simulations, grown.used, grown.failed, simulated)
-
-
-def _cloud(found: Estimate, simulations: Simulations) -> TrainingCloud:
-    summary = copy.deepcopy(found.estimator).double().summary
-    train_rows = found.train_rows[:: max(1, len(found.train_rows) // _MOST_IN_CLOUD)]
-    return TrainingCloud.of(
-        _placed(summary, found.scaler, simulations, train_rows),
-        _placed(summary, found.scaler, simulations, found.valid_rows[:MOST_HELD_OUT]),
-        learned=sum(flow.context for flow in found.estimator.flows()),
-    )
-
-
-@torch.no_grad()
-def _placed(summary: Callable[[torch.Tensor], torch.Tensor], scaler: Scaler, simulations: Simulations, rows: np.ndarray) -> np.ndarray:
-    parts = []
-    for i in range(0, len(rows), _ROWS_AT_ONCE):
-        scaled = scaler(simulations.gather(rows[i : i + _ROWS_AT_ONCE])[1])
-        parts.append(representation(summary(torch.from_numpy(scaled)), scaled, scaler))
-    return np.concatenate(parts)
-
-
-def _cloud_seconds(summary: nn.Module, scaler: Scaler, simulations: Simulations) -> float:
-    """About how long `_cloud` will take, from the time of a few of its rows."""
-    network, rows = copy.deepcopy(summary).double(), np.flatnonzero(simulations.ok)
-    most = min(_MOST_IN_CLOUD + MOST_HELD_OUT, len(rows))
-    few = rows[:_ROWS_TO_TIME]
-    began = time.monotonic()
-    _placed(network, scaler, simulations, few)
-    return (time.monotonic() - began) * most / len(few) + _SECONDS_A_PAIR * (most / 2) ** 2
+    return _Fitted(grown.estimate, recognition, start.simulations, grown.used, grown.failed, simulated)

@@ -29,7 +29,7 @@ from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.network import Network, log_mixture
 from sbi_flows.npe.settings import FitSettings
-from sbi_flows.posterior.cloud import TrainingCloud, representation
+from sbi_flows.posterior.recognition import Recognition, recognition_features
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import as_observation
 from sbi_flows.rng import check_seed, stream
@@ -57,7 +57,7 @@ class Posterior:
     scaler: Scaler
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
-    cloud: TrainingCloud
+    recognition: Recognition
     settings: FitSettings
     history: History
     facts: Mapping[str, Any]
@@ -159,8 +159,8 @@ class Posterior:
                 raise ObservationError("the observed data are too large to be scaled in floating point. Check their units.")
             contexts.append(self._double.summary(torch.from_numpy(scaled)))
             if judge:
-                points = representation(contexts[-1], scaled, self.scaler)
-                verdicts += [self.cloud.judge(point, self.scaler.unlike_counts(part[i : i + 1])) for i, point in enumerate(points)]
+                features, _ = recognition_features(contexts[-1], scaled, self.scaler)
+                verdicts += self.recognition.judge(features, self.scaler.unlike_counts(part))
         return torch.cat(contexts), verdicts
 
     def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
@@ -192,7 +192,7 @@ class Posterior:
                 rng.standard_normal(out=part)
             if self.noise_shift is not None and self.noise_scale is not None:
                 noise = self.noise_shift + self.noise_scale * noise
-            u, _ = flow.to_value(torch.from_numpy(noise), contexts[events, None])
+            u = flow.value(torch.from_numpy(noise), contexts[events, None])
             theta[events, rows] = self.prior.from_unconstrained(self.centre + self.scale * u.numpy())
 
     @torch.no_grad()

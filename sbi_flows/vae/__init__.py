@@ -16,6 +16,8 @@ from sbi_flows.vae.paths import Paths
 from sbi_flows.vae.sde_model import LatentSDE
 from sbi_flows.vae.sde_prior import PriorSDE
 from sbi_flows.vae.sde_settings import SDESettings
+from sbi_flows.vae.sentence_network import SentenceSettings
+from sbi_flows.vae.sentences import SentenceVAE
 from sbi_flows.vae.settings import VAESettings
 from sbi_flows.vae.warmup import Warmup
 
@@ -35,6 +37,8 @@ __all__ = [
     "Poisson",
     "PriorSDE",
     "SDESettings",
+    "SentenceSettings",
+    "SentenceVAE",
     "VAESettings",
     "Warmup",
     "attribute_vector",

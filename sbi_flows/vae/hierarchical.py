@@ -78,6 +78,9 @@ class HierarchicalVAE(VAE):
     `encode`, `decode` and `latent_mean` are those of the first layer, whose encoder is also that of the others.
     """
 
+    # Weights that decay put the numbers of the upper layers out of use before they have found one.
+    _undecayed = (*VAE._undecayed, "prior.")
+
     def __init__(self, *, latent: Sequence[int], **options: Any) -> None:
         if isinstance(latent, str) or not isinstance(latent, Sequence) or len(latent) < 2:
             raise SettingsError(f"latent must be the sizes of two or more layers, such as (8, 4), got {latent!r}.")

@@ -3,6 +3,7 @@
     linear       z(t) = (1 - t) a + t b
     spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)                      Shoemake (1985)
     attribute    v = mean of E[z | x] over the events that have the attribute - mean over those that have not     White (2016), 1609.04468
+                 of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by E[z | x] and v' the v of its upper half
     optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018), 1610.02415
 
 The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior term the last leaves what
@@ -26,6 +27,7 @@ from sbi_flows.vae.data import count, number, rows_of
 
 if TYPE_CHECKING:
     from sbi_flows.vae.model import VAE
+    from sbi_flows.vae.sentences import SentenceVAE
 
 F = NDArray[np.float64]
 
@@ -66,10 +68,11 @@ def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -
 
 
 def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
-    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number, split at its median.
+    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number.
 
-    `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite numbers, and
-    `SettingsError` where all events are of one kind.
+    Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from the lower one along it: what
+    else differs between the halves is left out. `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`,
+    `ObservationError` for labels that are no finite numbers, and `SettingsError` where all events are of one kind.
     """
     z, given = model.latent_mean(x), numbers(labels, "labels", "one a row of x")
     if given.shape != (len(z),):
@@ -79,11 +82,15 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
     has = given == 1 if np.isin(given, (0, 1)).all() else given > np.median(given)
     if has.all() or not has.any():
         raise SettingsError("all events have the attribute, or none has. Pass events of both kinds.")
-    return np.asarray(z[has].mean(axis=0) - z[~has].mean(axis=0))
+    apart = z[has].mean(axis=0) - z[~has].mean(axis=0)
+    slope = np.linalg.lstsq(z - z.mean(axis=0), (given - given.mean()) / given.std(), rcond=None)[0]
+    if np.array_equal(has, given) or not slope.any():
+        return np.asarray(apart)
+    return np.asarray(slope * (slope @ apart) / (slope @ slope))
 
 
 def optimise(
-    model: VAE,
+    model: VAE | SentenceVAE,
     f: Callable[[Tensor], Tensor],
     start: ArrayLike,
     *,

@@ -38,8 +38,8 @@ from sbi_flows.vae.warmup import Warmup, warmup_of
 
 F = NDArray[np.float64]
 
-_LINEAR_PATHS = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
 _DRAWS_OF_A_MEAN = 64
+_FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder", "prior")}
 
 
 class VAE:
@@ -54,6 +54,8 @@ class VAE:
 
     Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for each event.
     """
+
+    _undecayed: tuple[str, ...] = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
 
     def __init__(
         self,
@@ -99,7 +101,8 @@ class VAE:
         """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is best after the warm-up.
 
         epochs: passes over x_train. warmup: epochs over which the weight of the KL rises from 0 to 1, or `vae.Warmup(...)`. free_bits: nats
-        a dimension that are not penalised. draws: of z for each row and step. frozen: "decoder" or "encoder" is left as it is.
+        a dimension that are not penalised. draws: of z for each row and step. frozen: what is left as it is, the "decoder", the
+        "encoder", or the "model", which is the decoder and the prior.
         train_settings: in place of those of `vae.settings.training_for`; its `epochs` gives way to `epochs`.
         checkpoint: a file written every 30 s or so and at the end, from which the same call on a new model goes on; once it is finished,
         the call takes its weights and trains no more, so train further without it or with another path.
@@ -109,8 +112,8 @@ class VAE:
         was. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`, `NonFiniteLossError`, and
         `BankMismatchError` for the checkpoint of another run.
         """
-        if frozen not in (None, "decoder", "encoder"):
-            raise SettingsError(f"frozen must be 'decoder', 'encoder' or None, got {frozen!r}.")
+        if frozen not in (None, *_FROZEN):
+            raise SettingsError(f"frozen must be 'decoder', 'encoder', 'model' or None, got {frozen!r}.")
         free_bits, epochs, draws = number("free_bits", free_bits), count("epochs", epochs), count("draws", draws)
         schedule = warmup_of(warmup)
         if schedule.epochs >= epochs:
@@ -131,8 +134,8 @@ class VAE:
             offset = module.encoder.centre.clone() if self.likelihood.name == "gaussian" else torch.zeros_like(module.encoder.centre)
             near = None if valid is None else in_float32(valid - offset.numpy())
             rows = NoisyRows(in_float32(x - offset.numpy()), near, settings, self.seed, schedule, (draws, module.noise_width))
-            parts = {"encoder": module.encoder, "decoder": module.decoder}
-            fixed = [] if frozen is None else [p for p in parts[frozen].parameters() if p.requires_grad]
+            still = [part for name in _FROZEN.get(frozen or "", ()) if (part := getattr(module, name)) is not None]
+            fixed = [p for part in still for p in part.parameters() if p.requires_grad]
             options = {"free_bits": free_bits, "warmup": asdict(schedule), "frozen": frozen, "encoder": self.encoder}
             try:
                 module.shift(-offset)
@@ -144,7 +147,7 @@ class VAE:
                         module,
                         loss_with(free_bits),
                         rows,
-                        undecayed=_LINEAR_PATHS,
+                        undecayed=self._undecayed,
                         settled=schedule.epochs,
                         checkpoint=checkpoint,
                         identity={**options, "likelihood": to_json(self.likelihood), "offset": digest([offset])},
@@ -156,6 +159,33 @@ class VAE:
                 module.double().eval()
             module.shift(offset)
         return self.history
+
+    def refine_encoder(
+        self,
+        x_train: ArrayLike,
+        x_valid: ArrayLike | None = None,
+        *,
+        draws: int = 32_000,
+        epochs: int = 12,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> History:
+        """Train the encoder alone further, on so many `draws` of events from the model beside x_train: p(x) stays what it is.
+
+        Few data are learned by heart by the encoder before they are by the decoder, and the bound on other events is then loose. Draws from
+        the model are as many as one likes (the sleep phase of Hinton et al. 1995, here with the bound as its objective). x_train is
+        repeated until it makes a tenth of all. Arguments and errors as for `fit`; raises `SettingsError` before it.
+        """
+        draws, x = count("draws", draws), rows_of(x_train, self.event_shape, "x_train")
+        if not self.scaled:
+            raise SettingsError("refine_encoder takes an autoencoder that has been trained. Call fit(x_train) first.")
+        check_enough(len(x), x_valid is None)
+        if x_valid is None:
+            apart = np.arange(len(x)) % 10 == 0
+            x, x_valid = x[~apart], x[apart].reshape(-1, *self.event_shape)
+        rows = np.concatenate([self.sample(draws, seed=self.seed).reshape(draws, -1), *[x] * max(1, draws // (9 * len(x)))])
+        settings = TrainSettings(epochs=epochs, batch_size=64, learning_rate=1e-3, patience=max(count("epochs", epochs), 1))
+        shaped = rows.reshape(-1, *self.event_shape)
+        return VAE.fit(self, shaped, x_valid, epochs=epochs, frozen="model", train_settings=settings, progress=progress)
 
     def elbo(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> Elbo:
         """The bound on log p(x) of each row and its terms, in nats, from n draws of z; the KL in closed form for Gaussian encoders."""
@@ -281,7 +311,7 @@ class VAE:
 
     def _scale(self, module: Autoencoder, x: F, frozen: str | None) -> None:
         """Bring what the networks see and give to the units of the data; only a Gaussian's elements have units of their own."""
-        encoder, decoder = module.encoder, module.decoder
+        encoder, decoder, generates = module.encoder, module.decoder, "decoder" in _FROZEN.get(frozen or "", ())
         centre, scale, free = self.likelihood.start(x)
         with torch.no_grad():
             seen = encoder.seen(torch.from_numpy(x)).numpy()
@@ -289,9 +319,9 @@ class VAE:
             sd = spread(seen if apart else seen.reshape(-1, 1))
             encoder.centre.copy_(torch.from_numpy(np.broadcast_to(seen.mean(axis=0), seen.shape[1:]).copy()))
             encoder.scale.copy_(torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy()))
-            if frozen != "decoder":
+            if not generates:
                 decoder.free.copy_(torch.from_numpy(free))
-            if not self.own_decoder and frozen != "decoder":
+            if not self.own_decoder and not generates:
                 decoder.centre.copy_(torch.from_numpy(centre))
                 decoder.scale.copy_(torch.from_numpy(scale))
         self.scaled = True

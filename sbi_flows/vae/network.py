@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
+from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.vae.likelihoods import Likelihood
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -33,7 +34,7 @@ class Encoder(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, summary: nn.Module, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool) -> None:
+    def __init__(self, summary: VectorSummary, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool) -> None:
         super().__init__()
         self.summary, self.flow = summary, flow
         self.gaussian, self.counts = gaussian, counts
@@ -56,20 +57,25 @@ class Encoder(nn.Module):
         return self.flow.draw(noise, context[:, None])
 
     def kl(self, context: Float[Tensor, "rows k"]) -> Float[Tensor, "rows parts"]:
-        """KL(q || N(0, I)) in closed form, for each dimension of a diagonal Gaussian, in one part for a full-rank one.
+        """KL(q || N(0, I)) where q is Gaussian."""
+        return gaussian_kl(self.flow, self.gaussian, context)
 
-        A Gaussian flow is the affine map z = m + L e, so its images of 0 and of the unit vectors are all that there is to know:
-        KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
-        """
-        d = self.flow.d
-        unit = torch.ones(1, d) if self.gaussian == "diagonal" else torch.eye(d)
-        places = torch.cat([torch.zeros(1, d), unit]).to(context)
-        images, log_det = self.flow.to_value(places.expand(len(context), -1, -1), context[:, None])
-        mean, columns = images[:, 0], images[:, 1:] - images[:, :1]
-        if self.gaussian == "diagonal":
-            sd = columns[:, 0]
-            return 0.5 * (mean.square() + sd.square() - 1) - torch.log(sd)
-        return (0.5 * (mean.square().sum(dim=1) + columns.square().sum(dim=(1, 2)) - d) - log_det[:, 0])[:, None]
+
+def gaussian_kl(flow: ConditionalFlow, kind: str, context: Float[Tensor, "rows k"]) -> Float[Tensor, "rows parts"]:
+    """KL(q || N(0, I)) in closed form, for each dimension of a "diagonal" Gaussian, in one part for a "full_rank" one.
+
+    A Gaussian flow is the affine map z = m + L e, so its images of 0 and of the unit vectors are all that there is to know:
+    KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
+    """
+    d = flow.d
+    unit = torch.ones(1, d) if kind == "diagonal" else torch.eye(d)
+    places = torch.cat([torch.zeros(1, d), unit]).to(context)
+    images, log_det = flow.to_value(places.expand(len(context), -1, -1), context[:, None])
+    mean, columns = images[:, 0], images[:, 1:] - images[:, :1]
+    if kind == "diagonal":
+        sd = columns[:, 0]
+        return 0.5 * (mean.square() + sd.square() - 1) - torch.log(sd)
+    return (0.5 * (mean.square().sum(dim=1) + columns.square().sum(dim=(1, 2)) - d) - log_det[:, 0])[:, None]
 
 
 class Decoder(nn.Module):

@@ -3,9 +3,10 @@
     python -m tests.benchmarks.observations [--minutes 2 | --posterior ricker.safetensors] [-m 1000]
 
 Ricker series (T = 100), of theta from the prior and of the classic one, with an added trend (two sd over the length), doubled variance
-around the mean, a detector stuck at zero for 20 steps in the middle or at the value it had, and negative-binomial instead of Poisson counts
-(variance twice the mean). Flagged: the verdict at the observation is not "trust", or is "do not trust"; stated rates 1% and 0.1%. Badly
-predicted: the posterior predictive check of `sf.compare` has p <= 1%, which data that follow the model have less often than that.
+around the mean, a detector stuck at zero for 20 steps in the middle or at the value it had, negative-binomial instead of Poisson counts
+(variance twice the mean), and another law of growth, unlike anything that the critic of a posterior is trained on. Flagged: the verdict
+at the observation is not "trust", or is "do not trust"; stated rates 1% and 0.1%. Badly predicted: the posterior predictive check of
+`sf.compare` has p <= 1%, which data that follow the model have less often than that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 import sbi_flows as sf
 from sbi_flows.comparison.believing import UNLIKELY
-from sbi_flows.comparison.compare import check_predictive
+from sbi_flows.comparison.predicting import check_predictive
 from simulators.ricker import CLASSIC_THETA
 
 F = np.ndarray
@@ -52,6 +53,17 @@ def negative_binomial(theta: F, rng: np.random.Generator, dispersion: float = 2.
     for t in range(steps):
         population = r * population * np.exp(-population + sigma * rng.standard_normal(len(theta)))
         y[:, t] = rng.poisson(rng.gamma(np.maximum(rho * population, 1e-12) / (dispersion - 1), dispersion - 1))
+    return y
+
+
+def held_back_longer(theta: F, rng: np.random.Generator, share: float = 0.3, steps: int = 100) -> F:
+    """Poisson counts of N_{t+1} = r N_t exp(-N_t - share N_{t-1} + xi_t): another law of growth, which no distortion resembles."""
+    r, sigma, rho = np.exp(theta[:, 0]), theta[:, 1], theta[:, 2]
+    before, population, y = np.zeros(len(theta)), np.ones(len(theta)), np.empty((len(theta), steps))
+    for t in range(steps):
+        growth = r * np.exp(-population - share * before + sigma * rng.standard_normal(len(theta)))
+        before, population = population, population * growth
+        y[:, t] = rng.poisson(rho * population)
     return y
 
 
@@ -95,7 +107,8 @@ def main() -> None:
         y = np.asarray(ricker.run(theta, rng), dtype=float)
         badly = badly_predicted(posterior, ricker, y[: options.predictive])
         print(f"{where:13} {'unspoiled':32} badly predicted {badly:.4f}", flush=True)
-        kinds = {name: spoil(y) for name, spoil in SPOILED.items()} | {"negative binomial, dispersion 2": negative_binomial(theta, rng)}
+        kinds = {name: spoil(y) for name, spoil in SPOILED.items()}
+        kinds |= {"negative binomial, dispersion 2": negative_binomial(theta, rng), "another law of growth": held_back_longer(theta, rng)}
         for name, spoiled in kinds.items():
             any_flag, refused = flagged(posterior, spoiled)
             badly = badly_predicted(posterior, ricker, spoiled[: options.predictive])

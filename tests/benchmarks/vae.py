@@ -214,13 +214,14 @@ def digits(options: argparse.Namespace) -> None:
                 began = time.process_time()
                 model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", encoder=encoder, seed=seed)
                 model.fit(training, valid, epochs=300, warmup=warmup)
-                seconds = time.process_time() - began
-                bound, evidence = model.elbo(test).bound.mean(), model.log_evidence(test, 500)
-                print(
-                    f"digits, {encoder}, warm-up {warmup}, seed {seed}: -ELBO {-bound:.3f}  NLL {-evidence.log_evidence.mean():.3f}  "
-                    f"active {model.active_units(test).sum()}/8  k-hat > 0.7 in {(evidence.k_hat > 0.7).mean():.0%}  {seconds:.0f} s",
-                    flush=True,
-                )
+                for refined in ("", ", refined") if warmup else ("",):
+                    if refined:
+                        model.refine_encoder(training, valid)
+                    seconds = time.process_time() - began
+                    bound, evidence = model.elbo(test).bound.mean(), model.log_evidence(test, 500)
+                    figures = f"-ELBO {-bound:.3f}  NLL {-evidence.log_evidence.mean():.3f}  active {model.active_units(test).sum()}/8"
+                    heavy = f"k-hat > 0.7 in {(evidence.k_hat > 0.7).mean():.0%}"
+                    print(f"digits, {encoder}, warm-up {warmup}, seed {seed}{refined}: {figures}  {heavy}  {seconds:.0f} s", flush=True)
 
 
 def frozen(options: argparse.Namespace) -> None:
@@ -244,18 +245,20 @@ def frozen(options: argparse.Namespace) -> None:
 def hierarchical(options: argparse.Namespace) -> None:
     """Layers of 8 and 4 on the same digits, with and without warm-up."""
     training, valid, test = binary_digits()
-    active = []
-    for warmup in (100, 0):
-        model = vae.HierarchicalVAE(event_shape=64, latent=(8, 4), likelihood="bernoulli", seed=0)
-        model.fit(training, valid, epochs=300, warmup=warmup)
-        bound, nll = model.elbo(test).bound.mean(), -model.log_evidence(test, 500).log_evidence.mean()
-        active.append(int(model.active_units_above(test)[0].sum()))
-        print(f"hierarchical, warm-up {warmup}: -ELBO {-bound:.3f}  NLL {nll:.3f}  top units active {active[-1]}/4", flush=True)
-    report("hierarchical: top units that the warm-up wakes", active[0] - active[1], 2, at_least=True)
+    for seed in range(options.seeds):
+        active = []
+        for warmup in (100, 0):
+            model = vae.HierarchicalVAE(event_shape=64, latent=(8, 4), likelihood="bernoulli", seed=seed)
+            model.fit(training, valid, epochs=300, warmup=warmup)
+            bound, nll = model.elbo(test).bound.mean(), -model.log_evidence(test, 500).log_evidence.mean()
+            active.append(int(model.active_units_above(test)[0].sum()))
+            figures = f"-ELBO {-bound:.3f}  NLL {nll:.3f}  top units active {active[-1]}/4"
+            print(f"hierarchical, warm-up {warmup}, seed {seed}: {figures}", flush=True)
+        report(f"hierarchical: top units that the warm-up wakes, seed {seed}", active[0] - active[1], 2, at_least=True)
 
 
 def slants(x: F) -> F:
-    """How far pictures (n, 64) lean to the right: minus the covariance of column and row of their ink, over the variance of the row."""
+    """How far pictures (n, 64) lean to the right: minus their covariance of column and row, over the variance of the row."""
     ink = x.reshape(-1, 8, 8) / x.sum(axis=1)[:, None, None]
     row, column = np.mgrid[:8, :8]
     row, column = (place - (ink * place).sum(axis=(1, 2))[:, None, None] for place in (row, column))
@@ -265,8 +268,14 @@ def slants(x: F) -> F:
 def attribute(options: argparse.Namespace) -> None:
     """The slant of digits along its attribute vector, from the test digits below the median, in ten steps to 3 times the vector."""
     training, valid, test = binary_digits()
-    model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", seed=0)
-    model.fit(training, valid, epochs=300, warmup=100)
+    for seed in range(options.seeds):
+        model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", seed=seed)
+        model.fit(training, valid, epochs=300, warmup=100)
+        leaning(model, training, test, seed)
+
+
+def leaning(model: vae.VAE, training: F, test: F, seed: int) -> None:
+    """One model's."""
     of_data, ink = slants(training), training.sum(axis=1)
     direction = vae.attribute_vector(model, training, of_data)
     z = model.latent_mean(test)
@@ -274,10 +283,11 @@ def attribute(options: argparse.Namespace) -> None:
     path = [model.decode(z + step * direction) for step in np.linspace(0, 3, 11)]
     lean = np.stack([slants(pictures) for pictures in path])
     drift = np.abs(path[-1].sum(axis=1) - path[0].sum(axis=1)).mean() / ink.std()
-    report("slant: steps that increase it", float((np.diff(lean, axis=0) > 0).mean()), 0.97, at_least=True, note=f"{len(z)} digits")
-    report("slant: mean shift (sd of the data)", float((lean[-1] - lean[0]).mean() / of_data.std()), 1.5, at_least=True)
-    note = f"ink drifts by {drift:.2f} sd"
-    report("slant: share that crosses the median", float((lean[-1] > np.median(of_data)).mean()), 0.9, at_least=True, note=note)
+    rises, shift = float((np.diff(lean, axis=0) > 0).mean()), float((lean[-1] - lean[0]).mean() / of_data.std())
+    crosses = float((lean[-1] > np.median(of_data)).mean())
+    report(f"slant, seed {seed}: steps that increase it", rises, 0.97, at_least=True, note=f"{len(z)} digits")
+    report(f"slant, seed {seed}: mean shift (sd of the data)", shift, 1.5, at_least=True)
+    report(f"slant, seed {seed}: share that crosses the median", crosses, 0.9, at_least=True, note=f"ink drifts by {drift:.2f} sd")
 
 
 def clusters(options: argparse.Namespace) -> None:

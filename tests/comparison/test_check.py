@@ -75,7 +75,7 @@ def test_a_posterior_with_swapped_parameters_is_not_trusted() -> None:
 
 def test_a_trained_posterior_is_judged_and_the_page_is_written(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     check = sf.check(gaussian_posterior, SIMULATOR, n=300, seed=1)
-    assert check.quantities["quantity"].tolist() == ["theta_1", "theta_2", "log q", "distance to a random point"]
+    assert check.quantities["quantity"].tolist() == ["theta_1", "theta_2", "log q", "log-likelihood", "distance to a random point"]
     check.to_html(tmp_path / "check.html")
     page = (tmp_path / "check.html").read_text()
     assert "Calibration check: gaussian" in page
@@ -113,10 +113,13 @@ def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator:
     assert "Next: more simulations" in found.text
 
 
-def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior) -> None:
+def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
     assert found.table["judge"].iloc[-1] == "local C2ST"
     assert "at the observation" in found.table["sentence"].iloc[-1]
+    assert "predictions" in found.table["judge"].tolist()
+    found.to_html(tmp_path / "check.html")
+    assert (tmp_path / "check.html").read_text().count("<svg") == 5
     with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
         sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])
 
@@ -140,3 +143,33 @@ def test_what_is_no_posterior_or_no_simulator_is_refused_in_words(gaussian_poste
             sf.check(*wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="n must be an integer, got '200'"):
         sf.check(gaussian_posterior, SIMULATOR, n="200")  # type: ignore[arg-type]
+
+
+def test_the_log_likelihood_is_ranked_where_there_is_one_and_one_that_fails_loses_nothing_else(bounded_posterior: sf.Posterior) -> None:
+    posterior = bounded_posterior
+
+    def with_likelihood(function: Any) -> sf.Simulator:
+        @sf.simulator(posterior.prior, event_shape=(3,), log_likelihood=function)
+        def bounded(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+            centre = np.stack([theta["a"], theta["b"], theta["a"] * theta["b"]], axis=1)
+            return centre + 0.1 * rng.standard_normal(centre.shape)
+
+        return bounded
+
+    def right(theta: dict[str, np.ndarray], y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        centre = np.stack([theta["a"], theta["b"], theta["a"] * theta["b"]], axis=1)
+        return np.asarray(norm.logpdf(y, centre, 0.1).sum(axis=1))
+
+    def wrong(theta: dict[str, np.ndarray], y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        raise RuntimeError("no convergence")
+
+    ranked = sf.check(posterior, with_likelihood(right), n=100, seed=1)
+    assert "log-likelihood" in ranked.quantities["quantity"].tolist()
+    assert ranked.left_out == ()
+    lost = sf.check(posterior, with_likelihood(wrong), n=100, seed=1)
+    assert "not judged: it failed with RuntimeError: no convergence" in lost.text
+    assert "likelihood of the truth" not in lost.table["judge"].tolist()
+    none = sf.check(posterior, with_likelihood(wrong), n=100, seed=1, n_likelihood=0)
+    assert none.left_out == ()
+    with pytest.raises(SettingsError, match="n_likelihood must be 0 or an integer of at least 100, got 20"):
+        sf.check(posterior, with_likelihood(right), n=100, n_likelihood=20)

@@ -58,7 +58,7 @@ def test_a_c2st_of_few_draws_counts_only_beyond_chance() -> None:
 def test_the_report_is_one_file_with_all_figures(comparison: sf.Comparison, tmp_path: Path) -> None:
     comparison.to_html(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "http" not in page.replace("http://www.w3.org", "")
     for words in ("theta_1", EXACT, "sbi-flows fit gaussian -n 4000 --seed 3", "within the training cloud"):
         assert words in page

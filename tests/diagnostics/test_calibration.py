@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from scipy.stats import binom, multivariate_normal, norm
 
 from sbi_flows.diagnostics.calibration import LOG_LIKELIHOOD, LOG_Q, RANDOM_POINT, RankTest, rank_tests
 from sbi_flows.diagnostics.dependence import data_features, dependence
-from sbi_flows.diagnostics.pairs import draw_pairs
+from sbi_flows.diagnostics.judges import examine, judge
+from sbi_flows.diagnostics.pairs import Pairs, draw_pairs, likelihoods
 from sbi_flows.errors import ShapeError
 from simulators.gaussian import make_gaussian, posterior_moments
 
@@ -132,3 +134,30 @@ def test_the_likelihood_sees_data_that_the_posterior_ignores() -> None:
     ignored = min(dependence([found["x"]], data_features(y)), key=lambda one: one.p)
     assert ignored.p < 1e-6
     assert ignored.r2 > 0.09
+
+
+@pytest.mark.parametrize(("centre", "spread", "level"), [(1.0, 1.0, "trust"), (0.0, 2**0.5, "caution"), (1.0, 0.3, "do not trust")])
+def test_the_likelihood_of_the_truth_calls_a_lossy_posterior_caution_and_a_narrow_one_worse(
+    centre: float, spread: float, level: str
+) -> None:
+    """y | theta ~ N(theta, 1), theta ~ N(0, 1), posterior N(y / 2, 1 / 2): right, the prior in its place, and 0.3 times as wide."""
+    rng = np.random.default_rng(4)
+    theta = rng.standard_normal((400, 1))
+    y = theta + rng.standard_normal((400, 1))
+
+    def sampler(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        return (centre * y / 2 + spread * np.sqrt(0.5) * rng.standard_normal((len(y), n)))[..., None]
+
+    def estimated(theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return norm.logpdf(y[0], theta[:, 0], 1.0) + 0.2 * rng.standard_normal(len(theta))
+
+    pairs = draw_pairs(sampler, theta, y, names=("x",), rng=rng)
+    pairs = replace(pairs, log_likelihood=likelihoods(pairs, estimated, rows=200, draws=10))
+    found = {one.judge: one for one in judge(examine(pairs, rng))}
+    assert found["likelihood of the truth"].level == level
+
+
+def test_a_likelihood_of_the_wrong_shape_is_refused() -> None:
+    pairs = Pairs(np.zeros((5, 1)), np.zeros((5, 1)), np.zeros((5, 30, 1)), ("x",))
+    with pytest.raises(ShapeError, match=r"returned shape \(\) for 11 rows of theta; wanted \(11,\)"):
+        likelihoods(pairs, lambda theta, y: np.array(0.0), rows=3, draws=10)

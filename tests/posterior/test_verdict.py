@@ -7,15 +7,19 @@ import pytest
 from scipy.stats import beta, binom, norm, uniform
 
 import sbi_flows as sf
-from sbi_flows.posterior.cloud import CAUTION_AT, TrainingCloud
+from sbi_flows.posterior.recognition import CAUTION_AT, Recognition
 
 from ..conftest import QUICK
 
 
-def cloud() -> TrainingCloud:
-    rng = np.random.default_rng(0)
-    mix = rng.standard_normal((5, 5))
-    return TrainingCloud.of(rng.standard_normal((3000, 5)) @ mix, rng.standard_normal((3000, 5)) @ mix)
+def recognition(train: np.ndarray, held_out: np.ndarray) -> Recognition:
+    """Of vectors; distorted is what is twice as far from the centre."""
+    labels = np.zeros(len(train), dtype=np.int64)
+    return Recognition.of(train, held_out, 2 * train, labels, ("spread",), learned=0, placed=train.shape[1], seed=0)
+
+
+def level(made: Recognition, point: list[float]) -> str:
+    return made.judge(np.array([point]), np.zeros(1, dtype=np.int64))[0].level
 
 
 def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> None:
@@ -23,8 +27,8 @@ def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> Non
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((5, 5))
     fresh = np.random.default_rng(1).standard_normal((5000, 5)) @ mix
-    made = cloud()
-    flagged = sum(made.judge(point, 0).level != "trust" for point in fresh)
+    made = recognition(rng.standard_normal((3000, 5)) @ mix, rng.standard_normal((3000, 5)) @ mix)
+    flagged = sum(not verdict.ok for verdict in made.judge(fresh, np.zeros(5000, dtype=np.int64)))
     share_error = 4 * np.sqrt(CAUTION_AT / 3000)
     low, high = (
         binom.isf(1 - 5e-5, 5000, CAUTION_AT - share_error if share_error < CAUTION_AT else 1e-9),
@@ -37,10 +41,29 @@ def test_far_points_and_holes_in_the_cloud_are_called() -> None:
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, 2 * np.pi, 6000)
     ring = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.02 * rng.standard_normal((6000, 2))
-    made = TrainingCloud.of(ring[:3000], ring[3000:])
-    assert made.judge(np.array([1.0, 0.0]), 0).ok
-    assert made.judge(np.array([0.0, 0.0]), 0).level == "do not trust"
-    assert made.judge(np.array([3.0, 0.0]), 0).level == "do not trust"
+    made = recognition(ring[:3000], ring[3000:])
+    assert level(made, [1.0, 0.0]) == "trust"
+    assert level(made, [0.0, 0.0]) == "do not trust"
+    assert level(made, [3.0, 0.0]) == "do not trust"
+    assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 2), np.array([0, 2]))] == ["trust", "caution"]
+
+
+def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_like() -> None:
+    """Features 2 and 3 are not in the cloud: a shift of either is seen, and said."""
+    rng = np.random.default_rng(0)
+    train, held_out = rng.standard_normal((2, 3000, 3))
+    labels = rng.integers(0, 2, 3000)
+    spoiled = rng.standard_normal((3000, 3)) + 4 * np.eye(3)[1 + labels]
+    made = Recognition.of(train, held_out, spoiled, labels, ("a drift", "a step"), learned=0, placed=1, seed=0)
+    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), np.zeros(3, dtype=np.int64))
+    assert inside.ok
+    for found, words in ((drift, "a drift"), (step, "a step")):
+        assert found.level == "do not trust"
+        assert f"the data look distorted, most like {words}: 100.00% of simulated data sets look less so" in found.text
+    again = Recognition.from_arrays(made.arrays(), made.kinds)
+    assert again.judge(np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)) == made.judge(
+        np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)
+    )
 
 
 def test_an_observation_from_the_simulator_is_trusted_and_one_from_elsewhere_is_not(bounded_posterior: sf.Posterior) -> None:
@@ -63,7 +86,7 @@ def test_a_drift_and_a_stuck_detector_are_flagged_in_a_series() -> None:
         return y + theta["level"][:, None]
 
     posterior = sf.fit(autoregressive, n_simulations=20_000, seed=1, settings=QUICK, say=None)
-    held_out = len(posterior.cloud.remoteness)
+    held_out = len(posterior.recognition.together)
     y = sf.simulate(autoregressive, 2000, seed=9).y.astype(float)
 
     def flagged(events: np.ndarray) -> int:

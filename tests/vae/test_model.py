@@ -159,6 +159,31 @@ def test_a_frozen_part_stays_as_it_is(part: str) -> None:
     assert all(parameter.requires_grad for parameter in model.module.parameters())
 
 
+@pytest.mark.slow
+def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is() -> None:
+    """80 events are learned by heart, draws of the model are not. The bound on 2,000 others gains 5 of its standard errors or more."""
+    model, test = made(latent=3, settings=vae.VAESettings(hidden=64)), events(2000, 3)
+    with pytest.raises(SettingsError, match="has been trained"):
+        model.refine_encoder(events(80))
+    model.fit(events(80), epochs=150, train_settings=sf.TrainSettings(weight_decay=0.0, patience=150, batch_size=16))
+    before = {name: value.clone() for name, value in model.module.decoder.state_dict().items()}
+    loose = model.elbo(test).bound
+    model.refine_encoder(events(80), draws=8000, epochs=4)
+    gain = model.elbo(test).bound - loose
+    assert gain.mean() > 5 * gain.std() / np.sqrt(len(gain))
+    assert all(torch.equal(value, before[name]) for name, value in model.module.decoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("model", "options"), [(vae.HierarchicalVAE, {"latent": (2, 2)}), (vae.ClusterVAE, {"latent": 2, "clusters": 2})])
+def test_refining_leaves_a_prior_that_is_learned_as_it_is(model: type[vae.VAE], options: dict[str, object]) -> None:
+    made = model(event_shape=(2, 3), settings=SMALL, **options)  # type: ignore[arg-type]
+    made.fit(events(), epochs=2)
+    before = {name: value.clone() for name, value in made.module.state_dict().items()}
+    made.refine_encoder(events(), events(50, 1), draws=200, epochs=1)
+    moved = {name.split(".")[0] for name, value in made.module.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"encoder"}
+
+
 def test_a_count_of_classes_is_taken_from_the_training_data() -> None:
     x = stream(0, "classes").integers(0, 3, (100, 4))
     model = vae.VAE(event_shape=4, latent=2, likelihood="categorical", settings=SMALL)

@@ -1,0 +1,57 @@
+"""The command line: one verb per step. `sbi-flows VERB --help` says what each takes.
+
+Exit codes: 0 done; 1 failed, or `check` says do not trust; 2 something in the input is for the user to put right.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sbi_flows.cli.judging import check_verb, compare_verb, learning_curve_verb, recalibrate_verb
+from sbi_flows.cli.making import demo_verb, fit_verb, infer_verb, list_verb, simulate_verb
+from sbi_flows.cli.terminal import console, show_warning
+from sbi_flows.errors import SbiFlowsError
+
+_KEEPING = ("simulate", "fit")
+
+
+class _Verbs(click.Group):
+    """A group that turns the package's own errors into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(ctx)
+        except SbiFlowsError as error:
+            if ctx.params.get("debug"):
+                raise
+            words = " ".join([str(error), *getattr(error, "__notes__", [])])
+            console.print(Text.assemble((type(error).__name__, "bold red"), f": {words}"))
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt as stop:
+            kept = "Nothing was kept: the same command begins again."
+            if ctx.invoked_subcommand in _KEEPING:
+                kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
+            console.print(f"stopped. {' '.join(getattr(stop, '__notes__', [])) or kept}", markup=False)
+            ctx.exit(130)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="sbi_flows")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Simulation-based inference: a simulator in, a posterior and a report out."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+for _verb in (
+    *(list_verb, simulate_verb, fit_verb, infer_verb),
+    *(check_verb, recalibrate_verb, learning_curve_verb, compare_verb, demo_verb),
+):
+    main.add_command(_verb)

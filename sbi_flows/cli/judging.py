@@ -1,0 +1,163 @@
+"""The verbs that judge: check, recalibrate, learning-curve, compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sbi_flows as sf
+from sbi_flows.cli.terminal import (
+    FILE,
+    PATH,
+    bar,
+    check_writable,
+    json_option,
+    print_json,
+    print_verdict,
+    say,
+    seed_option,
+    simulator_option,
+    verdict_json,
+)
+from sbi_flows.errors import SettingsError
+from sbi_flows.problem.observed import read_observed
+from sbi_flows.problem.plugins import list_plugins
+
+_DEFAULT_SIMULATIONS = 10_000
+
+
+@click.command("check")
+@click.argument("posterior", type=FILE)
+@click.option("-n", "n", type=click.IntRange(1), default=1000, show_default=True, help="Simulated pairs to judge on.")
+@click.option("--observed", type=FILE, help="Data (.csv or .npy) at which it is judged too.")
+@click.option("-o", "--output", type=PATH, help="Write an HTML page.")
+@simulator_option
+@seed_option
+@json_option
+def check_verb(
+    posterior: Path, n: int, observed: Path | None, output: Path | None, reference: str | None, seed: int, as_json: bool
+) -> None:
+    """Judge a posterior's calibration, and with --observed its draws there; exit code 1 on "do not trust"."""
+    if output is not None:
+        check_writable(output)
+    loaded = sf.load(posterior)
+    y_obs = None if observed is None else read_observed(observed)
+    with bar("checking") as advance:
+        check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed, y_obs=y_obs, progress=advance)
+    if output is not None:
+        check.to_html(output)
+    if as_json:
+        print_json({**_check_json(check), "observed": None if observed is None else str(observed)})
+    else:
+        click.echo(check.quantities.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}"))
+        click.echo(check.table.drop(columns="sentence").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        print_verdict(check.verdict)
+    if check.level == "do not trust":
+        sys.exit(1)
+
+
+@click.command("recalibrate")
+@click.argument("posterior", type=FILE)
+@click.option("-n", "n", type=click.IntRange(1), default=2000, show_default=True, help="Simulated pairs to fit the map on.")
+@click.option("--n-check", type=click.IntRange(1), default=1000, show_default=True, help="Other pairs, to check both posteriors on.")
+@click.option("-o", "--output", type=PATH, required=True, help="File of the new posterior.")
+@simulator_option
+@seed_option
+@json_option
+def recalibrate_verb(posterior: Path, n: int, n_check: int, output: Path, reference: str | None, seed: int, as_json: bool) -> None:
+    """Set a posterior's width and place right on average over the prior.
+
+    The new posterior is written where it is the better one on pairs that the map has not seen; else nothing is, and the exit code is 1.
+    """
+    check_writable(output)
+    loaded = sf.load(posterior)
+    with bar("checking") as advance:
+        found = sf.recalibrate(loaded, _simulator_of(loaded, reference), n=n, n_check=n_check, seed=seed, progress=advance)
+    if found.better:
+        found.posterior.save(output)
+    if as_json:
+        checks = {"before": _check_json(found.before), "after": _check_json(found.after)}
+        print_json({"posterior": str(output) if found.better else None, "better": found.better, "text": found.text, **checks})
+    else:
+        click.echo(found.text)
+        print_verdict(found.after.verdict if found.better else found.before.verdict)
+        click.echo(f"{output}: {found.posterior}" if found.better else f"{output} was not written.")
+    if not found.better:
+        sys.exit(1)
+
+
+@click.command("learning-curve")
+@click.argument("simulator")
+@click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
+@click.option("--simulations", "bank", type=PATH, help="A bank to fit on instead.")
+@click.option("--sizes", help="Numbers of simulations to fit on, such as 500,2000,8000. [default: 1/16, 1/8, 1/4, 1/2 and all of them]")
+@seed_option
+@json_option
+def learning_curve_verb(simulator: str, n: int | None, bank: Path | None, sizes: str | None, seed: int, as_json: bool) -> None:
+    """Whether more simulations of SIMULATOR would help: held-out density against their number, and its continuation."""
+    loaded = sf.load_simulator(simulator)
+    if n is not None and bank is not None:
+        raise SettingsError("give one of -n and --simulations, not both.")
+    simulations = sf.simulate(loaded, n or _DEFAULT_SIMULATIONS, seed=seed) if bank is None else sf.read_bank(bank)
+    with bar("fitting") as advance:
+        curve = sf.learning_curve(loaded, simulations, sizes=None if sizes is None else _integers(sizes), seed=seed, progress=advance)
+    if as_json:
+        table = json.loads(curve.table.to_json(orient="records"))
+        print_json({"table": table, "a": curve.a, "b": curve.b, "c": curve.c, "determined": curve.determined, "text": curve.text})
+        return
+    click.echo(curve.table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    click.echo(curve.text)
+
+
+@click.command("compare")
+@click.argument("posterior", type=FILE)
+@click.argument("observed", type=FILE)
+@click.option("-n", "n", type=click.IntRange(1), default=4000, show_default=True, help="Draws of the neural posterior.")
+@click.option("--simulations", "bank", type=PATH, help="Bank for ABC. [default: the simulations trained on, made again]")
+@click.option("-o", "--output", type=PATH, required=True, help="HTML file of the report.")
+@simulator_option
+@seed_option
+@json_option
+def compare_verb(
+    posterior: Path, observed: Path, n: int, bank: Path | None, output: Path, reference: str | None, seed: int, as_json: bool
+) -> None:
+    """Hold the neural posterior beside ABC and, where possible, the exact one, in an HTML report."""
+    loaded = sf.load(posterior)
+    check_writable(output)
+    simulations = None if bank is None else sf.read_bank(bank)
+    comparison = sf.compare(
+        loaded, read_observed(observed), _simulator_of(loaded, reference), simulations=simulations, n=n, seed=seed, say=say
+    )
+    comparison.to_html(output)
+    if as_json:
+        table = json.loads(comparison.table.to_json(orient="records"))
+        distances = json.loads(comparison.distances.to_json(orient="records"))
+        print_json({"report": str(output), "table": table, "distances": distances, "verdict": verdict_json(comparison.verdict)})
+        return
+    click.echo(comparison.table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    click.echo(comparison.distances.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print_verdict(comparison.verdict)
+    click.echo(f"report: {output}")
+
+
+def _check_json(check: sf.Check) -> dict[str, Any]:
+    table, quantities = (json.loads(frame.to_json(orient="records")) for frame in (check.table, check.quantities))
+    return {"verdict": verdict_json(check.verdict), "table": table, "quantities": quantities, "gain": check.gain, "n": check.n}
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"--sizes takes whole numbers with commas between them, such as 500,2000,8000; got {text!r}.") from error
+
+
+def _simulator_of(posterior: sf.Posterior, reference: str | None) -> sf.Simulator:
+    name = posterior.facts["simulator"]
+    if reference is None and name not in {plugin.name for plugin in list_plugins()}:
+        raise SettingsError(f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator path/to/file.py:{name}")
+    return sf.load_simulator(reference or name)

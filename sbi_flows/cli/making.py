@@ -1,0 +1,166 @@
+"""The verbs that make something: list, simulate, fit, infer, demo."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sbi_flows as sf
+from sbi_flows.cli.terminal import FILE, PATH, bar, check_writable, json_option, print_json, print_verdict, say, seed_option, verdict_json
+from sbi_flows.errors import SettingsError
+from sbi_flows.problem.observed import read_observed
+from sbi_flows.problem.plugins import list_plugins
+
+
+@click.command("list")
+@json_option
+def list_verb(as_json: bool) -> None:
+    """The simulator plug-ins that are installed."""
+    plugins = list_plugins()
+    if as_json:
+        print_json([{"name": p.name, "target": p.target, "ok": p.simulator is not None, "error": p.error} for p in plugins])
+        return
+    for plugin in plugins:
+        if plugin.simulator is None:
+            click.echo(f"{plugin.name:14} BROKEN  {plugin.error}")
+            continue
+        simulator = plugin.simulator
+        observed = f"; data: {', '.join(simulator.observed)}" if simulator.observed else ""
+        click.echo(f"{plugin.name:14} {', '.join(simulator.prior.names)} -> y {simulator.event_shape}{observed}   ({plugin.target})")
+
+
+@click.command("simulate")
+@click.argument("simulator")
+@click.option("-n", "n", type=click.IntRange(1), required=True, help="How many simulations the bank should hold.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the bank; an existing one is resumed or extended.")
+@click.option("--workers", type=click.IntRange(1), help="Local processes. [default: this one if quick enough, else one a core]")
+@click.option("--scheduler", help="Address of a Dask scheduler, tcp://host:8786 (needs the extra dask).")
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that one call of the simulator may take.")
+@click.option(
+    "--max-failures", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of failed rows that stops the run."
+)
+@seed_option
+@json_option
+def simulate_verb(
+    simulator: str,
+    n: int,
+    output: Path,
+    workers: int | None,
+    scheduler: str | None,
+    time_limit: float | None,
+    max_failures: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Simulate N pairs (theta, y) into a bank. The same command resumes after a stop, and a larger -n extends."""
+    loaded = sf.load_simulator(simulator)
+    began = time.monotonic()
+    with bar("simulating") as advance, _executor(scheduler) as executor:
+        simulations = sf.simulate(
+            loaded,
+            n,
+            seed=seed,
+            store=output,
+            executor=executor,
+            workers=workers,
+            time_limit=time_limit,
+            max_failures=max_failures,
+            progress=lambda done, total: advance(done, total, ""),
+        )
+    if failures := simulations.failures():
+        say(str(failures))
+    if as_json:
+        print_json({"bank": str(output), "n": len(simulations), "status": simulations.counts(), "seconds": time.monotonic() - began})
+    else:
+        counts = ", ".join(f"{count:,} {status}" for status, count in simulations.counts().items())
+        click.echo(f"{output}: {len(simulations):,} simulations of {loaded.name} ({counts})")
+
+
+@click.command("fit")
+@click.argument("simulator")
+@click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Wall-clock budget for simulating and training instead.")
+@click.option("--simulations", "bank", type=PATH, help="A bank to train on instead.")
+@click.option("--checkpoint", type=PATH, help="File from which the same command goes on after a kill.")
+@click.option("-o", "--output", type=PATH, required=True, help="File of the posterior.")
+@seed_option
+@json_option
+def fit_verb(
+    simulator: str, n: int | None, minutes: float | None, bank: Path | None, checkpoint: Path | None, output: Path, seed: int, as_json: bool
+) -> None:
+    """Learn the posterior of SIMULATOR and write it to a file."""
+    loaded = sf.load_simulator(simulator)
+    check_writable(output)
+    simulations = None if bank is None else sf.read_bank(bank)
+    with bar("training") as advance:
+        posterior = sf.fit(
+            loaded, simulations=simulations, n_simulations=n, minutes=minutes, seed=seed, checkpoint=checkpoint, say=say, progress=advance
+        )
+    posterior.save(output)
+    if as_json:
+        whose = "_first_member" if (posterior.settings.members or 1) > 1 else ""
+        loss = {f"valid_loss{whose}": posterior.history.best_loss}
+        print_json({"posterior": str(output), "notes": posterior.notes, **loss, "seconds": posterior.seconds, **posterior.facts})
+    else:
+        click.echo(f"{output}: {posterior}")
+
+
+@click.command("infer")
+@click.argument("posterior", type=FILE)
+@click.argument("observed", type=FILE)
+@click.option("-n", "n", type=click.IntRange(1), default=4000, show_default=True, help="Draws.")
+@click.option("-o", "--output", type=PATH, help="Write the draws to .nc or .csv.")
+@seed_option
+@json_option
+def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int, as_json: bool) -> None:
+    """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
+    if output is not None:
+        check_writable(output)
+    draws = sf.load(posterior).sample(read_observed(observed), n, seed=seed)
+    if output is not None:
+        draws.save(output)
+    if as_json:
+        table = json.loads(draws.summary().reset_index().to_json(orient="records"))
+        print_json({"summary": table, "verdict": verdict_json(draws.verdict), "draws": None if output is None else str(output)})
+        return
+    click.echo(draws.summary().to_string(float_format=lambda value: f"{value:.4g}"))
+    print_verdict(draws.verdict)
+
+
+@click.command("demo")
+@click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True, help="HTML file of the report.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=2.5, show_default=True, help="Budget of the Ricker fit.")
+@seed_option
+def demo_verb(output: Path, minutes: float, seed: int) -> None:
+    """All of it on the Ricker model: simulate, fit, infer, ABC, exact, report."""
+    from sbi_flows.demo import run_demo
+
+    check_writable(output)
+    with bar("training") as advance:
+        run_demo(output, minutes=minutes, seed=seed, say=say, progress=advance)
+    click.echo(f"report: {output.resolve()}")
+
+
+@contextmanager
+def _executor(scheduler: str | None) -> Iterator[Any]:
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SettingsError("--scheduler needs Dask: pip install 'sbi_flows[dask]'.") from error
+    try:
+        client = Client(scheduler, timeout="20s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SettingsError(
+            f"--scheduler {scheduler}: no Dask scheduler answers there ({error}). Start one with `dask scheduler`."
+        ) from error
+    with client:
+        yield client.get_executor(pure=False)

@@ -1,0 +1,86 @@
+"""How the command line speaks: options that verbs share, progress bars, verdicts, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+import sbi_flows as sf
+from sbi_flows.errors import SettingsError
+
+console = Console(stderr=True, highlight=False)
+PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Root seed of all randomness.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+simulator_option = click.option(
+    "--simulator", "reference", help="The simulator, where it is not a plug-in of the stored name: module:attribute or file.py:attribute."
+)
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None, text="")
+
+        def advance(done: int, total: int, text: str) -> None:
+            progress.update(task, completed=done, total=total, text=text)
+
+        yield advance
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    if text:
+        console.print(text, markup=False)
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """In the place of `warnings.showwarning`."""
+    console.print(Text.assemble((category.__name__, "yellow"), f": {message}"))
+
+
+def print_verdict(verdict: sf.Verdict) -> None:
+    """The verdict in its colour, on standard error."""
+    colour = {"trust": "green", "caution": "yellow", "do not trust": "bold red"}[verdict.level]
+    console.print(f"[{colour}]verdict: {verdict.level}[/] - ", end="")
+    console.print(verdict.text, markup=False)
+
+
+def verdict_json(verdict: sf.Verdict) -> dict[str, Any]:
+    """The verdict as a JSON object."""
+    quantile = None if np.isnan(verdict.quantile) else verdict.quantile
+    return {"ok": verdict.ok, "level": verdict.level, "text": verdict.text, "quantile": quantile}
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    click.echo(json.dumps(value, allow_nan=False, default=str))
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that cannot be written before the work that leads to it is done."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise SettingsError(f"{path}: the folder {folder} does not exist or cannot be written to. Choose another output.")
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder. Name a file.")
