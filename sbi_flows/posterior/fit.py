@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned
+from sbi_flows.nets.summary import Learned, VectorSummary
 from sbi_flows.npe.estimator import Estimate, estimate
 from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import FitSettings
@@ -171,8 +171,9 @@ def _learned(model: object, simulator: Simulator, settings: FitSettings) -> Lear
     if settings.summary not in ("auto", "encoder"):
         raise SettingsError(f"FitSettings(summary={settings.summary!r}) and summary= an autoencoder are two summary networks; give one.")
     encoder = model.module.encoder
+    network = cast("VectorSummary", encoder.summary)
     mean, sd = encoder.centre.numpy().astype(np.float64), encoder.scale.numpy().astype(np.float64)
-    return Learned(encoder.summary, Scaler.given(simulator.event_shape, counts=encoder.counts, mean=mean, sd=sd))
+    return Learned(network, Scaler.given(simulator.event_shape, counts=encoder.counts, mean=mean, sd=sd))
 
 
 @contextmanager

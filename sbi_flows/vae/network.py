@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
-from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.vae.likelihoods import Likelihood
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -34,7 +33,7 @@ class Encoder(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, summary: VectorSummary, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool) -> None:
+    def __init__(self, summary: nn.Module, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool) -> None:
         super().__init__()
         self.summary, self.flow = summary, flow
         self.gaussian, self.counts = gaussian, counts
