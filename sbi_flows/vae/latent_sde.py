@@ -27,7 +27,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbi_flows.vae.network import Decoder, Encoder, Terms
+from sbi_flows.flows.conditional import ConditionalFlow
+from sbi_flows.vae.network import Decoder, Terms, gaussian_kl
 from sbi_flows.vae.sde_networks import BackwardEncoder, Control, Own
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -100,7 +101,11 @@ def _brownian(increments: Tensor) -> Any:
 
 
 class LatentPaths(nn.Module):
-    """The generative model and its posterior: all networks of a latent SDE. Times are in units of its own."""
+    """The generative model and its posterior: all networks of a latent SDE. Times are in units of its own.
+
+    flow: q of the noise that makes z_0, given the reader's state; gaussian: "diagonal" or "full_rank" where it is a Gaussian of that kind,
+    else "".
+    """
 
     def __init__(
         self,
@@ -110,18 +115,19 @@ class LatentPaths(nn.Module):
         start: tuple[NDArray[np.float64], NDArray[np.float64]],
         control: Control,
         reader: BackwardEncoder,
-        encoder: Encoder,
+        flow: ConditionalFlow,
+        gaussian: str,
         decoder: Decoder,
     ) -> None:
         super().__init__()
         self.drift, self.diffusion, self.control = drift, diffusion, control
-        self.reader, self.encoder, self.decoder = reader, encoder, decoder
+        self.reader, self.flow, self.gaussian, self.decoder = reader, flow, gaussian, decoder
         self.mean, self.log_sd = (nn.Parameter(torch.tensor(part)) for part in (start[0], np.log(start[1])))
 
     @property
     def d(self) -> int:
         """Latent numbers."""
-        return self.encoder.flow.d
+        return self.flow.d
 
     def set_clock(self, origin: float, unit: float) -> None:
         """Tell the user's own modules when the model's time 0 is, and how long its unit of time."""
@@ -191,9 +197,9 @@ class OnSteps(nn.Module):
         x, seen, times = packed[..., :m], packed[..., m : 2 * m] > 0.5, packed[..., -1]
         states, following, left = paths.reader(x, seen, times)
         first = noise[..., :d]
-        start, log_q = paths.encoder.draw(states[:, 0], first)
+        start, log_q = paths.flow.draw(first, states[:, :1])
         log_ratio = log_q + 0.5 * (start.square().sum(dim=2) + d * _LOG_2PI)
-        kl_start = paths.encoder.kl(states[:, 0]).sum(dim=1) if paths.encoder.gaussian else log_ratio.mean(dim=1)
+        kl = gaussian_kl(paths.flow, paths.gaussian, states[:, 0]).sum(dim=1) if paths.gaussian else log_ratio.mean(dim=1)
         steered = _Steered(self, times, states, following, left, n)
         increments = noise[..., d:].reshape(rows * n, -1, d)
         y = torch.cat([paths.first(start).reshape(rows * n, d), noise.new_zeros(rows * n, 1)], dim=1)
@@ -204,7 +210,7 @@ class OnSteps(nn.Module):
             log_ratio = log_ratio + energy
             if self.martingale:
                 log_ratio = log_ratio + steered.martingale(along[:-1, :, :d], increments).reshape(rows, n)
-        return z.reshape(-1, rows, n, d).permute(1, 2, 0, 3), log_ratio, kl_start, energy.mean(dim=1)
+        return z.reshape(-1, rows, n, d).permute(1, 2, 0, 3), log_ratio, kl, energy.mean(dim=1)
 
     def prior(self, times: Float[Tensor, "rows T"], noise: Float[Tensor, "rows n k"]) -> Float[Tensor, "rows n T d"]:
         """Paths of the prior at the times."""

@@ -30,7 +30,7 @@ from sbi_flows.vae.bounds import Elbo, Evidence, chunks, elbo, evidence, log_wei
 from sbi_flows.vae.data import check_enough, count
 from sbi_flows.vae.latent_sde import LatentPaths, OnSteps
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
-from sbi_flows.vae.network import Decoder, Encoder, check_decoder
+from sbi_flows.vae.network import Decoder, check_decoder
 from sbi_flows.vae.objective import NoisyRows, loss_with
 from sbi_flows.vae.paths import Paths
 from sbi_flows.vae.sde_networks import BackwardEncoder, Control, Diffusion, Drift, Own
@@ -272,10 +272,9 @@ class LatentSDE:
             flow = build_sampling_flow(sizes.encoder, d, sizes.context, hidden=sizes.hidden // 2 or 1)
             net = self._decoder or VectorSummary(d, likelihood.heads * m, sizes.hidden)
         kind = sizes.encoder if sizes.encoder in GAUSSIAN_KINDS else ""
-        encoder = Encoder(nn.Identity(), flow, sizes.context, gaussian=kind, counts=False)
         decoder = Decoder(net, likelihood, m)
         paths = LatentPaths(
-            drift=drift, diffusion=diffusion, start=(mean, sd), control=control, reader=reader, encoder=encoder, decoder=decoder
+            drift=drift, diffusion=diffusion, start=(mean, sd), control=control, reader=reader, flow=flow, gaussian=kind, decoder=decoder
         )
         paths = paths.double().eval()
         for name, field in (("drift", own.drift), ("diffusion", own.diffusion)):
@@ -307,7 +306,7 @@ class LatentSDE:
         self.scaled = True
 
     def _undecayed(self) -> tuple[str, ...]:
-        linear = ("paths.drift.linear.", "paths.diffusion.", "paths.decoder.net.linear.", "paths.encoder.flow.layers.0.")
+        linear = ("paths.drift.linear.", "paths.diffusion.", "paths.decoder.net.linear.", "paths.flow.layers.0.")
         return (*linear, *(f"paths.{name}." for name, own in self.own.items() if own))
 
     def _series(self, times: ArrayLike, x: ArrayLike) -> Series:

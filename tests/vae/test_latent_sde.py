@@ -40,7 +40,7 @@ def steered(model: vae.LatentSDE, seed: int = 0, size: float = 0.3) -> vae.Laten
     """The model with random weights everywhere, so that q is far from p."""
     rng = stream(seed, "random weights")
     with torch.no_grad():
-        for parameter in [*model.module.control.parameters(), *model.module.encoder.parameters()]:
+        for parameter in [*model.module.control.parameters(), *model.module.flow.parameters()]:
             parameter.add_(torch.from_numpy(size * rng.standard_normal(parameter.shape)))
     return model
 
