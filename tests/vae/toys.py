@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
@@ -91,6 +92,30 @@ def banana() -> Toy:
 def product() -> Toy:
     """x = z_1 z_2 + 0.3 e: the posterior has two modes."""
     return _by_quadrature(lambda z: z[:, 0] * z[:, 1])
+
+
+def least_gap_of_product(*, full: bool, sd: float = 0.3) -> float:
+    """E log p(x) less the best bound of any Gaussian q(z | x) for `product`, found for each x: what no encoder of that kind can go below.
+
+    With q = N(m, S),  E (x - z_1 z_2)^2 = x^2 - 2 x (m_1 m_2 + S_12) + (m_1^2 + S_11)(m_2^2 + S_22) + 2 S_12^2 + 4 m_1 m_2 S_12.
+    """
+
+    def minus_bound(place: F, x: float) -> float:
+        m, (a, b), c = place[:2], np.exp(place[2:4]), place[4] if full else 0.0
+        s = np.array([[a * a, a * c], [a * c, b * b + c * c]])
+        both, cross = m[0] * m[1], s[0, 1]
+        squares = x * x - 2 * x * (both + cross) + (m[0] ** 2 + s[0, 0]) * (m[1] ** 2 + s[1, 1]) + 2 * cross**2 + 4 * both * cross
+        kl = 0.5 * (m @ m + np.trace(s) - 2) - place[2] - place[3]
+        return float(0.5 * squares / sd**2 + np.log(sd) + 0.5 * np.log(2 * np.pi) + kl)
+
+    box, grid = [(-4.0, 4.0)] * 2 + [(-4.0, 1.0)] * 2 + [(-4.0, 4.0)], np.linspace(-9, 9, 121)
+    toy, best = product(), []
+    for x in grid:
+        root = np.sqrt(abs(x) + 0.1)
+        starts = [[root, np.copysign(root, x), -1, -1, 0], [0, 0, -1, 0, 0], [0, 0, 0, -1, 0]]
+        best.append(-min(minimize(minus_bound, start, args=(x,), method="L-BFGS-B", bounds=box).fun for start in starts))
+    x = toy.model("diagonal").sample(40_000, seed=5)[:, 0]
+    return float(np.interp(x, grid, toy.log_evidence(grid[:, None]) - np.array(best)).mean())
 
 
 def _by_quadrature(mean: Callable[[Tensor], Tensor], sd: float = 0.3) -> Toy:
