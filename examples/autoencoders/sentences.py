@@ -55,7 +55,8 @@ if __name__ == "__main__":
         kl = np.sort(model.elbo(test).kl_parts.mean(axis=0))[::-1]
         axes[0].bar(place + shift, kl, 0.4, label=f"{name}: {kl.sum():.2f} in all")
     axes[0].set(xlabel="latent number, sorted", ylabel="KL (nats)", xticks=place)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].margins(y=0.3)
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     right, between = 0, 0
     for axis, (a, b) in zip(axes[1:], ((0, 1), (2, 3)), strict=True):
         path = [" ".join(words) for words in cured.interpolate(test[a], test[b], 9)]

@@ -3,7 +3,7 @@
     linear       z(t) = (1 - t) a + t b
     spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)                      Shoemake (1985)
     attribute    v = mean of E[z | x] over the events that have the attribute - mean over those that have not     White (2016), 1609.04468
-                 of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by E[z | x] and v' the v of its upper half
+                 of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by draws of z and v' the v of its upper half
     optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018), 1610.02415
 
 The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior term the last leaves what
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 F = NDArray[np.float64]
 
 _PARALLEL = 1e-6
+_DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
     """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number.
 
     Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from the lower one along it: what
-    else differs between the halves is left out. `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`,
-    `ObservationError` for labels that are no finite numbers, and `SettingsError` where all events are of one kind.
+    else differs between the halves is left out. The fit is by draws from q(z | x), whose spread keeps it from latent numbers that are not
+    used. `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite
+    numbers, and `SettingsError` where all events are of one kind.
     """
     z, given = model.latent_mean(x), numbers(labels, "labels", "one a row of x")
     if given.shape != (len(z),):
@@ -83,9 +85,11 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
     if has.all() or not has.any():
         raise SettingsError("all events have the attribute, or none has. Pass events of both kinds.")
     apart = z[has].mean(axis=0) - z[~has].mean(axis=0)
-    slope = np.linalg.lstsq(z - z.mean(axis=0), (given - given.mean()) / given.std(), rcond=None)[0]
-    if np.array_equal(has, given) or not slope.any():
+    if np.array_equal(has, given):
         return np.asarray(apart)
+    draws = model.encode(x, _DRAWS).reshape(-1, model.latent)
+    number = np.repeat((given - given.mean()) / given.std(), _DRAWS)
+    slope = np.linalg.lstsq(draws - draws.mean(axis=0), number, rcond=None)[0]
     return np.asarray(slope * (slope @ apart) / (slope @ slope))
 
 
