@@ -10,8 +10,12 @@ core and are what runs when none is named. `digits` takes a minute a seed for di
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -225,6 +229,21 @@ def digits(options: argparse.Namespace) -> None:
                     heavy = f"k-hat > 0.7 in {(evidence.k_hat > 0.7).mean():.0%}"
                     print(f"digits, {encoder}, warm-up {warmup}, seed {seed}{refined}: {figures}  {heavy}  {seconds:.0f} s", flush=True)
 
+    if options.peers:
+        beside_pythae(options, training, valid, test)
+
+
+def beside_pythae(options: argparse.Namespace, training: F, valid: F, test: F) -> None:
+    """pythae's autoencoders on the same digits, in the Python that has it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savez(folder / "in.npz", training=training, valid=valid, test=test)
+        (folder / "options.json").write_text(json.dumps({"latent": 8, "epochs": 300, "seeds": options.seeds}))
+        script = Path(__file__).with_name("peer_pythae.py")
+        subprocess.run([options.peers, str(script), name], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for which, found in json.loads((folder / "facts.json").read_text()).items():
+            print(f"digits, pythae's {which}: -ELBO {found['-ELBO']:.3f}  NLL {found['NLL']:.3f}  {found['seconds']:.0f} s", flush=True)
+
 
 def frozen(options: argparse.Namespace) -> None:
     """Encoders for one decoder of digits, trained on digits that it makes: what each misses of log p, by its own 2,000 draws.
@@ -280,6 +299,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--encoders", nargs="+", default=["diagonal", "full_rank", "planar", "iaf"])
+    parser.add_argument("--peers", help="a Python with pythae, for digits")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"sections are {', '.join(SECTIONS)}; got {', '.join(sorted(unknown))}.")
