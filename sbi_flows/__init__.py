@@ -15,7 +15,7 @@ The road from a simulator to a posterior:
 """
 
 import sys
-from importlib import import_module, util
+from importlib import import_module, metadata, util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ if not TYPE_CHECKING:  # mypy then knows the names above and no others
 
     def __getattr__(name: str) -> object:
         """Import a public name, or a module of the package, where it is first asked for: simulating must not cost importing torch."""
+        if name == "__version__":
+            return metadata.version(__name__)
         if name in _HOME:
             return globals().setdefault(name, getattr(import_module(_HOME[name]), name))
         if name.isidentifier() and not name.startswith("_") and util.find_spec(f"{__name__}.{name}"):

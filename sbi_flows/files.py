@@ -27,6 +27,12 @@ from sbi_flows.errors import CorruptFileError, FormatVersionError, StorageError
 FORMAT_VERSION = 1
 _KEY = "sbi_flows"
 _MAX_HEADER = 100_000_000
+_LOADERS = {
+    "posterior": "sf.load",
+    "variational autoencoder": "vae.load",
+    "sentence autoencoder": "vae.SentenceVAE.load",
+    "latent SDE": "vae.LatentSDE.load",
+}
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]
@@ -72,7 +78,9 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
             "Restore the file from a copy or make it again."
         )
     if manifest.get("kind") != kind:
-        raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. Pass a file of the right kind.")
+        loader = _LOADERS.get(str(manifest.get("kind")))
+        step = f"Load it with {loader}" if loader else "Pass a file of the right kind"
+        raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. {step}.")
     if manifest.get("format_version", 0) > newest:
         raise FormatVersionError(
             f"{path} has format version {manifest['format_version']}; this version of sbi_flows reads up to {newest}. Update sbi_flows."

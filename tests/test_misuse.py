@@ -17,6 +17,7 @@ from torch.distributions import Dirichlet
 import sbi_flows as sf
 from sbi_flows.errors import (
     BankMismatchError,
+    InputError,
     ObservationError,
     PriorError,
     SettingsError,
@@ -158,3 +159,24 @@ def test_too_little_time_is_called_that(bounded: sf.Simulator) -> None:
         sf.fit(bounded, minutes=1e-6, say=None)
     for n in (0, -5):
         assert training_for(n, timed=True) == training_for(1, timed=True)
+
+
+def test_wrong_arguments_that_a_new_user_tried(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+    sims = sf.simulate(bounded, 300, seed=1)
+    with pytest.raises(SettingsError, match="learning_curve takes a simulator"):
+        sf.learning_curve(bounded, None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="settings must be sf.FitSettings"):
+        sf.learning_curve(bounded, sims, settings="x")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="truth must be numbers"):
+        sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, truth="x")
+    with pytest.raises(InputError, match="log_likelihood must be a function, got 5"):
+        sf.simulator(bounded.prior, log_likelihood=5)(bounded.function)  # type: ignore[arg-type]
+    with pytest.raises(ObservationError, match="numbers in a unit of your choice"):
+        bounded_posterior.verdicts(np.array(["2020-01-01"] * 3, dtype="M8[D]"))
+    assert sf.__version__.count(".") >= 1
+
+
+def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+    report = sf.compare(bounded_posterior, np.array([0.5, 0.2, 0.1]) * 1e300, bounded, n=200, say=None)
+    assert report.verdict.level == "do not trust"
+    assert any("too far from all simulations" in text for text in report.left_out)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.draws import Draws, Verdict, groups_of
-from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.errors import ObservationError, SettingsError, TooFewSimulationsError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
@@ -63,11 +63,16 @@ def rejection_abc(
             f"a quantile of {quantile:g} accepts {accepted} of {len(theta):,} simulations; at least {least} are needed. "
             "Raise the quantile or simulate more."
         )
-    distances = np.sqrt(np.square(summaries - target).sum(axis=1))
+    with np.errstate(over="ignore"):
+        distances = np.sqrt(np.square(summaries - target).sum(axis=1))
     nearest = np.argpartition(distances, accepted - 1)[:accepted]
     nearest = nearest[np.argsort(distances[nearest], kind="stable")]
     tolerance = float(distances[nearest[-1]])
     values, weights = theta[nearest], None
+    if adjust == "linear" and not np.isfinite(tolerance):
+        raise ObservationError(
+            "the observed data are too far from all simulations for a linear adjustment. Check their units; adjust=None."
+        )
     if adjust == "linear":
         kernel = 1 - np.square(distances[nearest] / tolerance) if tolerance > 0 else np.ones(accepted)
         values, weights = _linear(simulator, values, summaries[nearest] - target, kernel), kernel / kernel.sum()

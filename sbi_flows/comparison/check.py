@@ -144,7 +144,7 @@ def check(
     y_obs: also judge it there, by whether it is recognised (`Posterior.verdicts`), data simulated at its draws and local C2ST, each at
     false-alarm rates of 1% for "caution" and 0.1% for "do not trust".
     n_likelihood: on how many of the pairs the log-likelihood of the truth is ranked among that of 10 draws, where the simulator has a
-    `log_likelihood`, exact or estimated; 0: none.
+    `log_likelihood`, exact or estimated, at least 100 and at most n; 0: none.
     progress(done, total, text): while drawing.
     Raises `SettingsError`, `TooFewSimulationsError` (fewer than 100 pairs, or 200 with y_obs).
     """

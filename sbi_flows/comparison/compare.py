@@ -23,7 +23,7 @@ from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.judges import FALSE_ALARM
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.draws import Draws, Verdict, weighted_quantile
-from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -175,7 +175,7 @@ def compare(
     try:
         run(ABC, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank)))
         run(ADJUSTED, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"))
-    except TooFewSimulationsError as error:
+    except (TooFewSimulationsError, ObservationError) as error:
         left_out.append(f"ABC: {error}")
     try:
         run(EXACT, lambda: exact_draws(simulator, posterior, y, min(n, _EXACT_DRAWS), seed=seed))
@@ -216,7 +216,13 @@ def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike])
     """theta (d,) from one row of any leading shape. Raises `ShapeError` for more or none, `SettingsError` outside the prior's support."""
     d = simulator.prior.d
     values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
-    rows = simulator.prior.as_array(values)  # type: ignore[arg-type]
+    try:
+        rows = simulator.prior.as_array(values)  # type: ignore[arg-type]
+    except ValueError as error:
+        if isinstance(error, ShapeError):
+            raise
+        names = ", ".join(simulator.prior.names)
+        raise SettingsError(f"truth must be numbers, one for each of {names}, got {truth!r} ({error}).") from error
     if rows.size != d:
         raise ShapeError(f"truth must be one theta of {d} numbers ({', '.join(simulator.prior.names)}), got shape {rows.shape}.")
     row = rows.reshape(d)

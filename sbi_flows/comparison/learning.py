@@ -107,6 +107,11 @@ def learning_curve(
     progress(done, total, text): after each fit. Raises `SettingsError` for sizes that cannot be
     had, `TooFewSimulationsError`, and what `sf.fit` raises.
     """
+    if not isinstance(simulator, Simulator) or not isinstance(simulations, Simulations):
+        got = f"{type(simulator).__name__} and {type(simulations).__name__}"
+        raise SettingsError(f"learning_curve takes a simulator made with @sf.simulator(prior) and what sf.simulate makes of it, got {got}.")
+    if not isinstance(settings, FitSettings | None):
+        raise SettingsError(f"settings must be sf.FitSettings(...), got {type(settings).__name__}.")
     simulations.check_matches(simulator.prior, simulator.event_shape)
     chosen = _sizes([int(share * len(simulations)) for share in _SHARES] if sizes is None else sizes, len(simulations))
     settings = settings or FitSettings()

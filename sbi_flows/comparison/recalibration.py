@@ -28,6 +28,7 @@ from sbi_flows.simulation.engine import simulate
 F = NDArray[np.float64]
 
 _LEAST_PAIRS = 500
+_LEAST_GAIN = 1e-3
 _NOTE = "recalibrated on"
 
 
@@ -41,13 +42,15 @@ class Recalibration:
 
     @property
     def better(self) -> bool:
-        """Whether the new verdict is no worse and the log density at fresh truths no lower."""
-        return LEVELS.index(self.after.level) <= LEVELS.index(self.before.level) and self.after.gain >= self.before.gain
+        """Whether the new verdict is no worse, and either better or the log density at fresh truths higher by 0.001 nats or more."""
+        old, new, gained = LEVELS.index(self.before.level), LEVELS.index(self.after.level), self.after.gain - self.before.gain
+        return new <= old and gained >= (0 if new < old else _LEAST_GAIN)
 
     @property
     def text(self) -> str:
         """What it did, in words."""
-        use = "Use the new one" if self.better else "Keep the old one: this is no cure"
+        same = self.after.level == self.before.level and abs(self.after.gain - self.before.gain) < _LEAST_GAIN
+        use = "Use the new one" if self.better else f"Keep the old one: {'nothing is gained' if same else 'this is no cure'}"
         return (
             f"before: {self.before.level}, after: {self.after.level}; {self.after.gain - self.before.gain:+.3f} nats of log density at "
             f"fresh truths. {use}."

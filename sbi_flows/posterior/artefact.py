@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError
+from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError, SettingsError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import EncodedSummary, Learned, SummaryKind, VectorSummary
@@ -69,6 +69,8 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     """
     from sbi_flows.posterior.posterior import Posterior
 
+    if not isinstance(path, str | os.PathLike):
+        raise SettingsError(f"path must name a file, got {path!r}.")
     arrays, manifest = read_file(path, _KIND, newest=_FORMAT_VERSION)
     if manifest.get("format_version", 0) < _FORMAT_VERSION:
         raise FormatVersionError(

@@ -28,7 +28,7 @@ _FEW_COLUMNS = 16
 _MOST_LEARNED, _MOST_VALUES = 6, 256
 _FLOOR = 1e-6
 SAME = 1e-6
-_NEVER_SEEN = 100.0
+_NEVER_SEEN, _MOST = 100.0, 1e100
 _ARRAYS = ("turn", "values", "scores", "spread", "centre", "whiten", "reference")
 
 
@@ -70,8 +70,9 @@ class TrainingCloud:
         scored = np.column_stack([np.interp(x, *known) for x, *known in zip(columns.T, self.values.T, self.scores.T, strict=True)])
         return np.asarray((scored + beyond / self.spread - self.centre) @ self.whiten)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def distance(self, v: Float[np.ndarray, "rows k"]) -> Float[np.ndarray, " rows"]:
-        """The remoteness of each row of v."""
+        """The remoteness of each row of v, at most 1e100."""
         points = self._points(v)
         nearest = min(_NEIGHBOURS, len(self.reference))
         lengths = np.square(self.reference).sum(axis=1)
@@ -82,7 +83,7 @@ class TrainingCloud:
             chosen = np.argpartition(squares, nearest - 1, axis=1)[:, :nearest]
             lengths_apart = np.linalg.norm(part[:, None] - self.reference[chosen], axis=-1)
             out[start : start + 512] = np.where(lengths_apart > SAME, lengths_apart, 0.0).mean(axis=1)
-        return out + _NEVER_SEEN * self._broken(v)
+        return np.asarray(np.nan_to_num(out + _NEVER_SEEN * self._broken(v), nan=_MOST, posinf=_MOST).clip(max=_MOST))
 
     def _broken(self, v: F) -> F:
         """How many statistics that were the same number in every simulation are another one, such as the share of repeated values."""

@@ -66,6 +66,9 @@ class Simulator:
             raise PriorError(f"a simulator needs an sf.Prior as its first argument, got {type(prior).__name__}: @sf.simulator(prior).")
         if not callable(function):
             raise InputError(f"a simulator wraps a function (theta, rng) -> y, got {type(function).__name__}.")
+        for option, given in (("summaries", summaries), ("log_likelihood", log_likelihood), ("exact_posterior", exact_posterior)):
+            if not (given is None or callable(given)):
+                raise InputError(f"{option} must be a function, got {given!r}.")
         self.function = function
         self.prior = prior
         self.vectorized = vectorized
@@ -238,8 +241,8 @@ def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False)
         raise ObservationError(f"{np.ma.count_masked(y)} of the observed data are masked. Cut the data to the part that was observed.")
     try:
         values = np.asarray(y)
-        if values.dtype.kind == "c":
-            raise TypeError("complex values")
+        if values.dtype.kind in "cmM":
+            raise TypeError("complex values" if values.dtype.kind == "c" else "dates or times: pass numbers in a unit of your choice")
         values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ObservationError(f"the observed data are not numbers ({error}). Pass an array of shape {event_shape}.") from error

@@ -69,28 +69,30 @@ def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -
 
 
 def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
-    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or a number.
+    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or numbers; of two, the larger has it
 
     Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from the lower one along it: what
     else differs between the halves is left out. The fit is by draws from q(z | x), whose spread keeps it from latent numbers that are not
     used. `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite
     numbers, and `SettingsError` where all events are of one kind.
     """
+    _check_model(model)
     z, given = model.latent_mean(x), numbers(labels, "labels", "one a row of x")
     if given.shape != (len(z),):
         raise ShapeError(f"labels must be one a row of x, shape ({len(z)},), got {given.shape}.")
     if not np.isfinite(given).all():
         raise ObservationError(f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out the events that have none.")
-    has = given == 1 if np.isin(given, (0, 1)).all() else given > np.median(given)
-    if has.all() or not has.any():
-        raise SettingsError("all events have the attribute, or none has. Pass events of both kinds.")
+    kinds = np.unique(given)
+    if len(kinds) == 1:
+        raise SettingsError("all events have the attribute, or none has: labels must differ. Pass events of both kinds.")
+    middle = np.median(given)
+    has = given > middle if middle < kinds[-1] else given == middle
     apart = z[has].mean(axis=0) - z[~has].mean(axis=0)
-    if np.array_equal(has, given):
+    if len(kinds) == 2:
         return np.asarray(apart)
-    draws = model.encode(x, _DRAWS).reshape(-1, model.latent)
-    number = np.repeat((given - given.mean()) / given.std(), _DRAWS)
-    slope = np.linalg.lstsq(draws - draws.mean(axis=0), number, rcond=None)[0]
-    return np.asarray(slope * (slope @ apart) / (slope @ slope))
+    draws, scaled = model.encode(x, _DRAWS).reshape(-1, model.latent), given / np.abs(kinds[[0, -1]]).max()
+    slope = np.linalg.lstsq(draws - draws.mean(axis=0), np.repeat(scaled - scaled.mean(), _DRAWS), rcond=None)[0]
+    return np.asarray(slope * (abs(slope @ apart) / (slope @ slope)))
 
 
 def optimise(
@@ -104,19 +106,26 @@ def optimise(
 ) -> Optimum:
     """Ascend f(z) - prior_weight |z|^2 / 2 from each row of `start` (rows, latent).
 
-    f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor on z, or a
-    function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, and `SettingsError`,
-    also where f gives what no gradient comes from, or numbers that are not finite.
+    f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor on z, or of a
+    `VAE` a function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, and
+    `SettingsError`, also where f fails, or gives what no gradient comes from, or numbers that are not finite.
     """
     prior_weight, learning_rate = number("prior_weight", prior_weight), number("learning_rate", learning_rate, positive=True)
     steps = count("steps", steps)
     if not callable(f):
         raise SettingsError(f"f must be a function of torch tensors (rows, latent) -> (rows,), got {f!r}.")
+    _check_model(model)
     z = torch.from_numpy(rows_of(start, (model.latent,), "start").copy()).requires_grad_()
     optimiser = torch.optim.Adam([z], lr=learning_rate)
     path, values = [], []
     for step in range(steps + 1):
-        value = f(z)
+        try:
+            value = f(z)
+        except Exception as error:
+            raise SettingsError(
+                f"f failed in step {step} with {type(error).__name__}: {error}. It is given z of shape {tuple(z.shape)} in float64; a "
+                "network takes that after its .double()."
+            ) from error
         if not isinstance(value, Tensor) or not value.requires_grad:
             raise SettingsError(f"f must give a tensor that torch can differentiate by z, got {value!r}. Make it of torch functions of z.")
         if value.shape != (len(z),):
@@ -132,3 +141,13 @@ def optimise(
             (0.5 * prior_weight * z.square().sum(dim=1) - value).sum().backward()
             optimiser.step()
     return Optimum(np.stack(path), np.stack(values))
+
+
+def _check_model(model: object) -> None:
+    """Raise `SettingsError` unless it is an autoencoder whose networks are there."""
+    from sbi_flows.vae.model import VAE
+    from sbi_flows.vae.sentences import SentenceVAE
+
+    if not isinstance(model, VAE | SentenceVAE):
+        raise SettingsError(f"model must be a vae.VAE or a vae.SentenceVAE, got {type(model).__name__}.")
+    _ = model.module

@@ -58,6 +58,35 @@ def test_the_attribute_vector_of_a_number_follows_the_number_alone() -> None:
     assert np.array_equal(found, vae.attribute_vector(model, x, number))
 
 
+def test_labels_of_any_size_and_coding_have_a_direction() -> None:
+    """Its sign is that of the slope, however skewed the label; scales cancel; two values are two kinds, also where most have the larger."""
+    model, x = made(), events(400, 2)
+    model.fit(events(), epochs=30)
+    z = model.latent_mean(x)
+    number = z @ np.array([2.0, -1.0])
+    expected = vae.attribute_vector(model, x, number)
+    for scale in (1e200, 1e-200):
+        assert np.allclose(vae.attribute_vector(model, x, scale * number), expected)
+    skewed = np.where(number > np.quantile(number, 0.9), 30 * number, -number)
+    slope = np.linalg.lstsq(z - z.mean(axis=0), skewed - skewed.mean(), rcond=None)[0]
+    assert vae.attribute_vector(model, x, skewed) @ slope > 0
+    most = number > np.quantile(number, 0.3)
+    assert np.allclose(vae.attribute_vector(model, x, 1 + most), vae.attribute_vector(model, x, most))
+    capped = vae.attribute_vector(model, x, np.minimum(number, np.quantile(number, 0.4)))
+    assert capped @ expected > 0
+
+
+def test_what_is_no_model_or_a_function_that_fails_is_said() -> None:
+    with pytest.raises(SettingsError, match="must be a vae.VAE or a vae.SentenceVAE, got int"):
+        vae.optimise(3, torch.sum, np.ones((2, 2)))  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="must be a vae.VAE"):
+        vae.attribute_vector(3, [1], [1])  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"f failed in step 0 with RuntimeError: .*after its .double\(\)"):
+        vae.optimise(made(), lambda z: z @ torch.ones(2), np.ones((2, 2)))
+    with pytest.raises(SettingsError, match="Call fit"):
+        vae.optimise(vae.SentenceVAE(latent=2), lambda z: z.sum(dim=1), np.ones((2, 2)))
+
+
 def test_optimising_a_quadratic_ends_where_its_gradient_and_the_prior_balance() -> None:
     """f = -|z - c|^2 / 2 and prior weight w: the optimum is c / (1 + w)."""
     model, centre = made(), torch.tensor([2.0, -1.0]).double()
