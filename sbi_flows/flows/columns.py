@@ -24,8 +24,8 @@ def numbers(given: ArrayLike, name: str, wanted: str) -> F:
         raise ObservationError(f"{name} must not have masked values. Remove or fill in such rows.")
     try:
         values = np.asarray(given)
-        if values.dtype.kind == "c":
-            raise TypeError("these are complex numbers")
+        if values.dtype.kind in "cmM":
+            raise TypeError("these are complex numbers" if values.dtype.kind == "c" else "dates: pass numbers in a unit of your choice")
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ObservationError(f"{name} must be numbers, {wanted} ({error}).") from error

@@ -32,6 +32,8 @@ class Paths:
     def band(self, level: float = 0.9, *, noise: bool = False) -> tuple[F, F]:
         """Quantiles between which lies the share `level` of the signal, or of what is observed with noise, (rows, T, features) each."""
         level = number("level", level, positive=True)
+        if self.signal.shape[1] < 2:
+            raise SettingsError("a band needs two paths or more. Raise n.")
         if level >= 1:
             raise SettingsError(f"level must lie between 0 and 1, got {level!r}.")
         low, high = np.quantile(self.observed if noise else self.signal, [0.5 - level / 2, 0.5 + level / 2], axis=1)

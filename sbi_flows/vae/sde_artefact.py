@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sbi_flows.errors import CorruptFileError, SettingsError
+from sbi_flows.errors import CorruptFileError, SettingsError, ShapeError
 from sbi_flows.files import Arrays, read_file, write_file
 from sbi_flows.training.loop import History
 from sbi_flows.vae.likelihoods import from_json, to_json
@@ -66,6 +66,11 @@ def load_sde(path: str | os.PathLike[str], prior: PriorSDE | None, decoder: nn.M
         model = _rebuilt(arrays, manifest, prior, decoder)
         terms = model.elbo(arrays["canary/times"], arrays["canary/x"], _CANARY_PATHS, seed=0)
         expected = np.stack([arrays["canary/reconstruction"], arrays["canary/kl"]])
+    except (SettingsError, ShapeError) as error:
+        if not any(own.values()):
+            raise CorruptFileError(f"{path}: the contents do not fit together ({error}). Make the file again.") from error
+        passed = ", ".join(name for name, module in given.items() if module is not None)
+        raise SettingsError(f"{path} cannot be made with the modules that were passed ({passed}): {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         raise CorruptFileError(
             f"{path}: the contents do not fit together ({type(error).__name__}: {error}). Make the file again."

@@ -190,7 +190,9 @@ class LatentSDE:
         return self._seen(wanted, np.take_along_axis(z, places[:, None, :, None], axis=2), rng)
 
     def extrapolate(self, times: ArrayLike, x: ArrayLike, beyond: ArrayLike, n: int = 100, *, seed: int = 0) -> Paths:
-        """n paths of q for each series at times (A,) or (rows, A) from its last one on, where the prior takes them."""
+        """n paths of q for each series at times (A,) or (rows, A) from its last one on (the last of `times`, also where x has
+        NaN there), where the prior takes them.
+        """
         series = self._series(times, x)
         wanted = times_of(beyond, len(series), None, "beyond")
         if (wanted[:, :1] < series.times[:, -1:]).any():

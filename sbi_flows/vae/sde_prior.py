@@ -57,5 +57,21 @@ def check_field(name: str, field: nn.Module, d: int) -> None:
         raise SettingsError(f"{name} must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error}).") from error
     if not isinstance(out, Tensor) or tuple(out.shape) != (2, d):
         raise ShapeError(f"{name} must take {wanted}, got {tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__}.")
-    if name == "diffusion" and not bool((out > 0).all()):
-        raise SettingsError(f"diffusion must be positive everywhere, got {out[0].tolist()} at zeros.")
+    if not bool(torch.isfinite(out).all()):
+        raise SettingsError(f"{name} must be finite, got {out[0].tolist()} at zeros.")
+    if name == "diffusion":
+        if not bool((out > 0).all()):
+            raise SettingsError(f"diffusion must be positive everywhere, got {out[0].tolist()} at zeros.")
+        _check_each_its_own(field, d)
+
+
+def _check_each_its_own(diffusion: nn.Module, d: int) -> None:
+    """Raise `SettingsError` where a component of the diffusion follows another one of z, which bound and Milstein steps cannot have."""
+    here = torch.linspace(-0.5, 0.5, d, dtype=torch.float64).repeat(d + 1, 1)
+    here[1:] += 0.3 * torch.eye(d, dtype=torch.float64)
+    with torch.no_grad():
+        moved = diffusion(here, torch.zeros(d + 1, dtype=torch.float64))
+    others = (moved[1:] - moved[0]).abs() > 1e-9 * moved[0].abs()
+    if bool((others & ~torch.eye(d, dtype=torch.bool)).any()):
+        j, i = (int(k) for k in torch.argwhere(others & ~torch.eye(d, dtype=torch.bool))[0])
+        raise SettingsError(f"diffusion_i must depend on z_i and t alone, but component {i} changes with z_{j}.")

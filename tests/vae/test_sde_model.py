@@ -12,7 +12,7 @@ import torch
 
 import sbi_flows as sf
 from sbi_flows import vae
-from sbi_flows.errors import BankMismatchError, CorruptFileError, InputError, NonFiniteLossError, SettingsError
+from sbi_flows.errors import BankMismatchError, CorruptFileError, InputError, NonFiniteLossError, ObservationError, SettingsError
 from sbi_flows.files import read_file, write_file
 from sbi_flows.rng import stream
 
@@ -255,3 +255,41 @@ def test_a_learned_posterior_comes_near_the_exact_control() -> None:
     model.fit(times, x, valid, epochs=4, frozen="model", train_settings=settings)
     exact = OU().oracle_bound(times, test, 0.1, 64, stream(0, "oracle"))
     assert (exact - model.elbo(times, test, 32).bound).mean() < 0.3
+
+
+class _Constant(torch.nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(z, self.value)
+
+
+class _Mixed(torch.nn.Module):
+    def forward(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.exp(0.5 * z.flip(-1))
+
+
+def test_fields_that_are_not_finite_or_not_diagonal_are_refused() -> None:
+    with pytest.raises(SettingsError, match="drift must be finite, got"):
+        vae.LatentSDE(features=2, latent=2, prior=vae.PriorSDE(drift=_Constant(np.nan)))
+    with pytest.raises(SettingsError, match="component 1 changes with z_0"):
+        vae.LatentSDE(features=2, latent=2, prior=vae.PriorSDE(diffusion=_Mixed()))
+
+
+def test_the_wrong_modules_are_not_called_a_corrupt_file(tmp_path: Path) -> None:
+    fields = {"drift": _Constant(-1.0), "diffusion": _Constant(0.5)}
+    model = vae.LatentSDE(features=2, latent=2, prior=vae.PriorSDE(**fields), settings=vae.SDESettings(dt=0.5))
+    model.save(tmp_path / "m")
+    swapped = vae.PriorSDE(drift=fields["diffusion"], diffusion=fields["drift"])
+    with pytest.raises(SettingsError, match="cannot be made with the modules that were passed .*diffusion must be positive"):
+        vae.LatentSDE.load(tmp_path / "m", prior=swapped)
+
+
+def test_dates_are_no_times_and_one_path_has_no_band() -> None:
+    model = vae.LatentSDE(features=1, latent=1, settings=vae.SDESettings(dt=0.5))
+    with pytest.raises(ObservationError, match="a unit of your choice"):
+        model.prior_paths(np.arange(3).astype("M8[D]"), 2)
+    with pytest.raises(SettingsError, match="two paths or more"):
+        model.prior_paths([0.0, 1.0], 1).band()
