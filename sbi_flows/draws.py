@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from sbi_flows.errors import SettingsError, ShapeError, StorageError
+from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
 from sbi_flows.files import write_bytes
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Draws:
             return np.asarray(values[..., self.groups[name]])
         if name in self.names:
             return np.asarray(values[..., self.names.index(name)])
-        raise KeyError(f"no parameter {name!r}; there are {', '.join(self.groups)}")
+        raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self.groups)}.")
 
     def __contains__(self, name: object) -> bool:
         return name in self.groups or name in self.names

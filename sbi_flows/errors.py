@@ -7,6 +7,7 @@
     |   |-- ObservationError                 observed data that are missing, not numbers, or not finite
     |   |-- SettingsError                    an option out of its range, or options that exclude one another
     |   |-- PluginError                      a simulator that cannot be found or imported
+    |   |-- UnknownParameterError (also KeyError)   a name that no parameter has
     |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
     |-- SimulationError
     |   |-- CommandError                     a simulator program that reports an error, ends, or prints what is no answer
@@ -53,6 +54,7 @@ __all__ = [
     "TooFewSimulationsError",
     "TooManyFailuresError",
     "TrainingError",
+    "UnknownParameterError",
     "WorkerError",
 ]
 
@@ -91,6 +93,13 @@ class SettingsError(InputError):
 
 class PluginError(InputError):
     """A simulator cannot be found, or its module cannot be imported."""
+
+
+class UnknownParameterError(InputError, KeyError):
+    """A name that no parameter of these draws has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TooFewSimulationsError(InputError):

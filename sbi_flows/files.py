@@ -91,6 +91,8 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Put `data` at `path` through a temporary file in the same folder, fsync and rename."""
     path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder. Name a file in it.")
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         with open(part, "xb") as file:

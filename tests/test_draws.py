@@ -12,7 +12,7 @@ import pytest
 
 from sbi_flows import files
 from sbi_flows.draws import Draws, Verdict, groups_of, weighted_quantile, worst
-from sbi_flows.errors import SettingsError, ShapeError, StorageError
+from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
 
 TRUST = Verdict("trust", "the observation lies within the simulations", 0.4)
 CAUTION = Verdict("caution", "at the edge", 0.97)
@@ -42,7 +42,7 @@ def test_a_parameter_a_block_and_a_label_give_their_columns() -> None:
 
 
 def test_an_unknown_parameter_is_a_key_error_that_lists_what_there_is() -> None:
-    with pytest.raises(KeyError, match="no parameter 'rho'; there are rate, w"):
+    with pytest.raises(UnknownParameterError, match="^no parameter 'rho'; there are rate, w.$"):
         make_draws()["rho"]
 
 

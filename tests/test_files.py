@@ -174,7 +174,7 @@ def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
         read_file(tmp_path, "test")
-    with pytest.raises(StorageError, match="writing failed"):
+    with pytest.raises(StorageError, match="is a folder. Name a file in it"):
         write_file(tmp_path, ARRAYS, MANIFEST)
 
 

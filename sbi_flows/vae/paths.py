@@ -32,6 +32,8 @@ class Paths:
     def band(self, level: float = 0.9, *, noise: bool = False) -> tuple[F, F]:
         """Quantiles between which lies the share `level` of the signal, or of what is observed with noise, (rows, T, features) each."""
         level = number("level", level, positive=True)
+        if not isinstance(noise, bool | np.bool_):
+            raise SettingsError(f"noise must be True or False, got {noise!r}.")
         if self.signal.shape[1] < 2:
             raise SettingsError("a band needs two paths or more. Raise n.")
         if level >= 1:

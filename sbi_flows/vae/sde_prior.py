@@ -32,19 +32,27 @@ class PriorSDE:
         for name in ("drift", "diffusion"):
             if not isinstance(getattr(self, name), nn.Module | None):
                 raise SettingsError(f"{name} must be a torch.nn.Module (z, t) -> (rows, d), got {getattr(self, name)!r}.")
+        self._numbers("mean")
+        self._numbers("sd")
 
     def start(self, d: int) -> tuple[F, F]:
         """Mean and sd of z at the first time, (d,). Raises `ShapeError`, `SettingsError`."""
         found = []
         for name, other in (("mean", 0.0), ("sd", 1.0)):
-            given = getattr(self, name)
-            values = np.full(d, other) if given is None else numbers(given, name, f"({d},)")
+            values = self._numbers(name)
+            values = np.full(d, other) if values is None else values
             if values.shape not in ((), (d,)):
                 raise ShapeError(f"{name} must have one number for each of {d} latent ones, got {values.shape}.")
-            if not np.isfinite(values).all() or (name == "sd" and not (values > 0).all()):
-                raise SettingsError(f"{name} must be finite{' and positive' * (name == 'sd')}, got {given!r}.")
             found.append(np.broadcast_to(values, (d,)).copy())
         return found[0], found[1]
+
+    def _numbers(self, name: str) -> F | None:
+        """mean or sd as an array. Raises `SettingsError` where they cannot be that."""
+        given = getattr(self, name)
+        values = None if given is None else numbers(given, name, "one for each latent number")
+        if values is not None and (not np.isfinite(values).all() or (name == "sd" and not (values > 0).all())):
+            raise SettingsError(f"{name} must be finite{' and positive' * (name == 'sd')}, got {given!r}.")
+        return values
 
 
 def check_field(name: str, field: nn.Module, d: int) -> None:

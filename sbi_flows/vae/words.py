@@ -45,9 +45,12 @@ class Vocabulary:
                 )
             for j, word in enumerate(sentence):
                 if word not in number:
+                    listed = (
+                        " A list is one sentence, word by word; a sentence in one string goes without it." if len(word.split()) > 1 else ""
+                    )
                     raise ObservationError(
                         f"{name}: the word {word!r} in row {i} is not among the {len(self.words)} that this model was first trained on. "
-                        "Leave the sentence out, or train a new model on sentences that have the word."
+                        f"Leave the sentence out, or train a new model on sentences that have the word.{listed}"
                     )
                 rows[i, j] = number[word]
         return rows

@@ -179,7 +179,6 @@ def test_series_that_are_none_are_refused(times: object, x: object, words: str) 
         ({"settings": {"solver": "srk"}}, "solver must be one of euler, milstein"),
         ({"settings": {"adjoint": 1}}, "adjoint must be True or False"),
         ({"prior": {"drift": None}}, r"prior must be vae.PriorSDE\(...\)"),
-        ({"prior": vae.PriorSDE(sd=[1.0, -1.0])}, "sd must be finite and positive"),
         ({"prior": vae.PriorSDE(mean=[1.0])}, "mean must have one number for each of 2"),
         ({"prior": vae.PriorSDE(drift=torch.nn.Linear(2, 2))}, r"drift must take z \(2, 2\) and t \(2,\) to \(2, 2\); .* failed"),
         ({"prior": vae.PriorSDE(diffusion=Reverting(1.0, -1.0))}, "diffusion must be positive"),
@@ -293,3 +292,13 @@ def test_dates_are_no_times_and_one_path_has_no_band() -> None:
         model.prior_paths(np.arange(3).astype("M8[D]"), 2)
     with pytest.raises(SettingsError, match="two paths or more"):
         model.prior_paths([0.0, 1.0], 1).band()
+    with pytest.raises(SettingsError, match="noise must be True or False, got 'x'"):
+        model.prior_paths([0.0, 1.0], 2).band(noise="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"sd": [1.0, -1.0]}, "sd must be finite and positive"), ({"mean": [np.nan]}, "mean must be finite")]
+)
+def test_a_start_that_cannot_be_is_refused_at_once(options: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        vae.PriorSDE(**options)  # type: ignore[arg-type]

@@ -180,6 +180,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
         ([["a", 3]], ObservationError, "a word must be a string that is not empty, got 3"),
         ([["a", ""]], ObservationError, "a word must be a string"),
         (["a b z"], ObservationError, "the word 'z' in row 0 is not among the 3"),
+        ([["a b"]], ObservationError, "a sentence in one string goes without it"),
         (["a", "a b c a"], ObservationError, "row 1 has 4 words, and this model knows sentences of at most 3.*most_words=4"),
     ],
 )
