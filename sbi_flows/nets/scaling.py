@@ -1,9 +1,14 @@
 """Scaling of y, chosen from the simulations, column by column (or channel by channel for a series):
 
     counts (non-negative integers, not only 0 and 1)        u = sign(y) log(1 + |y|)
-    heavy tails                                             u = asinh((y - median) / spread)
+    positive over orders of magnitude                       u = log(y), and log(m) + (y - m) / m below the smallest simulated value m
+    other heavy tails                                       u = asinh((y - median) / spread)
     anything else                                           u = y
     then                                                    (u - mean(u)) / sd(u)
+
+A tail is the larger distance of the 0.1% and 99.9% points from the median, in interquartile ranges; it is heavy above 10. Positive
+columns are taken on the log scale where their tail is shorter by a factor of 0.7 there, or shorter at all and the 99.9% point is more than
+10,000 times the 0.1% point.
 
 A constant column carries no information and is dropped, with a word. The choice is a record of numbers: it is stored with the
 posterior and applied to the observation as it was to the simulations.
@@ -11,19 +16,20 @@ posterior and applied to the observation as it was to the simulations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 
 from sbi_flows.errors import SimulatorContractError
 
 F = NDArray[np.float64]
 
-PLAIN, COUNTS, HEAVY = 0, 1, 2
-_HEAVY_TAIL = 10.0
+PLAIN, COUNTS, HEAVY, LOG = 0, 1, 2, 3
+_HEAVY_TAIL, _SHORTER, _WIDE = 10.0, 0.7, 1e4
 _ROWS_TO_LOOK_AT = 20_000
 _ROWS_AT_ONCE = 8192
 
@@ -32,7 +38,7 @@ _ROWS_AT_ONCE = 8192
 class Scaler:
     """The scaling of events of shape event_shape. All arrays have shape (groups,): columns, or channels where `shared`.
 
-    code: one of PLAIN, COUNTS, HEAVY; keep: False where dropped; centre, spread: for HEAVY; mean, sd: of u.
+    code: one of PLAIN, COUNTS, HEAVY, LOG; keep: False where dropped; centre, spread: of y, and m for LOG as its centre; mean, sd: of u.
     """
 
     event_shape: tuple[int, ...]
@@ -51,24 +57,27 @@ class Scaler:
         Raises `SimulatorContractError` if nothing varies.
         """
         event = y.shape[1:]
-        counts = _counts(y, shared)
-        look = _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared).astype(np.float64)
-        groups = look.shape[-1]
-        low, quarter, median, three_quarters, high = np.quantile(look.reshape(-1, groups), [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
-        fallback = np.abs(look - median).reshape(-1, groups).mean(axis=0)
-        spread = np.where(three_quarters > quarter, three_quarters - quarter, fallback)
-        keep = np.ptp(_groups(y, event, shared).reshape(-1, groups), axis=0) > 0
+        counts, least = _look(y, shared)
+        keep = np.ptp(_groups(y, event, shared).reshape(-1, len(counts)), axis=0) > 0
         if not keep.any():
             raise SimulatorContractError(
                 "all simulated values are the same number: y carries no information on theta. Check the simulator."
             )
-        spread = np.where(spread > 0, spread, 1.0)
-        heavy = np.maximum(high - median, median - low) > _HEAVY_TAIL * spread
-        code = np.where(counts, COUNTS, np.where(heavy & (groups > 0), HEAVY, PLAIN)).astype(np.uint8)
-        unscaled = cls(event, shared, code, keep, median, spread, np.zeros(groups), np.ones(groups))
-        u = unscaled._transform(look.copy()).reshape(-1, groups)
+        part = _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared).astype(np.float64).reshape(-1, len(counts))
+        median, spread, tail = _tails(part)
+        code = np.where(tail > _HEAVY_TAIL, HEAVY, PLAIN)
+        positive = (least > 0) & ~counts
+        if positive.any():
+            logs = np.log(part[:, positive])
+            low, high = np.quantile(logs, [0.001, 0.999], axis=0)
+            shorter = np.where(high - low > np.log(_WIDE), 1.0, _SHORTER) * tail[positive]
+            code[positive] = np.where(_tails(logs)[2] < shorter, LOG, code[positive])
+        code = np.where(counts, COUNTS, code).astype(np.uint8)
+        centre = np.where(code == LOG, least, median)
+        unscaled = cls(event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)))
+        u = unscaled._transform(part)
         sd = u.std(axis=0)
-        return cls(event, shared, code, keep, median, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0))
+        return cls(event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0))
 
     @classmethod
     def given(cls, event_shape: tuple[int, ...], *, counts: bool, mean: F, sd: F) -> Scaler:
@@ -103,7 +112,7 @@ class Scaler:
     def describe(self) -> str:
         """What was chosen, in words."""
         what = "channel" if self.shared else "column"
-        names = {COUNTS: "log1p (counts)", HEAVY: "asinh (heavy tails)", PLAIN: "linear"}
+        names = {COUNTS: "log1p (counts)", HEAVY: "asinh (heavy tails)", LOG: "log (positive)", PLAIN: "linear"}
         kept = self.code[self.keep]
         parts = [
             f"{int((kept == code).sum())} {what}{'s' * (int((kept == code).sum()) != 1)} {names[code]}"
@@ -124,18 +133,48 @@ class Scaler:
         u /= self.sd
         return u
 
+    def logs(self, y: F) -> F:
+        """u(y) of the columns, or channels, on the log scale (..., groups), and y of the others."""
+        return self._on_logs(y, _log)
+
+    def powers(self, u: F) -> F:
+        """The inverse of `logs`."""
+        return self._on_logs(u, _exp)
+
+    def _on_logs(self, values: F, change: Callable[[F, F], F]) -> F:
+        chosen, out = self.code == LOG, values.copy()
+        if chosen.any():
+            out[..., chosen] = change(values[..., chosen], self.centre[chosen])
+        return out
+
     def _transform(self, u: F) -> F:
         """u(y), written over y."""
-        for code, change in ((COUNTS, _signed_log1p), (HEAVY, np.arcsinh)):
+        for code in (COUNTS, HEAVY, LOG):
             chosen = self.code == code
             if chosen.any():
-                part = u[..., chosen]
-                u[..., chosen] = change((part - self.centre[chosen]) / self.spread[chosen] if code == HEAVY else part)
+                part, centre = u[..., chosen], self.centre[chosen]
+                if code == COUNTS:
+                    u[..., chosen] = np.sign(part) * np.log1p(np.abs(part))
+                else:
+                    u[..., chosen] = np.arcsinh((part - centre) / self.spread[chosen]) if code == HEAVY else _log(part, centre)
         return u
 
 
-def _signed_log1p(y: F) -> F:
-    return np.sign(y) * np.log1p(np.abs(y))
+def _log(y: F, least: F) -> F:
+    """log(y), and its tangent at `least` below it."""
+    return np.asarray(np.log(np.maximum(y, least)) + np.minimum(y / least - 1, 0))
+
+
+def _exp(u: F, least: F) -> F:
+    return np.asarray(np.exp(np.maximum(u, np.log(least))) + least * np.minimum(u - np.log(least), 0))
+
+
+def _tails(y: Float[np.ndarray, "n c"]) -> tuple[F, F, F]:
+    """Median, spread (interquartile range where it is not 0) and tail of each column, (c,)."""
+    low, quarter, median, three_quarters, high = np.quantile(y, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
+    spread = np.where(three_quarters > quarter, three_quarters - quarter, np.abs(y - median).mean(axis=0))
+    spread = np.where(spread > 0, spread, 1.0)
+    return median, spread, np.maximum(high - median, median - low) / spread
 
 
 def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: bool) -> NDArray[Any]:
@@ -144,12 +183,12 @@ def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: b
     return y[..., None] if len(event) == 1 else y
 
 
-def _counts(y: Shaped[np.ndarray, "n *event"], shared: bool) -> NDArray[np.bool_]:
-    found = np.ones(1, dtype=np.bool_)
-    above_one = np.zeros(1, dtype=np.bool_)
+def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F]:
+    """Of each column, or channel: whether it holds counts, not only 0 and 1, and its least value."""
+    found, above_one, least = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_), np.full(1, np.inf)
     for start in range(0, len(y), _ROWS_AT_ONCE):
         part = _groups(y[start : start + _ROWS_AT_ONCE], y.shape[1:], shared)
         flat = part.reshape(-1, part.shape[-1])
         whole, large = ((flat >= 0) & (flat == np.floor(flat))).all(axis=0), (flat > 1).any(axis=0)
-        found, above_one = np.logical_and(found, whole), np.logical_or(above_one, large)
-    return np.logical_and(found, above_one)
+        found, above_one, least = np.logical_and(found, whole), np.logical_or(above_one, large), np.minimum(least, flat.min(axis=0))
+    return np.logical_and(found, above_one), least.astype(np.float64)

@@ -4,8 +4,9 @@ Of a series, in one channel: measurement noise more than the model has (counts: 
 variance given the rate is up to twice the Poisson one; else normal, of 5% to 100% of the sd), a stuck detector, a drift or a step,
 variations too large or too small, a second part with another theta, order lost, outliers, neighbours averaged. Of a vector: noise, one
 entry of another data set, all entries too far from or too near to their means, all shifted together. Sizes and places are random, and the
-first, which is the hardest to see, is three times as frequent as any other. Whole numbers stay whole, and nothing leaves the range of the
-simulations, so that it is the form that gives y' away (after Anau Montel, Alvey & Weniger 2024, 2412.15100).
+first, which is the hardest to see, is three times as frequent as any other. Columns that are scaled by logs are distorted on that scale.
+Whole numbers stay whole, and nothing leaves the range of the simulations, so that it is the form that gives y' away (after Anau Montel,
+Alvey & Weniger 2024, 2412.15100).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def distorted(
 ) -> tuple[Float[np.ndarray, "m *event"], Int[np.ndarray, " m"]]:
     """`copies` distorted data sets of each of y, and the number of the kind of each."""
     kinds = list((_OF_SERIES if scaler.shared else _OF_VECTORS).values())
-    values = np.asarray(y, dtype=np.float64).reshape(len(y), scaler.event_shape[0] if scaler.shared else 1, -1)
+    values = scaler.logs(np.asarray(y, dtype=np.float64).reshape(len(y), scaler.event_shape[0] if scaler.shared else 1, -1))
     columns = Columns.of(values, scaler.code == COUNTS)
     kept = np.flatnonzero(scaler.keep)
     order = [0] * (_OF_THE_HARDEST - 1) + list(range(len(kinds)))
@@ -67,7 +68,7 @@ def distorted(
                 out[mine, :, channel] = _as_measured(distort(out[mine, :, channel], own, rng), own)
         else:
             out[rows, 0] = _as_measured(distort(out[rows, 0], columns, rng), columns)
-    return out.reshape(copies * len(y), *y.shape[1:]), chosen
+    return scaler.powers(out).reshape(copies * len(y), *y.shape[1:]), chosen
 
 
 def _as_measured(w: F, columns: Columns) -> F:

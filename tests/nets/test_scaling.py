@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sbi_flows.errors import SimulatorContractError
-from sbi_flows.nets.scaling import COUNTS, HEAVY, PLAIN, Scaler
+from sbi_flows.nets.scaling import COUNTS, HEAVY, LOG, PLAIN, Scaler
 
 
 def table() -> np.ndarray:
@@ -69,3 +69,31 @@ def test_a_mostly_zero_column_is_scaled_by_something_positive() -> None:
 def test_data_that_never_vary_are_refused() -> None:
     with pytest.raises(SimulatorContractError, match="no information"):
         Scaler.from_data(np.ones((100, 3)), shared=False)
+
+
+def positive() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return np.column_stack([np.exp(2 * rng.standard_normal(5000)), np.exp(0.1 * rng.standard_normal(5000)), rng.uniform(0, 1, 5000)])
+
+
+def test_positive_columns_over_orders_of_magnitude_are_taken_on_the_log_scale() -> None:
+    scaler = Scaler.from_data(positive(), shared=False)
+    assert scaler.code.tolist() == [LOG, PLAIN, PLAIN]
+    assert "1 column log (positive), 2 columns linear" in scaler.describe()
+    scaled = scaler(positive())
+    np.testing.assert_allclose(scaled[:, 0], (np.log(positive()[:, 0]) - scaler.mean[0]) / scaler.sd[0], rtol=1e-12)
+    with_a_zero = np.concatenate([positive(), [[0.0, 1.0, 0.5]]])
+    assert Scaler.from_data(with_a_zero, shared=False).code.tolist() == [HEAVY, PLAIN, PLAIN]
+    series = np.exp(2 * np.random.default_rng(2).standard_normal((300, 40)))
+    assert Scaler.from_data(series, shared=True).code.tolist() == [LOG]
+
+
+def test_what_is_below_all_simulations_stays_finite_and_in_order_on_the_log_scale() -> None:
+    scaler = Scaler.from_data(positive(), shared=False)
+    least = positive()[:, 0].min()
+    observed = np.array([-3.0, 0.0, 0.5 * least, least, 2 * least])
+    scaled = scaler(np.column_stack([observed, np.ones((5, 2))]))[:, 0]
+    assert np.isfinite(scaled).all()
+    assert (np.diff(scaled) > 0).all()
+    y = np.column_stack([observed, np.ones((5, 2))])
+    np.testing.assert_allclose(scaler.powers(scaler.logs(y)), y, rtol=1e-12, atol=1e-15)
