@@ -1,6 +1,6 @@
 """Summary networks s(y): scaled data in, a fixed number of features out; and the rule that chooses one.
 
-    vector     residual perceptron plus a linear path:   s(y) = W y + MLP(y)
+    vector     residual perceptron plus a linear path:   s(y) = W y + MLP(y), of all columns or of those that passed a screen
     series     convolutions along time, mean and standard deviation over time, perceptron
     encoder    the summary network of an autoencoder, as it is, and a vector network of what it gives
 
@@ -52,6 +52,19 @@ class VectorSummary(nn.Module):
             h = h + nn.functional.silu(block(h))
         out: Tensor = self.linear(y) + self.last(h)
         return out
+
+
+class ScreenedSummary(VectorSummary):
+    """A `VectorSummary` of the columns that are `seen` (m,), 1 or 0: at first all of them. (rows, m) -> (rows, features)."""
+
+    seen: Tensor
+
+    def __init__(self, inputs: int, features: int, hidden: int) -> None:
+        super().__init__(inputs, features, hidden)
+        self.register_buffer("seen", torch.ones(inputs))
+
+    def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
+        return super().forward(y * self.seen)
 
 
 class SeriesSummary(nn.Module):
@@ -132,7 +145,7 @@ def build_summary(kind: str, shape: tuple[int, ...], *, features: int, hidden: i
     if learned is not None:
         return EncodedSummary(learned.encoder, features, hidden)
     if kind == "vector":
-        return VectorSummary(shape[0], features, hidden)
+        return ScreenedSummary(shape[0], features, hidden)
     if kind == "series":
         return SeriesSummary(shape[0], shape[1], features, hidden)
     raise SettingsError(f"summary must be 'auto', 'vector' or 'series', got {kind!r}.")

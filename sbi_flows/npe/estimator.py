@@ -11,7 +11,7 @@ deviation of T over the training rows, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from sbi_flows.errors import NonFiniteLossError, SettingsError, TooFewSimulationsError
 from sbi_flows.files import write_file
 from sbi_flows.flows.recipes import build_flow
+from sbi_flows.nets.relevance import relevant_columns
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned, SummaryKind, build_summary, choose_summary
+from sbi_flows.nets.summary import Learned, ScreenedSummary, SummaryKind, build_summary, choose_summary
 from sbi_flows.npe.members import train_members
 from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
 from sbi_flows.npe.settings import FitSettings, members_for, size_for, spread, training_for
@@ -40,6 +41,7 @@ from sbi_flows.training.trial import torch_threads
 
 ROWS_A_PARAMETER = 25
 LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
+SCREENED_ROWS, _SEES_ALL = 20_000, 1
 _ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
 
 
@@ -121,6 +123,22 @@ def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tu
     return centre, scale, convert
 
 
+def screened(kind: SummaryKind, u: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Which columns of scaled vectors y show a dependence on u; None where most do, or none does, and all are to be seen."""
+    if kind != "vector" or y.shape[1] == 1:
+        return None
+    seen = relevant_columns(y.astype(np.float64), u.astype(np.float64))
+    return seen if 0 < 2 * seen.sum() <= len(seen) else None
+
+
+def show_only(seen: NDArray[np.bool_], members: Sequence[nn.Module]) -> None:
+    """Let all members but the second see these columns only: the shares of the ensemble then tell whether the others matter."""
+    for k, member in enumerate(members):
+        summary = member.summary
+        if k != _SEES_ALL and isinstance(summary, ScreenedSummary):
+            summary.seen.copy_(torch.from_numpy(seen))
+
+
 def described(network: Network, settings: FitSettings, dim: int) -> str:
     """The flow over R^dim and its size, in words."""
     weights = sum(p.numel() for p in network.parameters())
@@ -177,10 +195,19 @@ def estimate(
     kind, scaler = choose(settings, y, note, learned)
     training = asked or training_for(usable, timed=False, kind=kind)
     settings = sized(settings, prior.unconstrained_dim, kind, False, note)
-    settings = replace(settings, summary=kind, train=training, members=settings.members or members_for(usable))
     centre, scale, convert = standardised(prior, scaler, centred_on)
+    sample = slice(None) if split is not None else train_places
+    seen = screened(kind, *convert(theta[sample][:SCREENED_ROWS], y[sample][:SCREENED_ROWS])) if settings.members != 1 else None
+    count = settings.members or max(members_for(usable), 1 if seen is None else 2)
+    settings = replace(settings, summary=kind, train=training, members=count)
     network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed, learned)
     members = list(network.members) if isinstance(network, Ensemble) else [network]
+    if seen is not None:
+        show_only(seen, members)
+        note(
+            f"screen: {int((~seen).sum())} of {len(seen)} columns show no dependence on the parameters; member {_SEES_ALL + 1} of the "
+            f"ensemble sees all of them, the others the remaining {int(seen.sum())}"
+        )
     decays = spread(len(members)) if asked is None else [1.0] * len(members)
     note(f"{described(network, settings, prior.unconstrained_dim)}; {n:,} simulations to train on")
     try:

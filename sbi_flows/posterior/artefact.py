@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.posterior import Posterior
 
 _KIND = "posterior"
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 5
 _CANARIES = 8
 _CANARY_TOLERANCE = 1e-4
 
@@ -75,8 +75,8 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
     if manifest.get("format_version", 0) < _FORMAT_VERSION:
         raise FormatVersionError(
             f"{path} has format version {manifest.get('format_version')}; this version of sbi_flows reads {_FORMAT_VERSION}. Earlier "
-            "posteriors had no critic, another training cloud, shares of an ensemble or masks. Fit again: sf.fit(...) on the same "
-            "simulations, or `sbi-flows fit`."
+            "posteriors had no screen of columns, no critic, another training cloud, shares of an ensemble or masks. Fit again: "
+            "sf.fit(...) on the same simulations, or `sbi-flows fit`."
         )
     try:
         found = _rebuild(arrays, manifest, prior)

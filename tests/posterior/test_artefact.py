@@ -105,10 +105,10 @@ def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(bounded_posterio
     path = tmp_path / "p.safetensors"
     bounded_posterior.save(path)
     arrays, manifest = read_file(path, "posterior", newest=4)
-    assert manifest["format_version"] == 4
+    assert manifest["format_version"] == 5
     assert not [name for name in arrays if "mask" in name]
     write_file(path, arrays, {**manifest, "format_version": 1})
-    with pytest.raises(FormatVersionError, match=r"has format version 1; .* reads 4\..*masks.* Fit again") as caught:
+    with pytest.raises(FormatVersionError, match=r"has format version 1; .* reads 5\..*masks.* Fit again") as caught:
         sf.load(path)
     assert caught.value.exit_code == 2
 
