@@ -4,7 +4,7 @@ A column u_j is kept where one of three tests against independence of u_j and th
     pairs         chi-squared in a table of quantile bins of u_j and of each z_k, against dependence of any form on one parameter
     powers        F of the regression of u_j and u_j^2 on 1, z_k, z_k z_l, against dependence on several together
     products      F of the regression of u_i u_j on the same, for all i, against columns that matter only beside another, as the
-                  covariate x of a response theta x + noise does
+                  covariate x of a response theta x + noise does; of many columns in fewer rows, and not in fewer than 500
 Ranks take the place of u_j, so that tails do not matter. A column that passes none may still matter in ways that no test here sees, which
 is why a fit never relies on the screen alone: one network sees all columns.
 """
@@ -19,6 +19,7 @@ from scipy.stats import chi2, f, rankdata
 F = NDArray[np.float64]
 
 _LEVEL = 0.005
+_OPERATIONS, _LEAST_ROWS = 2e10, 500
 _MOST_BINS, _ROWS_A_CELL = 8, 20
 
 
@@ -30,8 +31,11 @@ def relevant_columns(u: Float[np.ndarray, "n m"], z: Float[np.ndarray, "n d"]) -
     design = _quadratic(of_z)
     found = _pairs(ranks, of_z) * z.shape[1] < _LEVEL
     found |= 2 * np.minimum(_regression(ranks, design), _regression(np.square(ranks), design)) < _LEVEL
-    for j in np.flatnonzero(~found):
-        found[j] = m * _regression(ranks[:, [j]] * ranks, design).min() < _LEVEL
+    rows = min(n, int(_OPERATIONS / (m * m * design.shape[1])))
+    if rows >= min(n, _LEAST_ROWS):
+        ranks, design = ranks[:rows], _quadratic(of_z[:rows])
+        for j in np.flatnonzero(~found):
+            found[j] = m * _regression(ranks[:, [j]] * ranks, design).min() < _LEVEL
     return np.asarray(found)
 
 

@@ -41,7 +41,7 @@ from sbi_flows.training.trial import torch_threads
 
 ROWS_A_PARAMETER = 25
 LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
-SCREENED_ROWS, _SEES_ALL = 20_000, 1
+_SCREENED_ROWS, _SCREENED_NUMBERS, _LEAST_SCREENED, _SEES_ALL = 20_000, 5_000_000, 1000, 1
 _ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
 
 
@@ -123,10 +123,15 @@ def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tu
     return centre, scale, convert
 
 
-def screened(kind: SummaryKind, u: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def rows_to_screen(scaler: Scaler, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of `rows` in which columns are screened, evenly spaced: 20,000 at most, and none where they are too long to hold enough."""
+    most = min(_SCREENED_ROWS, _SCREENED_NUMBERS // int(np.prod(scaler.out_shape)))
+    chosen = rows[:: -(-len(rows) // most)] if most >= _LEAST_SCREENED else rows[:0]
+    return np.asarray(chosen)
+
+
+def screened(u: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """Which columns of scaled vectors y show a dependence on u; None where most do, or none does, and all are to be seen."""
-    if kind != "vector" or y.shape[1] == 1:
-        return None
     seen = relevant_columns(y.astype(np.float64), u.astype(np.float64))
     return seen if 0 < 2 * seen.sum() <= len(seen) else None
 
@@ -196,8 +201,8 @@ def estimate(
     training = asked or training_for(usable, timed=False, kind=kind)
     settings = sized(settings, prior.unconstrained_dim, kind, False, note)
     centre, scale, convert = standardised(prior, scaler, centred_on)
-    sample = slice(None) if split is not None else train_places
-    seen = screened(kind, *convert(theta[sample][:SCREENED_ROWS], y[sample][:SCREENED_ROWS])) if settings.members != 1 else None
+    sample = rows_to_screen(scaler, np.arange(len(theta)) if split is not None else train_places)
+    seen = screened(*convert(theta[sample], y[sample])) if kind == "vector" and settings.members != 1 and len(sample) else None
     count = settings.members or max(members_for(usable), 1 if seen is None else 2)
     settings = replace(settings, summary=kind, train=training, members=count)
     network = build_network(settings, kind, scaler, prior.unconstrained_dim, seed, learned)
