@@ -15,7 +15,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from sbi_flows.errors import PriorError
-from sbi_flows.problem.support import HEAVY_TAIL, F, Intervals
+from sbi_flows.problem.support import HEAVY_TAIL, TAIL, F, Intervals, light_tail
 
 _WANTED = "a frozen continuous scipy.stats distribution such as scipy.stats.uniform(2, 3), or a torch.distributions object"
 
@@ -58,7 +58,12 @@ class ScipyMarginal:
             )
         self.lower, self.upper = np.array([low]), np.array([high])
         heavy = (tail - median) / spread > HEAVY_TAIL or (median - float(distribution.ppf(0.0001))) / spread > HEAVY_TAIL
-        self._map = Intervals(self.lower, self.upper, np.array([median]), np.array([spread]), np.array([heavy]))
+        scale = np.array([spread])
+        if np.isfinite(low) != np.isfinite(high):
+            points = distribution.isf(TAIL) - low if np.isfinite(low) else high - distribution.ppf(TAIL)
+            light, length = light_tail(*np.asarray(points, dtype=np.float64)[:, None])
+            heavy, scale = not light[0], np.where(light, length, scale)
+        self._map = Intervals(self.lower, self.upper, np.array([median]), scale, np.array([heavy]))
 
     def __repr__(self) -> str:
         return _describe(self.distribution)

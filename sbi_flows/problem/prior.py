@@ -7,7 +7,7 @@ A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or 
 vector block with dependent components). T works in float64, marginal by marginal:
 
     bounded [a, b]            logit of the position in the interval, computed from both ends so that no digits are lost at either
-    half-bounded              log of the distance to the bound
+    half-bounded              log of the distance to the bound, or log(exp(t) - 1) of it where the tail is lighter than a log-normal one
     unbounded                 identity, or asinh where the tails are heavy, after centring on the median
     simplex (Dirichlet)       stick-breaking, k components to k - 1 coordinates
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.distributions import constraints
 
 from sbi_flows.errors import PriorError
-from sbi_flows.problem.support import HEAVY_TAIL, F, Intervals, Simplex, Support
+from sbi_flows.problem.support import HEAVY_TAIL, TAIL, F, Intervals, Simplex, Support, light_tail
 from sbi_flows.rng import torch_scope
 
 _KINDS = (
@@ -69,7 +69,13 @@ class TorchMarginal:
             )
         low, quarter, median, three_quarters, high = np.quantile(draws, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
         scale = three_quarters - quarter
-        return Intervals(self.lower, self.upper, median, scale, np.maximum(high - median, median - low) / scale > 0.7 * HEAVY_TAIL)
+        heavy = np.maximum(high - median, median - low) / scale > 0.7 * HEAVY_TAIL
+        below, above = np.isfinite(self.lower), np.isfinite(self.upper)
+        if (below != above).any():
+            distances = np.where(below, draws - np.where(below, self.lower, 0.0), np.where(above, self.upper, 0.0) - draws)
+            light, length = light_tail(*np.quantile(distances, 1 - TAIL, axis=0))
+            heavy, scale = np.where(below != above, ~light, heavy), np.where((below != above) & light, length, scale)
+        return Intervals(self.lower, self.upper, median, scale, heavy)
 
     def __repr__(self) -> str:
         return str(self.distribution)

@@ -245,3 +245,24 @@ def test_the_json_of_a_prior_gives_the_same_prior(name: str) -> None:
     assert back.sample(20, np.random.default_rng(0)).tobytes() == theta.tobytes()
     assert back.log_prob(theta).tobytes() == prior.log_prob(theta).tobytes()
     assert back.to_unconstrained(theta)[0].tobytes() == prior.to_unconstrained(theta)[0].tobytes()
+
+
+LIGHT = {"gamma(0.1)": st.gamma(0.1), "gamma(0.3)": st.gamma(0.3), "chi2": st.chi2(0.5), "halfnorm": st.halfnorm(), "expon": st.expon(-2)}
+MIRRORED = {"weibull_max": st.weibull_max(1.5, loc=4)}
+IN_TORCH = {"HalfNormal": td.HalfNormal(3.0), "Exponential": td.Exponential(0.1), "Gamma": td.Gamma(2.0, 0.5)}
+
+
+@pytest.mark.parametrize("name", [*LIGHT, *MIRRORED, *IN_TORCH])
+def test_five_deviations_on_a_light_tail_do_not_leave_what_the_prior_allows(name: str) -> None:
+    """On the log scale they would: at exp(5 sd) of a gamma(0.1) law lies 1e22."""
+    prior = sf.Prior(x={**LIGHT, **MIRRORED, **IN_TORCH}[name])
+    theta = prior.sample(20_000, np.random.default_rng(0))
+    z = prior.to_unconstrained(theta)[0]
+    out = prior.from_unconstrained(z.mean(axis=0) + np.array([[-5.0], [5.0]]) * z.std(axis=0))
+    assert (np.abs(out - np.median(theta)) <= 10 * np.abs(theta - np.median(theta)).max()).all()
+
+
+@pytest.mark.parametrize("prior", [st.lognorm(0.1), st.lognorm(2), st.invgamma(3), td.LogNormal(0.0, 1.5)])
+def test_a_tail_like_a_log_normal_one_or_heavier_is_taken_on_the_log_scale(prior: Any) -> None:
+    z, _ = sf.Prior(x=prior).to_unconstrained(np.array([[3.0], [6.0], [12.0]]))
+    np.testing.assert_allclose(np.diff(z[:, 0]), np.log(2), rtol=1e-12)
