@@ -10,7 +10,8 @@ A tail is the larger distance of the 0.1% and 99.9% points from the median, in i
 columns are taken on the log scale where their tail is shorter by a factor of 0.7 there, or shorter at all and the 99.9% point is more than
 10,000 times the 0.1% point.
 
-A constant column carries no information and is dropped, with a word. The choice is a record of numbers: it is stored with the
+A constant column carries no information and is dropped, with a word; what every simulation had there is kept, to hold observations against.
+The choice is a record of numbers: it is stored with the
 posterior and applied to the observation as it was to the simulations.
 """
 
@@ -32,13 +33,15 @@ PLAIN, COUNTS, HEAVY, LOG = 0, 1, 2, 3
 _HEAVY_TAIL, _SHORTER, _WIDE = 10.0, 0.7, 1e4
 _ROWS_TO_LOOK_AT = 20_000
 _ROWS_AT_ONCE = 8192
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """The scaling of events of shape event_shape. All arrays have shape (groups,): columns, or channels where `shared`.
+    """The scaling of events of shape event_shape. All arrays but `fixed` have shape (groups,): columns, or channels where `shared`.
 
     code: one of PLAIN, COUNTS, HEAVY, LOG; keep: False where dropped; centre, spread: of y, and m for LOG as its centre; mean, sd: of u.
+    fixed: for each element of an event, flat, the value that all simulations have there, NaN where they differ.
     """
 
     event_shape: tuple[int, ...]
@@ -49,6 +52,7 @@ class Scaler:
     spread: F
     mean: F
     sd: F
+    fixed: F
 
     @classmethod
     def from_data(cls, y: Shaped[np.ndarray, "n *event"], shared: bool) -> Scaler:
@@ -58,7 +62,10 @@ class Scaler:
         """
         event = y.shape[1:]
         counts, least = _look(y, shared)
+        flat = y.reshape(len(y), -1)
+        fixed = np.where(np.ptp(flat, axis=0) > 0, np.nan, flat[0].astype(np.float64))
         keep = np.ptp(_groups(y, event, shared).reshape(-1, len(counts)), axis=0) > 0
+        counts &= keep
         if not keep.any():
             raise SimulatorContractError(
                 "all simulated values are the same number: y carries no information on theta. Check the simulator."
@@ -74,17 +81,17 @@ class Scaler:
             code[positive] = np.where(_tails(logs)[2] < shorter, LOG, code[positive])
         code = np.where(counts, COUNTS, code).astype(np.uint8)
         centre = np.where(code == LOG, least, median)
-        unscaled = cls(event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)))
+        unscaled = cls(event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)), fixed)
         u = unscaled._transform(part)
         sd = u.std(axis=0)
-        return cls(event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0))
+        return cls(event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0), fixed)
 
     @classmethod
     def given(cls, event_shape: tuple[int, ...], *, counts: bool, mean: F, sd: F) -> Scaler:
         """(y - mean) / sd element by element, of log1p(y) for counts."""
         m = len(mean)
         code = np.full(m, COUNTS if counts else PLAIN, dtype=np.uint8)
-        return cls(event_shape, False, code, np.ones(m, dtype=np.bool_), np.zeros(m), np.ones(m), mean, sd)
+        return cls(event_shape, False, code, np.ones(m, dtype=np.bool_), np.zeros(m), np.ones(m), mean, sd, np.full(m, np.nan))
 
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
         """Scaled y in float64: (n, kept) for vectors, (n, T, kept channels) for a series."""
@@ -109,6 +116,11 @@ class Scaler:
         values = _groups(y, self.event_shape, self.shared)[..., self.code == COUNTS]
         return np.asarray(((values < 0) | (values != np.floor(values))).sum(axis=tuple(range(1, values.ndim))), dtype=np.int64)
 
+    def unlike_fixed(self, y: Shaped[np.ndarray, "rows *event"]) -> NDArray[np.int64]:
+        """How many values of each y differ from the one that all simulations have there."""
+        flat, known = y.reshape(len(y), -1), np.isfinite(self.fixed)
+        return np.asarray((~np.isclose(flat[:, known], self.fixed[known], rtol=_ROUNDING, atol=0)).sum(axis=1), dtype=np.int64)
+
     def describe(self) -> str:
         """What was chosen, in words."""
         what = "channel" if self.shared else "column"
@@ -125,7 +137,7 @@ class Scaler:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The numbers, for a file."""
-        return {name: getattr(self, name) for name in ("code", "keep", "centre", "spread", "mean", "sd")}
+        return {name: getattr(self, name) for name in ("code", "keep", "centre", "spread", "mean", "sd", "fixed")}
 
     def _standardised(self, y: Shaped[np.ndarray, "n *event"]) -> F:
         u = self._transform(_groups(y, self.event_shape, self.shared).astype(np.float64))

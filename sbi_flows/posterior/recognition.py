@@ -75,14 +75,20 @@ class Recognition:
         placed = [np.interp(x, *known) for x, *known in zip(statistics.T, values.T, scores.T, strict=True)]
         return np.asarray(np.column_stack(placed) + beyond / np.where(spread > 0, spread, 1.0) - _HANDICAP)
 
-    def judge(self, features: Float[np.ndarray, "rows k"], unlike_counts: Int[np.ndarray, " rows"]) -> list[Verdict]:
-        """The verdict on each observation. `unlike_counts`: how many of its values no simulated count could take."""
+    def judge(
+        self, features: Float[np.ndarray, "rows k"], unlike_counts: Int[np.ndarray, " rows"], unlike_fixed: Int[np.ndarray, " rows"]
+    ) -> list[Verdict]:
+        """The verdict on each observation.
+
+        unlike_counts, unlike_fixed: how many of its values no simulated count could take, and differ from what every simulation has there.
+        """
         placed = features[:, : self.cloud.turn.shape[0]]
         statistics = np.column_stack([self.cloud.distance(placed), self.critic.log_odds(features)])
         scores = self._scores(statistics)
-        return [self._verdict(*row) for row in zip(statistics, scores, features, unlike_counts.tolist(), strict=True)]
+        numbers = (unlike_counts.tolist(), unlike_fixed.tolist())
+        return [self._verdict(*row) for row in zip(statistics, scores, features, *numbers, strict=True)]
 
-    def _verdict(self, statistics: F, scores: F, features: F, unlike_counts: int) -> Verdict:
+    def _verdict(self, statistics: F, scores: F, features: F, unlike_counts: int, unlike_fixed: int) -> Verdict:
         m = len(self.together)
         below = int(np.searchsorted(self.together, scores.max() - SAME * (1 + abs(scores.max()))))
         quantile, p = below / m, (1 + m - below) / (1 + m)
@@ -107,11 +113,13 @@ class Recognition:
             )
         if unlike_counts:
             reasons.append(f"{unlike_counts} of its values are negative or fractional, which the simulated counts never are")
+        if unlike_fixed:
+            reasons.append(f"{unlike_fixed} of its values differ from the one value that all simulations have there")
         if not reasons:
             return Verdict(
                 "trust", f"the observation lies within the training cloud (quantile {quantile:.3f} of simulated data sets).", quantile
             )
-        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT else "caution"
+        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike_fixed else "caution"
         return Verdict(level, f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}", quantile)
 
     def _share_below(self, statistics: F, which: int) -> float:

@@ -25,7 +25,7 @@ def table() -> np.ndarray:
 
 def test_each_column_gets_its_own_scaling_and_constants_are_dropped_with_a_word() -> None:
     scaler = Scaler.from_data(table(), shared=False)
-    assert scaler.code.tolist() == [PLAIN, COUNTS, HEAVY, PLAIN, COUNTS, PLAIN]
+    assert scaler.code.tolist() == [PLAIN, COUNTS, HEAVY, PLAIN, PLAIN, PLAIN]
     assert scaler.keep.tolist() == [True, True, True, True, False, True]
     assert scaler.out_shape == (5,)
     assert "1 column log1p (counts)" in scaler.describe()
@@ -97,3 +97,14 @@ def test_what_is_below_all_simulations_stays_finite_and_in_order_on_the_log_scal
     assert (np.diff(scaled) > 0).all()
     y = np.column_stack([observed, np.ones((5, 2))])
     np.testing.assert_allclose(scaler.powers(scaler.logs(y)), y, rtol=1e-12, atol=1e-15)
+
+
+def test_values_that_differ_from_what_all_simulations_have_are_counted() -> None:
+    scaler = Scaler.from_data(table(), shared=False)
+    observed = np.repeat(table()[:1], 3, axis=0)
+    observed[1:, 4] = 7.3, 7.0 + 1e-9
+    assert scaler.unlike_fixed(observed).tolist() == [0, 1, 0]
+    assert scaler.unlike_counts(observed).tolist() == [0, 0, 0]
+    series = np.random.default_rng(0).poisson(5, (300, 40)).astype(float)
+    series[:, 0] = 0
+    assert Scaler.from_data(series, shared=True).unlike_fixed(np.full((1, 40), 5.0)).tolist() == [1]

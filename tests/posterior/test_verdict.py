@@ -19,7 +19,7 @@ def recognition(train: np.ndarray, held_out: np.ndarray) -> Recognition:
 
 
 def level(made: Recognition, point: list[float]) -> str:
-    return made.judge(np.array([point]), np.zeros(1, dtype=np.int64))[0].level
+    return made.judge(np.array([point]), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))[0].level
 
 
 def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> None:
@@ -28,7 +28,7 @@ def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> Non
     mix = rng.standard_normal((5, 5))
     fresh = np.random.default_rng(1).standard_normal((5000, 5)) @ mix
     made = recognition(rng.standard_normal((3000, 5)) @ mix, rng.standard_normal((3000, 5)) @ mix)
-    flagged = sum(not verdict.ok for verdict in made.judge(fresh, np.zeros(5000, dtype=np.int64)))
+    flagged = sum(not verdict.ok for verdict in made.judge(fresh, *np.zeros((2, 5000), dtype=np.int64)))
     share_error = 4 * np.sqrt(CAUTION_AT / 3000)
     low, high = (
         binom.isf(1 - 5e-5, 5000, CAUTION_AT - share_error if share_error < CAUTION_AT else 1e-9),
@@ -45,7 +45,8 @@ def test_far_points_and_holes_in_the_cloud_are_called() -> None:
     assert level(made, [1.0, 0.0]) == "trust"
     assert level(made, [0.0, 0.0]) == "do not trust"
     assert level(made, [3.0, 0.0]) == "do not trust"
-    assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 2), np.array([0, 2]))] == ["trust", "caution"]
+    numbers = np.array([0, 2, 0]), np.array([0, 0, 1])
+    assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 3), *numbers)] == ["trust", "caution", "do not trust"]
 
 
 def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_like() -> None:
@@ -55,14 +56,14 @@ def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_lik
     labels = rng.integers(0, 2, 3000)
     spoiled = rng.standard_normal((3000, 3)) + 4 * np.eye(3)[1 + labels]
     made = Recognition.of(train, held_out, spoiled, labels, ("a drift", "a step"), learned=0, placed=1, seed=0)
-    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), np.zeros(3, dtype=np.int64))
+    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), *np.zeros((2, 3), dtype=np.int64))
     assert inside.ok
     for found, words in ((drift, "a drift"), (step, "a step")):
         assert found.level == "do not trust"
         assert f"the data look distorted, most like {words}: 100.00% of simulated data sets look less so" in found.text
     again = Recognition.from_arrays(made.arrays(), made.kinds)
-    assert again.judge(np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)) == made.judge(
-        np.array([[0.1, 0.2, 2.0]]), np.zeros(1, dtype=np.int64)
+    assert again.judge(np.array([[0.1, 0.2, 2.0]]), *np.zeros((2, 1), dtype=np.int64)) == made.judge(
+        np.array([[0.1, 0.2, 2.0]]), *np.zeros((2, 1), dtype=np.int64)
     )
 
 
@@ -138,3 +139,16 @@ def test_discrete_scalar_data_are_judged_like_any_other(law: str) -> None:
     levels = [verdict.level for verdict in posterior.verdicts(sf.simulate(discrete, 500, seed=9).y)]
     assert sum(level != "trust" for level in levels) <= 20
     assert posterior.sample(500.0, 10).verdict.level == "do not trust"
+
+
+def test_a_value_that_no_simulation_has_in_a_constant_column_is_not_trusted() -> None:
+    @sf.simulator(sf.Prior(a=norm(0, 1)))
+    def padded(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = theta["a"][:, None] + 0.3 * rng.standard_normal((len(theta["a"]), 2))
+        return np.column_stack([y, np.full(len(y), 7.0)])
+
+    posterior = sf.fit(padded, n_simulations=400, seed=1, settings=QUICK, say=None)
+    right, wrong = posterior.verdicts([[0.1, 0.2, 7.0], [0.1, 0.2, 8.0]])
+    assert right.ok
+    assert wrong.level == "do not trust"
+    assert "1 of its values differ from the one value that all simulations have there" in wrong.text
