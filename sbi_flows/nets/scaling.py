@@ -34,6 +34,7 @@ _HEAVY_TAIL, _SHORTER, _WIDE = 10.0, 0.7, 1e4
 _ROWS_TO_LOOK_AT = 20_000
 _ROWS_AT_ONCE = 8192
 _ROUNDING = 1e-6
+_LARGEST = 1e140
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Scaler:
             raise SimulatorContractError(
                 "all simulated values are the same number: y carries no information on theta. Check the simulator."
             )
+        _check_size(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], keep, shared)
         part = _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared).astype(np.float64).reshape(-1, len(counts))
         median, spread, tail = _tails(part)
         code = np.where(tail > _HEAVY_TAIL, HEAVY, PLAIN)
@@ -170,6 +172,21 @@ class Scaler:
                 else:
                     u[..., chosen] = np.arcsinh((part - centre) / self.spread[chosen]) if code == HEAVY else _log(part, centre)
         return u
+
+
+def _check_size(y: Shaped[np.ndarray, "n *event"], keep: NDArray[np.bool_], shared: bool) -> None:
+    """Raise `SimulatorContractError` where values are so large or so near to one another that their squares leave floating point."""
+    columns = _groups(y, y.shape[1:], shared).reshape(-1, len(keep)).astype(np.float64)
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    with np.errstate(over="ignore"):
+        range_of = high - low
+    bad = (np.maximum(np.abs(low), np.abs(high)) > _LARGEST) | (keep & (range_of > 0) & (range_of < 1 / _LARGEST))
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise SimulatorContractError(
+            f"{'channel' if shared else 'column'} {i} of the simulated data runs from {low[i]:.6g} to {high[i]:.6g}; "
+            f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. Let the simulator give other units, or logs."
+        )
 
 
 def _log(y: F, least: F) -> F:

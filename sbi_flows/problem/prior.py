@@ -41,7 +41,9 @@ class Prior:
     Raises `PriorError` for anything that is not a proper continuous distribution.
     """
 
-    def __init__(self, /, **marginals: Any) -> None:
+    def __init__(self, /, *unnamed: object, **marginals: Any) -> None:
+        if unnamed:
+            raise PriorError(f"every marginal has a name: Prior(rate=scipy.stats.uniform(0, 5)), or Prior(**mapping); got {unnamed[0]!r}.")
         if not marginals:
             raise PriorError("a prior needs at least one marginal, for example Prior(rate=scipy.stats.uniform(0, 5)).")
         self._set({name: marginal_from(name, distribution) for name, distribution in marginals.items()})

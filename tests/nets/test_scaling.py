@@ -108,3 +108,10 @@ def test_values_that_differ_from_what_all_simulations_have_are_counted() -> None
     series = np.random.default_rng(0).poisson(5, (300, 40)).astype(float)
     series[:, 0] = 0
     assert Scaler.from_data(series, shared=True).unlike_fixed(np.full((1, 40), 5.0)).tolist() == [1]
+
+
+@pytest.mark.parametrize("unit", [1e-310, 1e-150, 1e150, 1e307])
+def test_sizes_that_cannot_be_computed_with_are_refused_with_the_column(unit: float) -> None:
+    y = np.random.default_rng(0).uniform(0.1, 1, (200, 2)) * [1, unit]
+    with pytest.raises(SimulatorContractError, match="column 1 of the simulated data runs from .* Let the simulator give other units"):
+        Scaler.from_data(y, shared=False)

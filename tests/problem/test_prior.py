@@ -97,6 +97,12 @@ def test_what_is_no_proper_distribution_is_refused_by_name(bad: str) -> None:
         sf.Prior(rate=IMPROPER[bad])
 
 
+def test_marginals_without_names_are_refused() -> None:
+    for given in ({"a": st.norm(0, 1)}, st.norm(0, 1)):
+        with pytest.raises(PriorError, match=r"every marginal has a name: .*Prior\(\*\*mapping\)"):
+            sf.Prior(given)
+
+
 def test_a_prior_without_marginals_is_refused() -> None:
     with pytest.raises(PriorError, match="at least one marginal"):
         sf.Prior()
