@@ -185,7 +185,8 @@ def _check_size(y: Shaped[np.ndarray, "n *event"], keep: NDArray[np.bool_], shar
         i = int(np.flatnonzero(bad)[0])
         raise SimulatorContractError(
             f"{'channel' if shared else 'column'} {i} of the simulated data runs from {low[i]:.6g} to {high[i]:.6g}; "
-            f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. Let the simulator give other units, or logs."
+            f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. "
+            "Let the simulator give other units, or logs."
         )
 
 
