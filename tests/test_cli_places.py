@@ -41,6 +41,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
         "compare p.st data.html -o data.html",
         "compare p.st data.csv --simulator toy.py:counts -o link.html",
         "fit toy.py:counts -o toy.py",
+        "fit toy:counts -o toy.py",
         "fit toy.py:counts --simulations bank -o bank/bank.json",
         "fit toy.py:counts --simulations bank -o bank/0000/00000000.safetensors",
         "fit toy.py:counts --checkpoint p.st -o p.st",

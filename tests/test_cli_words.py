@@ -10,6 +10,7 @@ import pytest
 
 import sbi_flows as sf
 from sbi_flows.comparison import check, compare, learning, recalibration
+from sbi_flows.npe.estimator import ROWS_A_PARAMETER
 from sbi_flows.training.rows import LEAST_ROWS
 from tests.test_cli import MODEL, run
 
@@ -95,7 +96,11 @@ def test_the_least_numbers_of_the_help_are_those_of_the_package() -> None:
         "fit": LEAST_ROWS,
     }.items():
         assert f"x>={least}]" in " ".join(run(verb, "--help").output.split())
-    assert f"at least {learning._LEAST_SIZES} of them" in " ".join(run("learning-curve", "--help").output.split())
+    text = " ".join(run("learning-curve", "--help").output.split())
+    assert f"at least {learning._LEAST_SIZES} of them" in text
+    assert f"at least {16 * LEAST_ROWS}, and {16 * ROWS_A_PARAMETER} a parameter" in text
+    assert f"{ROWS_A_PARAMETER} a parameter" in " ".join(run("fit", "--help").output.split())
+    assert f"at least {2 * check._LEAST_PAIRS}" in " ".join(run("check", "--help").output.split())
 
 
 def test_list_prints_the_array_that_its_help_says() -> None:

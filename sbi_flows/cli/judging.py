@@ -96,7 +96,12 @@ def recalibrate_verb(posterior: Path, n: int, n_check: int, output: Path, refere
 
 @click.command("learning-curve")
 @click.argument("simulator")
-@click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
+@click.option(
+    "-n",
+    "n",
+    type=click.IntRange(1),
+    help="Simulations to make; without --sizes at least 800, and 400 a parameter. [default: 10000]",
+)
 @click.option("--simulations", "bank", type=PATH, help="A bank to fit on instead.")
 @click.option(
     "--sizes",

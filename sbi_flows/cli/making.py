@@ -82,8 +82,8 @@ def simulate_verb(
             max_failures=max_failures,
             progress=lambda done, total: advance(done, total, ""),
         )
+        there = all_of_bank(output, asked)
     seconds = time.monotonic() - began
-    there = all_of_bank(output, asked)
     if failures := there.failures():
         say(str(failures))
     if as_json:
@@ -166,7 +166,7 @@ _NOTHING = "Nothing was kept: the same command begins again."
 
 
 def _kept_of_fit(bank: Path | None, checkpoint: Path | None) -> str:
-    if checkpoint is not None and checkpoint.is_file():
+    if checkpoint is not None and (checkpoint.is_file() or Path(f"{checkpoint}.1").is_file()):  # the second member's
         return f"What {checkpoint} holds is kept, and the same command goes on from it."
     if checkpoint is not None:
         return f"Nothing was kept: there was no checkpoint in {checkpoint} yet, and the same command begins again."

@@ -47,11 +47,13 @@ def file_on_the_way(path: Path) -> Path | None:
 
 
 def _file_of(given: Path | str | None) -> Path | None:
-    """The file or folder that an argument names; of a reference file.py:attribute, the file."""
+    """The file or folder that an argument names; of a reference to a simulator, the file, of a module that in the working folder."""
     if given is None or isinstance(given, Path):
         return given
     module, _, _ = given.rpartition(":")
-    return Path(module) if module.endswith(".py") else None
+    if not module:
+        return None
+    return Path(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
 
 
 def _same(one: Path, other: Path) -> bool:
