@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import tempfile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 Level = Literal["trust", "caution", "do not trust"]
+_NOT_IN_NETCDF, _DIMENSIONS = frozenset("/\0"), ("chain", "draw")
 LEVELS: tuple[Level, ...] = ("trust", "caution", "do not trust")
 
 
@@ -125,12 +127,17 @@ class Draws:
     def to_arviz(self) -> Any:
         """The draws as ArviZ takes them (InferenceData, or a DataTree from ArviZ 1.0): one chain, group posterior.
 
-        Raises `SettingsError` for a stack; index its observations first.
+        Raises `SettingsError` for a stack; index its observations first. Also for a parameter called chain or draw.
         """
         if self.values.ndim != 2:
             raise SettingsError(
                 f"ArviZ and NetCDF hold the draws of one observation, and these are of {len(self.values)}. Write .csv, which has a column "
                 "for the observation, or take one of them: in Python draws.observation(i), on the command line a file with it alone."
+            )
+        if taken := [name for name in self.groups if name in _DIMENSIONS]:
+            raise SettingsError(
+                f"ArviZ and NetCDF have dimensions called chain and draw, and so is a parameter called: {taken[0]!r}. Write .csv, or give "
+                "the parameter another name in the prior."
             )
         arviz = _arviz()
         posterior = {name: self[name][None] for name in self.groups}
@@ -149,14 +156,22 @@ class Draws:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted).
 
-        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes one observation only.
+        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes one observation only, and
+        no '/' in a name. Raises `SettingsError`, `StorageError`.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise SettingsError(f"draws are written to a path that ends in .nc or .csv, got {path!r}.")
         path = Path(path)
         if path.suffix not in (".nc", ".csv"):
             raise SettingsError(f"draws are written as .nc or .csv, got {path.name!r}.")
         write_bytes(path, self._netcdf() if path.suffix == ".nc" else self._csv())
 
     def _netcdf(self) -> bytes:
+        if refused := [name for name in self.groups if not name or set(name) & _NOT_IN_NETCDF]:
+            raise SettingsError(
+                f"NetCDF takes no parameter called {refused[0]!r}: a name there is not empty and holds no '/' and no NUL. Write .csv, or "
+                "give the parameter another name in the prior."
+            )
         data = self.to_arviz()
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -174,8 +189,16 @@ class Draws:
                     "the .csv of a stack has a column 'observation', and so is a parameter called: save draws.observation(i)."
                 )
             names, flat = ("observation", *names), np.column_stack([np.repeat(np.arange(len(self.values)), len(self)), flat])
-        np.savetxt(text, flat, delimiter=",", header=",".join(names), comments="", fmt="%.17g")
+        text.write(_header(names))
+        np.savetxt(text, flat, delimiter=",", fmt="%.17g")
         return text.getvalue().encode()
+
+
+def _header(names: tuple[str, ...]) -> str:
+    """The first line of a CSV: a name with a comma, a quote or an end of line in quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(names)  # the writer quotes what is in its terminator
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _arviz() -> Any:

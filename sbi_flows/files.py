@@ -60,9 +60,9 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
     path = Path(path)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _missing(path, kind) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         raise StorageError(f"{path}: cannot be read ({error}).") from error
     stamp = _stamp(path, data)
     manifest, wanted = stamp.get("manifest"), stamp.get("sha256")
@@ -101,10 +101,10 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         raise StorageError(f"{path}: writing failed ({error}). Choose another place or free some space.") from error
     finally:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             part.unlink()
 
 

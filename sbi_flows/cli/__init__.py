@@ -17,8 +17,6 @@ from sbi_flows.cli.making import demo_verb, fit_verb, infer_verb, list_verb, sim
 from sbi_flows.cli.terminal import console, show_warning
 from sbi_flows.errors import SbiFlowsError
 
-_KEEPING = ("simulate", "fit")
-
 
 class _Verbs(click.Group):
     """A group that turns the package's own errors into a message and an exit code."""
@@ -35,10 +33,8 @@ class _Verbs(click.Group):
             console.print(Text.assemble((type(error).__name__, "bold red"), f": {words}"))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
-            kept = "Nothing was kept: the same command begins again."
-            if ctx.invoked_subcommand in _KEEPING:
-                kept = "What a bank or a checkpoint holds is kept, and the same command goes on from it."
-            console.print(f"stopped. {' '.join(getattr(stop, '__notes__', [])) or kept}", markup=False)
+            kept = " ".join(getattr(stop, "__notes__", [])) or "Nothing was kept: the same command begins again."
+            console.print(f"stopped. {kept}", markup=False)
             ctx.exit(130)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 import sbi_flows as sf
+from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
+from sbi_flows.cli.places import check_output
 from sbi_flows.cli.terminal import (
     FILE,
     PATH,
     bar,
-    check_writable,
     json_option,
     print_json,
     print_verdict,
@@ -23,16 +24,19 @@ from sbi_flows.cli.terminal import (
     simulator_option,
     verdict_json,
 )
-from sbi_flows.errors import SettingsError
-from sbi_flows.problem.observed import read_observed
+from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.npe.estimator import ROWS_A_PARAMETER
 from sbi_flows.problem.plugins import list_plugins
+from sbi_flows.training.rows import LEAST_ROWS
 
-_DEFAULT_SIMULATIONS = 10_000
+_DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
 
 
 @click.command("check")
 @click.argument("posterior", type=FILE)
-@click.option("-n", "n", type=click.IntRange(1), default=1000, show_default=True, help="Simulated pairs to judge on.")
+@click.option(
+    "-n", "n", type=click.IntRange(100), default=1000, show_default=True, help="Simulated pairs to judge on, with --observed at least 200."
+)
 @click.option("--observed", type=FILE, help="Data (.csv or .npy) at which it is judged too.")
 @click.option("-o", "--output", type=PATH, help="Write an HTML page.")
 @simulator_option
@@ -43,9 +47,9 @@ def check_verb(
 ) -> None:
     """Judge a posterior's calibration, and with --observed its draws there; exit code 1 on "do not trust"."""
     if output is not None:
-        check_writable(output)
+        check_output(output, posterior, observed, reference, endings=(".html",))
     loaded = sf.load(posterior)
-    y_obs = None if observed is None else read_observed(observed)
+    y_obs = None if observed is None else load_observed(observed)
     with bar("checking") as advance:
         check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
@@ -62,8 +66,8 @@ def check_verb(
 
 @click.command("recalibrate")
 @click.argument("posterior", type=FILE)
-@click.option("-n", "n", type=click.IntRange(1), default=2000, show_default=True, help="Simulated pairs to fit the map on.")
-@click.option("--n-check", type=click.IntRange(1), default=1000, show_default=True, help="Other pairs, to check both posteriors on.")
+@click.option("-n", "n", type=click.IntRange(500), default=2000, show_default=True, help="Simulated pairs to fit the map on.")
+@click.option("--n-check", type=click.IntRange(100), default=1000, show_default=True, help="Other pairs, to check both posteriors on.")
 @click.option("-o", "--output", type=PATH, required=True, help="File of the new posterior.")
 @simulator_option
 @seed_option
@@ -73,7 +77,7 @@ def recalibrate_verb(posterior: Path, n: int, n_check: int, output: Path, refere
 
     The new posterior is written where it is the better one on pairs that the map has not seen; else nothing is, and the exit code is 1.
     """
-    check_writable(output)
+    check_output(output, posterior, reference)
     loaded = sf.load(posterior)
     with bar("checking") as advance:
         found = sf.recalibrate(loaded, _simulator_of(loaded, reference), n=n, n_check=n_check, seed=seed, progress=advance)
@@ -92,19 +96,31 @@ def recalibrate_verb(posterior: Path, n: int, n_check: int, output: Path, refere
 
 @click.command("learning-curve")
 @click.argument("simulator")
-@click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
+@click.option(
+    "-n",
+    "n",
+    type=click.IntRange(1),
+    help="Simulations to make; without --sizes at least 800, and 400 a parameter. [default: 10000]",
+)
 @click.option("--simulations", "bank", type=PATH, help="A bank to fit on instead.")
-@click.option("--sizes", help="Numbers of simulations to fit on, such as 500,2000,8000. [default: 1/16, 1/8, 1/4, 1/2 and all of them]")
+@click.option(
+    "--sizes",
+    help="Numbers of simulations to fit on, at least 3 of them, such as 500,2000,8000. [default: 1/16, 1/8, 1/4, 1/2 and all of them]",
+)
 @seed_option
 @json_option
 def learning_curve_verb(simulator: str, n: int | None, bank: Path | None, sizes: str | None, seed: int, as_json: bool) -> None:
     """Whether more simulations of SIMULATOR would help: held-out density against their number, and its continuation."""
-    loaded = sf.load_simulator(simulator)
     if n is not None and bank is not None:
         raise SettingsError("give one of -n and --simulations, not both.")
-    simulations = sf.simulate(loaded, n or _DEFAULT_SIMULATIONS, seed=seed) if bank is None else sf.read_bank(bank)
-    with bar("fitting") as advance:
-        curve = sf.learning_curve(loaded, simulations, sizes=None if sizes is None else _integers(sizes), seed=seed, progress=advance)
+    chosen = None if sizes is None else _integers(sizes)
+    loaded = load_simulator(simulator)
+    made = None if bank is None else load_bank(bank)
+    count = (n or _DEFAULT_SIMULATIONS) if made is None else len(made)
+    _check_smallest(count, chosen, loaded.prior.d)
+    simulations = sf.simulate(loaded, count, seed=seed) if made is None else made
+    with advice_as_flags(), bar("fitting") as advance:
+        curve = sf.learning_curve(loaded, simulations, sizes=chosen, seed=seed, progress=advance)
     if as_json:
         table = json.loads(curve.table.to_json(orient="records"))
         print_json({"table": table, "a": curve.a, "b": curve.b, "c": curve.c, "determined": curve.determined, "text": curve.text})
@@ -116,7 +132,7 @@ def learning_curve_verb(simulator: str, n: int | None, bank: Path | None, sizes:
 @click.command("compare")
 @click.argument("posterior", type=FILE)
 @click.argument("observed", type=FILE)
-@click.option("-n", "n", type=click.IntRange(1), default=4000, show_default=True, help="Draws of the neural posterior.")
+@click.option("-n", "n", type=click.IntRange(20), default=4000, show_default=True, help="Draws of the neural posterior.")
 @click.option("--simulations", "bank", type=PATH, help="Bank for ABC. [default: the simulations trained on, made again]")
 @click.option("-o", "--output", type=PATH, required=True, help="HTML file of the report.")
 @simulator_option
@@ -126,11 +142,11 @@ def compare_verb(
     posterior: Path, observed: Path, n: int, bank: Path | None, output: Path, reference: str | None, seed: int, as_json: bool
 ) -> None:
     """Hold the neural posterior beside ABC and, where possible, the exact one, in an HTML report."""
+    check_output(output, posterior, observed, bank, reference, endings=(".html",))
     loaded = sf.load(posterior)
-    check_writable(output)
-    simulations = None if bank is None else sf.read_bank(bank)
+    simulations = None if bank is None else load_bank(bank)
     comparison = sf.compare(
-        loaded, read_observed(observed), _simulator_of(loaded, reference), simulations=simulations, n=n, seed=seed, say=say
+        loaded, load_observed(observed), _simulator_of(loaded, reference), simulations=simulations, n=n, seed=seed, say=say
     )
     comparison.to_html(output)
     if as_json:
@@ -151,13 +167,28 @@ def _check_json(check: sf.Check) -> dict[str, Any]:
 
 def _integers(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        sizes = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise SettingsError(f"--sizes takes whole numbers with commas between them, such as 500,2000,8000; got {text!r}.") from error
+    if len(set(sizes)) < _LEAST_SIZES:
+        raise SettingsError(f"--sizes takes at least {_LEAST_SIZES} different numbers, such as 500,2000,8000; got {text!r}.")
+    return sizes
+
+
+def _check_smallest(count: int, sizes: list[int] | None, d: int) -> None:
+    """Refuse sizes the smallest of which nothing can be trained on, in terms of what was asked for."""
+    least = max(LEAST_ROWS, ROWS_A_PARAMETER * d)
+    if sizes is None and count // 16 < least:
+        raise TooFewSimulationsError(
+            f"{count:,} simulations are too few: the smallest size is 1/16 of them, and at least {least} are needed to train at all. "
+            f"Simulate more, -n {max(_DEFAULT_SIMULATIONS, 16 * least)}, or give --sizes."
+        )
+    if sizes is not None and min(sizes) < least:
+        raise TooFewSimulationsError(f"--sizes: {min(sizes)} is too few to train on; at least {least} are needed. Give larger ones.")
 
 
 def _simulator_of(posterior: sf.Posterior, reference: str | None) -> sf.Simulator:
     name = posterior.facts["simulator"]
     if reference is None and name not in {plugin.name for plugin in list_plugins()}:
         raise SettingsError(f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator path/to/file.py:{name}")
-    return sf.load_simulator(reference or name)
+    return load_simulator(reference or name)

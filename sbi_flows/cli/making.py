@@ -12,14 +12,15 @@ from typing import Any
 import click
 
 import sbi_flows as sf
-from sbi_flows.cli.terminal import FILE, PATH, bar, check_writable, json_option, print_json, print_verdict, say, seed_option, verdict_json
+from sbi_flows.cli.inputs import advice_as_flags, all_of_bank, load_bank, load_observed, load_simulator
+from sbi_flows.cli.places import check_bank_place, check_output
+from sbi_flows.cli.terminal import FILE, PATH, bar, json_option, keeping, print_json, print_verdict, say, seed_option, verdict_json
 from sbi_flows.errors import SettingsError
-from sbi_flows.problem.observed import read_observed
 from sbi_flows.problem.plugins import list_plugins
 
 
 @click.command("list")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array on standard output, one object a plug-in.")
 def list_verb(as_json: bool) -> None:
     """The simulator plug-ins that are installed."""
     plugins = list_plugins()
@@ -58,11 +59,19 @@ def simulate_verb(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Simulate N pairs (theta, y) into a bank. The same command resumes after a stop, and a larger -n extends."""
-    loaded = sf.load_simulator(simulator)
+    """Simulate N pairs (theta, y) into a bank. The same command resumes after a stop, and a larger -n extends.
+
+    Of a simulator that takes many rows at once, whole blocks are made and kept, 1,000 simulations each as a rule.
+    """
     began = time.monotonic()
-    with bar("simulating") as advance, _executor(scheduler) as executor:
-        simulations = sf.simulate(
+    check_bank_place(output, simulator)
+    with (
+        keeping(lambda: f"What {output} holds is kept, and the same command goes on from it." if output.is_dir() else _NOTHING),
+        bar("simulating") as advance,
+        _executor(scheduler) as executor,
+    ):
+        loaded = load_simulator(simulator)
+        asked = sf.simulate(
             loaded,
             n,
             seed=seed,
@@ -73,18 +82,22 @@ def simulate_verb(
             max_failures=max_failures,
             progress=lambda done, total: advance(done, total, ""),
         )
-    if failures := simulations.failures():
+        there = all_of_bank(output, asked)
+    seconds = time.monotonic() - began
+    if failures := there.failures():
         say(str(failures))
     if as_json:
-        print_json({"bank": str(output), "n": len(simulations), "status": simulations.counts(), "seconds": time.monotonic() - began})
-    else:
-        counts = ", ".join(f"{count:,} {status}" for status, count in simulations.counts().items())
-        click.echo(f"{output}: {len(simulations):,} simulations of {loaded.name} ({counts})")
+        print_json({"bank": str(output), "n": n, "in_bank": len(there), "status": there.counts(), "seconds": seconds})
+        return
+    counts = ", ".join(f"{count:,} {status}" for status, count in there.counts().items())
+    kept = "whole blocks are kept" if len(there) - n < there.block_size else "what was there is kept"
+    more = f": {n:,} were asked for, {kept}" if len(there) > n else ""
+    click.echo(f"{output}: {len(there):,} simulations of {loaded.name} in the bank ({counts}){more}")
 
 
 @click.command("fit")
 @click.argument("simulator")
-@click.option("-n", "n", type=click.IntRange(1), help="Simulations to make. [default: 10000]")
+@click.option("-n", "n", type=click.IntRange(50), help="Simulations to make, 25 a parameter at least. [default: 10000]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Wall-clock budget for simulating and training instead.")
 @click.option("--simulations", "bank", type=PATH, help="A bank to train on instead.")
 @click.option("--checkpoint", type=PATH, help="File from which the same command goes on after a kill.")
@@ -95,10 +108,12 @@ def fit_verb(
     simulator: str, n: int | None, minutes: float | None, bank: Path | None, checkpoint: Path | None, output: Path, seed: int, as_json: bool
 ) -> None:
     """Learn the posterior of SIMULATOR and write it to a file."""
-    loaded = sf.load_simulator(simulator)
-    check_writable(output)
-    simulations = None if bank is None else sf.read_bank(bank)
-    with bar("training") as advance:
+    check_output(output, simulator, bank, checkpoint)
+    if checkpoint is not None:
+        check_output(checkpoint, simulator, bank)
+    with keeping(lambda: _kept_of_fit(bank, checkpoint)), advice_as_flags(), bar("training") as advance:
+        loaded = load_simulator(simulator)
+        simulations = None if bank is None else load_bank(bank)
         posterior = sf.fit(
             loaded, simulations=simulations, n_simulations=n, minutes=minutes, seed=seed, checkpoint=checkpoint, say=say, progress=advance
         )
@@ -121,8 +136,8 @@ def fit_verb(
 def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int, as_json: bool) -> None:
     """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
     if output is not None:
-        check_writable(output)
-    draws = sf.load(posterior).sample(read_observed(observed), n, seed=seed)
+        check_output(output, posterior, observed, endings=(".nc", ".csv"))
+    draws = sf.load(posterior).sample(load_observed(observed), n, seed=seed)
     if output is not None:
         draws.save(output)
     if as_json:
@@ -141,10 +156,23 @@ def demo_verb(output: Path, minutes: float, seed: int) -> None:
     """All of it on the Ricker model: simulate, fit, infer, ABC, exact, report."""
     from sbi_flows.demo import run_demo
 
-    check_writable(output)
+    check_output(output, endings=(".html",))
     with bar("training") as advance:
         run_demo(output, minutes=minutes, seed=seed, say=say, progress=advance)
     click.echo(f"report: {output.resolve()}")
+
+
+_NOTHING = "Nothing was kept: the same command begins again."
+
+
+def _kept_of_fit(bank: Path | None, checkpoint: Path | None) -> str:
+    if checkpoint is not None and (checkpoint.is_file() or Path(f"{checkpoint}.1").is_file()):  # the second member's
+        return f"What {checkpoint} holds is kept, and the same command goes on from it."
+    if checkpoint is not None:
+        return f"Nothing was kept: there was no checkpoint in {checkpoint} yet, and the same command begins again."
+    if bank is not None:
+        return f"The simulations in {bank} are kept, the training is not: with --checkpoint FILE the same command goes on from there."
+    return f"{_NOTHING} To go on after a stop, simulate into a bank, and fit with --simulations BANK --checkpoint FILE."
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 import sbi_flows as sf
-from sbi_flows.errors import SettingsError
 
 console = Console(stderr=True, highlight=False)
 PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
@@ -54,6 +52,17 @@ def say(text: str) -> None:
         console.print(text, markup=False)
 
 
+@contextmanager
+def keeping(kept: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C, what `kept` says is kept by then, unless what was stopped has said so itself."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "__notes__", []):
+            stop.add_note(kept())
+        raise
+
+
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """In the place of `warnings.showwarning`."""
     console.print(Text.assemble((category.__name__, "yellow"), f": {message}"))
@@ -75,12 +84,3 @@ def verdict_json(verdict: sf.Verdict) -> dict[str, Any]:
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     click.echo(json.dumps(value, allow_nan=False, default=str))
-
-
-def check_writable(path: Path) -> None:
-    """Refuse an output that cannot be written before the work that leads to it is done."""
-    folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise SettingsError(f"{path}: the folder {folder} does not exist or cannot be written to. Choose another output.")
-    if path.is_dir():
-        raise SettingsError(f"{path} is a folder. Name a file.")
