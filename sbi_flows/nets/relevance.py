@@ -5,6 +5,7 @@ A column u_j is kept where one of three tests against independence of u_j and th
     powers        F of the regression of u_j and u_j^2 on 1, z_k, z_k z_l, against dependence on several together
     products      F of the regression of u_i u_j on the same, for all i, against columns that matter only beside another, as the
                   covariate x of a response theta x + noise does; of many columns in fewer rows, and not in fewer than 500
+If the columns that pass none have more small p-values than chance gives them, all are kept: many weak signals are not noise.
 Ranks take the place of u_j, so that tails do not matter. A column that passes none may still matter in ways that no test here sees, which
 is why a fit never relies on the screen alone: one network sees all columns.
 """
@@ -14,11 +15,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy.stats import chi2, f, rankdata
+from scipy.stats import binom, chi2, f, rankdata
 
 F = NDArray[np.float64]
 
-_LEVEL = 0.005
+_LEVEL, _SMALL = 0.005, 0.1
 _OPERATIONS, _LEAST_ROWS = 2e10, 500
 _MOST_BINS, _ROWS_A_CELL = 8, 20
 
@@ -30,12 +31,17 @@ def relevant_columns(u: Float[np.ndarray, "n m"], z: Float[np.ndarray, "n d"]) -
     of_z = (rankdata(z, axis=0) - 0.5) / n - 0.5
     design = _quadratic(of_z)
     found = _pairs(ranks, of_z) * z.shape[1] < _LEVEL
-    found |= 2 * np.minimum(_regression(ranks, design), _regression(np.square(ranks), design)) < _LEVEL
+    of_means = _regression(ranks, design)
+    found |= 2 * np.minimum(of_means, _regression(np.square(ranks), design)) < _LEVEL
     rows = min(n, int(_OPERATIONS / (m * m * design.shape[1])))
     if rows >= min(n, _LEAST_ROWS):
-        ranks, design = ranks[:rows], _quadratic(of_z[:rows])
+        step = -(-n // rows)
+        ranks, design = ranks[::step], _quadratic(of_z[::step])
         for j in np.flatnonzero(~found):
             found[j] = m * _regression(ranks[:, [j]] * ranks, design).min() < _LEVEL
+    hidden = of_means[~found]
+    if len(hidden) and binom.sf((hidden < _SMALL).sum() - 1, len(hidden), _SMALL) < _LEVEL:
+        return np.ones(m, dtype=np.bool_)
     return np.asarray(found)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
 from sbi_flows.errors import SimulatorContractError
@@ -33,7 +33,7 @@ PLAIN, COUNTS, HEAVY, LOG = 0, 1, 2, 3
 _HEAVY_TAIL, _SHORTER, _WIDE = 10.0, 0.7, 1e4
 _ROWS_TO_LOOK_AT = 20_000
 _ROWS_AT_ONCE = 8192
-_ROUNDING = 1e-6
+_ROUNDING, _NOTHING, _MOST_NEW = 1e-3, 1e-9, 0.001
 _LARGEST = 1e140
 
 
@@ -62,16 +62,15 @@ class Scaler:
         Raises `SimulatorContractError` if nothing varies.
         """
         event = y.shape[1:]
-        counts, least = _look(y, shared)
-        flat = y.reshape(len(y), -1)
-        fixed = np.where(np.ptp(flat, axis=0) > 0, np.nan, flat[0].astype(np.float64))
-        keep = np.ptp(_groups(y, event, shared).reshape(-1, len(counts)), axis=0) > 0
-        counts &= keep
+        counts, least, greatest = _look(y, shared)
+        keep = greatest > least
         if not keep.any():
             raise SimulatorContractError(
                 "all simulated values are the same number: y carries no information on theta. Check the simulator."
             )
-        _check_size(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], keep, shared)
+        _check_size(least, greatest, shared)
+        counts &= keep
+        fixed = _fixed(y.reshape(len(y), -1))
         part = _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared).astype(np.float64).reshape(-1, len(counts))
         median, spread, tail = _tails(part)
         code = np.where(tail > _HEAVY_TAIL, HEAVY, PLAIN)
@@ -113,15 +112,19 @@ class Scaler:
         kept = int(self.keep.sum())
         return (self.event_shape[0], kept) if self.shared else (kept,)
 
-    def unlike_counts(self, y: Shaped[np.ndarray, "rows *event"]) -> NDArray[np.int64]:
-        """How many values of each y are negative or fractional where the simulations were counts."""
-        values = _groups(y, self.event_shape, self.shared)[..., self.code == COUNTS]
-        return np.asarray(((values < 0) | (values != np.floor(values))).sum(axis=tuple(range(1, values.ndim))), dtype=np.int64)
-
-    def unlike_fixed(self, y: Shaped[np.ndarray, "rows *event"]) -> NDArray[np.int64]:
-        """How many values of each y differ from the one that all simulations have there."""
-        flat, known = y.reshape(len(y), -1), np.isfinite(self.fixed)
-        return np.asarray((~np.isclose(flat[:, known], self.fixed[known], rtol=_ROUNDING, atol=0)).sum(axis=1), dtype=np.int64)
+    def unlike(self, y: Shaped[np.ndarray, "rows *event"]) -> Int[np.ndarray, "rows 3"]:
+        """How many values of each y are what no simulation gave: negative or fractional counts, zero or below where all were positive,
+        another value than the one that they have there.
+        """
+        values = _groups(y, self.event_shape, self.shared)
+        counts, positive = values[..., self.code == COUNTS], values[..., self.code == LOG]
+        known = np.isfinite(self.fixed)
+        strange = (
+            (counts < 0) | (counts != np.floor(counts)),
+            positive <= 0,
+            ~np.isclose(y.reshape(len(y), -1)[:, known], self.fixed[known], rtol=_ROUNDING, atol=_NOTHING),
+        )
+        return np.stack([part.reshape(len(y), -1).sum(axis=1) for part in strange], axis=1).astype(np.int64)
 
     def describe(self) -> str:
         """What was chosen, in words."""
@@ -174,25 +177,37 @@ class Scaler:
         return u
 
 
-def _check_size(y: Shaped[np.ndarray, "n *event"], keep: NDArray[np.bool_], shared: bool) -> None:
+def _check_size(least: F, greatest: F, shared: bool) -> None:
     """Raise `SimulatorContractError` where values are so large or so near to one another that their squares leave floating point."""
-    columns = _groups(y, y.shape[1:], shared).reshape(-1, len(keep)).astype(np.float64)
-    low, high = columns.min(axis=0), columns.max(axis=0)
     with np.errstate(over="ignore"):
-        range_of = high - low
-    bad = (np.maximum(np.abs(low), np.abs(high)) > _LARGEST) | (keep & (range_of > 0) & (range_of < 1 / _LARGEST))
+        range_of = greatest - least
+    bad = (range_of > 0) & ((np.maximum(np.abs(least), np.abs(greatest)) > _LARGEST) | (range_of < 1 / _LARGEST))
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
         raise SimulatorContractError(
-            f"{'channel' if shared else 'column'} {i} of the simulated data runs from {low[i]:.6g} to {high[i]:.6g}; "
+            f"{'channel' if shared else 'column'} {i} of the simulated data runs from {least[i]:.6g} to {greatest[i]:.6g}; "
             f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. "
             "Let the simulator give other units, or logs."
         )
 
 
+def _fixed(flat: Shaped[np.ndarray, "n elements"]) -> F:
+    """The one value of each element, NaN where there are others, and everywhere if new ones are to be expected.
+
+    A new data set has an element that differs from all before with probability about (elements in which one of n differs) / n (Good 1953).
+    """
+    unlike = [np.zeros(flat.shape[1], dtype=np.int64) for _ in range(2)]
+    for start in range(0, len(flat), _ROWS_AT_ONCE):
+        for found, row in zip(unlike, (flat[0], flat[-1]), strict=True):
+            found += (flat[start : start + _ROWS_AT_ONCE] != row).sum(axis=0)
+    others = np.minimum(*unlike)
+    expected = (others == 1).sum() / len(flat)
+    return np.where((others > 0) | (expected > _MOST_NEW), np.nan, flat[0].astype(np.float64))
+
+
 def _log(y: F, least: F) -> F:
     """log(y), and its tangent at `least` below it."""
-    return np.asarray(np.log(np.maximum(y, least)) + np.minimum(y / least - 1, 0))
+    return np.asarray(np.log(np.maximum(y, least)) + (np.minimum(y, least) / least - 1))
 
 
 def _exp(u: F, least: F) -> F:
@@ -213,12 +228,12 @@ def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: b
     return y[..., None] if len(event) == 1 else y
 
 
-def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F]:
-    """Of each column, or channel: whether it holds counts, not only 0 and 1, and its least value."""
-    found, above_one, least = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_), np.full(1, np.inf)
+def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F, F]:
+    """Of each column, or channel: whether it holds counts, not only 0 and 1, its least and its greatest value."""
+    found, least, greatest = np.ones(1, dtype=np.bool_), np.full(1, np.inf), np.full(1, -np.inf)
     for start in range(0, len(y), _ROWS_AT_ONCE):
         part = _groups(y[start : start + _ROWS_AT_ONCE], y.shape[1:], shared)
         flat = part.reshape(-1, part.shape[-1])
-        whole, large = ((flat >= 0) & (flat == np.floor(flat))).all(axis=0), (flat > 1).any(axis=0)
-        found, above_one, least = np.logical_and(found, whole), np.logical_or(above_one, large), np.minimum(least, flat.min(axis=0))
-    return np.logical_and(found, above_one), least.astype(np.float64)
+        found = np.logical_and(found, ((flat >= 0) & (flat == np.floor(flat))).all(axis=0))
+        least, greatest = np.minimum(least, flat.min(axis=0)), np.maximum(greatest, flat.max(axis=0))
+    return np.logical_and(found, greatest > 1), least.astype(np.float64), greatest.astype(np.float64)

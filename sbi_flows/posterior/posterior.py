@@ -160,7 +160,7 @@ class Posterior:
             contexts.append(self._double.summary(torch.from_numpy(scaled)))
             if judge:
                 features, _ = recognition_features(contexts[-1], scaled, self.scaler)
-                verdicts += self.recognition.judge(features, self.scaler.unlike_counts(part), self.scaler.unlike_fixed(part))
+                verdicts += self.recognition.judge(features, self.scaler.unlike(part))
         return torch.cat(contexts), verdicts
 
     def _draw(self, contexts: torch.Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:

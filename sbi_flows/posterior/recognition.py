@@ -29,6 +29,11 @@ F = NDArray[np.float64]
 
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
 _HANDICAP = np.array([0.5, 0.0])
+_UNLIKE = (
+    "are negative or fractional, which the simulated counts never are",
+    "are zero or negative, which the simulated ones never are",
+    "differ from the one value that the simulations have there",
+)
 _ADVICE = "Check the data and their units, then the prior and the simulator, by drawing from the prior predictive."
 
 
@@ -75,20 +80,14 @@ class Recognition:
         placed = [np.interp(x, *known) for x, *known in zip(statistics.T, values.T, scores.T, strict=True)]
         return np.asarray(np.column_stack(placed) + beyond / np.where(spread > 0, spread, 1.0) - _HANDICAP)
 
-    def judge(
-        self, features: Float[np.ndarray, "rows k"], unlike_counts: Int[np.ndarray, " rows"], unlike_fixed: Int[np.ndarray, " rows"]
-    ) -> list[Verdict]:
-        """The verdict on each observation.
-
-        unlike_counts, unlike_fixed: how many of its values no simulated count could take, and differ from what every simulation has there.
-        """
+    def judge(self, features: Float[np.ndarray, "rows k"], unlike: Int[np.ndarray, "rows 3"]) -> list[Verdict]:
+        """The verdict on each observation. unlike: how many of its values no simulation gave, of the three kinds of `Scaler.unlike`."""
         placed = features[:, : self.cloud.turn.shape[0]]
         statistics = np.column_stack([self.cloud.distance(placed), self.critic.log_odds(features)])
         scores = self._scores(statistics)
-        numbers = (unlike_counts.tolist(), unlike_fixed.tolist())
-        return [self._verdict(*row) for row in zip(statistics, scores, features, *numbers, strict=True)]
+        return [self._verdict(*row) for row in zip(statistics, scores, features, unlike, strict=True)]
 
-    def _verdict(self, statistics: F, scores: F, features: F, unlike_counts: int, unlike_fixed: int) -> Verdict:
+    def _verdict(self, statistics: F, scores: F, features: F, unlike: NDArray[np.int64]) -> Verdict:
         m = len(self.together)
         below = int(np.searchsorted(self.together, scores.max() - SAME * (1 + abs(scores.max()))))
         quantile, p = below / m, (1 + m - below) / (1 + m)
@@ -111,15 +110,12 @@ class Recognition:
                 f"the data look distorted, most like {self.kinds[self.critic.kind(features)]}: {self._share_below(statistics, 1):.2%} of "
                 "simulated data sets look less so"
             )
-        if unlike_counts:
-            reasons.append(f"{unlike_counts} of its values are negative or fractional, which the simulated counts never are")
-        if unlike_fixed:
-            reasons.append(f"{unlike_fixed} of its values differ from the one value that all simulations have there")
+        reasons += [f"{n} of its values {what}" for n, what in zip(unlike.tolist(), _UNLIKE, strict=True) if n]
         if not reasons:
             return Verdict(
                 "trust", f"the observation lies within the training cloud (quantile {quantile:.3f} of simulated data sets).", quantile
             )
-        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike_fixed else "caution"
+        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[-1] else "caution"
         return Verdict(level, f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}", quantile)
 
     def _share_below(self, statistics: F, which: int) -> float:

@@ -53,3 +53,8 @@ def test_few_rows_and_many_parameters_are_no_trouble() -> None:
     z = rng.standard_normal((120, 12))
     found = relevant_columns(np.hstack([z + 0.1 * rng.standard_normal(z.shape), rng.standard_normal((120, 12))]), z)
     assert found[:12].all()
+
+
+def test_many_weak_signals_are_not_noise() -> None:
+    z, rng = parameters(d=1)
+    assert relevant_columns(z + 20 * rng.standard_normal((N, 500)), z).all()

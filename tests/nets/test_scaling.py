@@ -56,7 +56,7 @@ def test_counts_below_zero_stay_finite_and_are_counted() -> None:
     scaler = Scaler.from_data(np.random.default_rng(0).poisson(5, (300, 4)).astype(float), shared=False)
     observed = np.array([-3.0, 2.5, 4.0, 1.0])
     assert np.isfinite(scaler(observed[None])).all()
-    assert scaler.unlike_counts(np.array([observed, [3.0, 2.0, 4.0, 1.0]])).tolist() == [2, 0]
+    assert scaler.unlike(np.array([observed, [3.0, 2.0, 4.0, 1.0]])).tolist() == [[2, 0, 0], [0, 0, 0]]
 
 
 def test_a_mostly_zero_column_is_scaled_by_something_positive() -> None:
@@ -95,6 +95,7 @@ def test_what_is_below_all_simulations_stays_finite_and_in_order_on_the_log_scal
     scaled = scaler(np.column_stack([observed, np.ones((5, 2))]))[:, 0]
     assert np.isfinite(scaled).all()
     assert (np.diff(scaled) > 0).all()
+    assert scaler.unlike(np.column_stack([observed, np.ones((5, 2))]))[:, 1].tolist() == [1, 1, 0, 0, 0]
     y = np.column_stack([observed, np.ones((5, 2))])
     np.testing.assert_allclose(scaler.powers(scaler.logs(y)), y, rtol=1e-12, atol=1e-15)
 
@@ -103,11 +104,10 @@ def test_values_that_differ_from_what_all_simulations_have_are_counted() -> None
     scaler = Scaler.from_data(table(), shared=False)
     observed = np.repeat(table()[:1], 3, axis=0)
     observed[1:, 4] = 7.3, 7.0 + 1e-9
-    assert scaler.unlike_fixed(observed).tolist() == [0, 1, 0]
-    assert scaler.unlike_counts(observed).tolist() == [0, 0, 0]
+    assert scaler.unlike(observed).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
     series = np.random.default_rng(0).poisson(5, (300, 40)).astype(float)
     series[:, 0] = 0
-    assert Scaler.from_data(series, shared=True).unlike_fixed(np.full((1, 40), 5.0)).tolist() == [1]
+    assert Scaler.from_data(series, shared=True).unlike(np.full((1, 40), 5.0)).tolist() == [[0, 0, 1]]
 
 
 @pytest.mark.parametrize("unit", [1e-310, 1e-150, 1e150, 1e307])
@@ -115,3 +115,21 @@ def test_sizes_that_cannot_be_computed_with_are_refused_with_the_column(unit: fl
     y = np.random.default_rng(0).uniform(0.1, 1, (200, 2)) * [1, unit]
     with pytest.raises(SimulatorContractError, match="column 1 of the simulated data runs from .* Let the simulator give other units"):
         Scaler.from_data(y, shared=False)
+
+
+def test_rare_events_that_no_simulation_had_are_no_mismatch() -> None:
+    rng = np.random.default_rng(3)
+    rare = rng.poisson(1 / 1000, (1000, 500)).astype(float)
+    scaler = Scaler.from_data(np.column_stack([rng.standard_normal(1000), rare]), shared=False)
+    fresh = np.column_stack([rng.standard_normal(200), rng.poisson(1 / 1000, (200, 500))])
+    assert scaler.unlike(fresh)[:, 2].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ends"), [(np.int8, (-100, 100)), (np.int16, (-20_000, 20_000)), (np.bool_, (0, 1)), (np.float16, (-1, 1))]
+)
+def test_small_types_of_numbers_vary_as_they_do(dtype: type, ends: tuple[int, int]) -> None:
+    y = np.random.default_rng(4).choice(ends, (300, 2)).astype(dtype)
+    scaler = Scaler.from_data(y, shared=False)
+    assert scaler.keep.all()
+    assert scaler.unlike(y).sum() == 0

@@ -19,7 +19,7 @@ def recognition(train: np.ndarray, held_out: np.ndarray) -> Recognition:
 
 
 def level(made: Recognition, point: list[float]) -> str:
-    return made.judge(np.array([point]), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))[0].level
+    return made.judge(np.array([point]), np.zeros((1, 3), dtype=np.int64))[0].level
 
 
 def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> None:
@@ -28,7 +28,7 @@ def test_the_share_of_simulated_data_that_are_flagged_is_the_stated_one() -> Non
     mix = rng.standard_normal((5, 5))
     fresh = np.random.default_rng(1).standard_normal((5000, 5)) @ mix
     made = recognition(rng.standard_normal((3000, 5)) @ mix, rng.standard_normal((3000, 5)) @ mix)
-    flagged = sum(not verdict.ok for verdict in made.judge(fresh, *np.zeros((2, 5000), dtype=np.int64)))
+    flagged = sum(not verdict.ok for verdict in made.judge(fresh, np.zeros((5000, 3), dtype=np.int64)))
     share_error = 4 * np.sqrt(CAUTION_AT / 3000)
     low, high = (
         binom.isf(1 - 5e-5, 5000, CAUTION_AT - share_error if share_error < CAUTION_AT else 1e-9),
@@ -45,8 +45,9 @@ def test_far_points_and_holes_in_the_cloud_are_called() -> None:
     assert level(made, [1.0, 0.0]) == "trust"
     assert level(made, [0.0, 0.0]) == "do not trust"
     assert level(made, [3.0, 0.0]) == "do not trust"
-    numbers = np.array([0, 2, 0]), np.array([0, 0, 1])
-    assert [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 3), *numbers)] == ["trust", "caution", "do not trust"]
+    unlike = np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])
+    levels = [verdict.level for verdict in made.judge(np.array([[1.0, 0.0]] * 4), unlike)]
+    assert levels == ["trust", "caution", "caution", "do not trust"]
 
 
 def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_like() -> None:
@@ -56,14 +57,14 @@ def test_what_only_the_critic_looks_at_is_called_with_the_kind_that_it_looks_lik
     labels = rng.integers(0, 2, 3000)
     spoiled = rng.standard_normal((3000, 3)) + 4 * np.eye(3)[1 + labels]
     made = Recognition.of(train, held_out, spoiled, labels, ("a drift", "a step"), learned=0, placed=1, seed=0)
-    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), *np.zeros((2, 3), dtype=np.int64))
+    inside, drift, step = made.judge(np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), np.zeros((3, 3), dtype=np.int64))
     assert inside.ok
     for found, words in ((drift, "a drift"), (step, "a step")):
         assert found.level == "do not trust"
         assert f"the data look distorted, most like {words}: 100.00% of simulated data sets look less so" in found.text
     again = Recognition.from_arrays(made.arrays(), made.kinds)
-    assert again.judge(np.array([[0.1, 0.2, 2.0]]), *np.zeros((2, 1), dtype=np.int64)) == made.judge(
-        np.array([[0.1, 0.2, 2.0]]), *np.zeros((2, 1), dtype=np.int64)
+    assert again.judge(np.array([[0.1, 0.2, 2.0]]), np.zeros((1, 3), dtype=np.int64)) == made.judge(
+        np.array([[0.1, 0.2, 2.0]]), np.zeros((1, 3), dtype=np.int64)
     )
 
 
@@ -151,4 +152,4 @@ def test_a_value_that_no_simulation_has_in_a_constant_column_is_not_trusted() ->
     right, wrong = posterior.verdicts([[0.1, 0.2, 7.0], [0.1, 0.2, 8.0]])
     assert right.ok
     assert wrong.level == "do not trust"
-    assert "1 of its values differ from the one value that all simulations have there" in wrong.text
+    assert "1 of its values differ from the one value that the simulations have there" in wrong.text
