@@ -22,7 +22,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sbi_flows.errors import CorruptFileError, FormatVersionError, StorageError
+from sbi_flows.errors import CorruptFileError, FormatVersionError, SettingsError, StorageError
 
 FORMAT_VERSION = 1
 _KEY = "sbi_flows"
@@ -89,12 +89,16 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put `data` at `path` through a temporary file in the same folder, fsync and rename."""
+    """Put `data` at `path` through a temporary file in the same folder, fsync and rename. Raises `StorageError`, `SettingsError`."""
+    if not isinstance(path, str | os.PathLike):
+        raise SettingsError(f"path must name a file, got {path!r}.")
     path = Path(path)
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder. Name a file in it.")
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder. Name a file in it.")
+        if path.exists() and not path.is_file():
+            raise StorageError(f"{path} is a device or a pipe, which writing would replace. Name a file.")
         with open(part, "xb") as file:
             file.write(data)
             file.flush()

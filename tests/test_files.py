@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from sbi_flows import files
-from sbi_flows.errors import CorruptFileError, FormatVersionError, StorageError
+from sbi_flows.errors import CorruptFileError, FormatVersionError, SettingsError, StorageError
 from sbi_flows.files import FORMAT_VERSION, fingerprint, read_file, write_bytes, write_file
 
 ARRAYS = {"theta": np.arange(6.0).reshape(3, 2), "codes": np.array([0, 1, 2], dtype=np.uint8)}
@@ -241,3 +241,16 @@ def test_infinite_numbers_cannot_slip_into_a_manifest(tmp_path: Path) -> None:
 def test_a_fingerprint_follows_the_value_and_not_the_order_of_keys() -> None:
     assert fingerprint({"a": 1, "b": [1.5, 2]}) == fingerprint({"b": [1.5, 2], "a": 1})
     assert fingerprint({"a": 1, "b": [1.5, 2]}) != fingerprint({"a": 1, "b": [2, 1.5]})
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="a device or a pipe"):
+        write_file(tmp_path / "pipe", ARRAYS, MANIFEST)
+    assert not (tmp_path / "pipe").is_file()
+
+
+@pytest.mark.parametrize("place", [None, 3, b"p"])
+def test_what_names_no_file_is_refused_in_words(place: object) -> None:
+    with pytest.raises(SettingsError, match="path must name a file, got"):
+        write_file(place, ARRAYS, MANIFEST)  # type: ignore[arg-type]

@@ -79,6 +79,8 @@ def test_masked_data_and_absurd_numbers_are_refused(bounded_posterior: sf.Poster
         bounded_posterior.sample(np.ma.masked_array([0.5, 0.2, 0.1], [True, False, False]), 10)
     with pytest.raises(ObservationError, match="too large"):
         bounded_posterior.sample([1.7e308, -1.7e308, 0.0], 10)
+    with pytest.raises(ObservationError, match="too large"):
+        bounded_posterior.sample([1e306, 0.2, 0.3], 10)
 
 
 def test_a_table_of_theta_is_read_by_the_names_of_its_columns(bounded_posterior: sf.Posterior) -> None:

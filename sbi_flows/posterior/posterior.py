@@ -39,6 +39,7 @@ from sbi_flows.training.memory import free_memory
 _DRAWS_AT_ONCE = 8192
 _DENSITIES_AT_ONCE = 2048
 _EVENTS_AT_ONCE = 1024
+_TOO_LARGE = 1e304  # beyond it sums of the network leave floating point
 _ALWAYS_FREE = 100_000_000
 
 
@@ -155,7 +156,7 @@ class Posterior:
             part = stack[start : start + _EVENTS_AT_ONCE]
             with np.errstate(over="ignore", invalid="ignore"):
                 scaled = self.scaler(part)
-            if not np.isfinite(scaled).all():
+            if not (np.abs(scaled) < _TOO_LARGE).all():
                 raise ObservationError("the observed data are too large to be scaled in floating point. Check their units.")
             contexts.append(self._double.summary(torch.from_numpy(scaled)))
             if judge:

@@ -113,7 +113,8 @@ def marginal_from(name: str, distribution: Any) -> Marginal:
     if isinstance(generator, scipy.stats.rv_discrete):
         raise PriorError(f"prior {name}: {generator.name} is discrete; wanted {_WANTED}.")
     if isinstance(distribution, scipy.stats.rv_continuous):
-        called = "it with its arguments" if distribution.shapes or distribution.name else "it, with () behind it"
+        known = isinstance(getattr(scipy.stats, distribution.name or "", None), scipy.stats.rv_continuous)
+        called = "it with its arguments" if known else "it, with () behind it"
         raise PriorError(f"prior {name}: {distribution.name or type(distribution).__name__} is not frozen; call {called}.")
     raise PriorError(f"prior {name}: got {distribution!r} of type {type(distribution).__name__}; wanted {_WANTED}.")
 

@@ -17,6 +17,8 @@ from sbi_flows.problem.simulator import Simulator
 Executors = Executor | Callable[[], Executor]
 _LARGEST_BLOCK, _LONGEST_LIMIT = 10_000_000, 1e7
 
+_MOST = 10**10
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateSettings:
@@ -61,6 +63,8 @@ def check_options(
         raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise SettingsError(f"n must be a positive integer, got {n!r}.")
+    if n > _MOST:
+        raise SettingsError(f"n is {n:,}; at most {_MOST:,} simulations can be asked for.")
     if store is not None:
         check_place(store)
     if not (executor is None or isinstance(executor, Executor) or callable(executor)) or isinstance(executor, type):
