@@ -81,10 +81,11 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
         loader = _LOADERS.get(str(manifest.get("kind")))
         step = f"Load it with {loader}" if loader else "Pass a file of the right kind"
         raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. {step}.")
-    if manifest.get("format_version", 0) > newest:
-        raise FormatVersionError(
-            f"{path} has format version {manifest['format_version']}; this version of sbi_flows reads up to {newest}. Update sbi_flows."
-        )
+    stamped = manifest.get("format_version", 0)
+    if isinstance(stamped, bool) or not isinstance(stamped, int):
+        raise CorruptFileError(f"{path}: the format version is {stamped!r}, not a whole number. Make the file again.")
+    if stamped > newest:
+        raise FormatVersionError(f"{path} has format version {stamped}; this version of sbi_flows reads up to {newest}. Update sbi_flows.")
     return arrays, manifest
 
 

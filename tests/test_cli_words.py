@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_columns_without_commas_are_told_from_words(folder: Path, text: str, wor
 
     (folder / "data.csv").write_text(text)
     with pytest.raises(sf.errors.ObservationError) as caught:
-        load_observed(Path("data.csv"))
+        load_observed(Path("data.csv"), (3,))
     notes = getattr(caught.value, "__notes__", [])
     assert notes == ([] if words is None else [f"The columns of a .csv are separated by commas; {words}."])
 
@@ -185,3 +186,56 @@ def test_ctrl_c_says_what_is_kept(folder: Path, arguments: str, words: str, monk
     done = run(*arguments.split())
     assert done.exit_code == 130
     assert words in " ".join(done.output.split())
+
+
+CHATTY = """
+print("the module speaks")
+
+
+@sf.simulator(prior, event_shape=(6,))
+def chatty(theta, rng):
+    print("the simulator speaks")
+    return rng.poisson((theta["rate"] * theta["size"])[:, None], (len(theta["rate"]), 6)).astype(float)
+"""
+
+
+def test_what_a_simulator_prints_is_not_among_the_results(folder: Path) -> None:
+    (folder / "chatty.py").write_text(MODEL + CHATTY)
+    done = run("simulate", "chatty.py:chatty", "-n", "50", "-o", "b.bank", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["n"] == 50
+    assert "the module speaks" in done.stderr
+    assert "the simulator speaks" in done.stderr
+
+
+def test_a_result_that_cannot_be_written_is_an_error_in_words() -> None:
+    code = "import sys; from sbi_flows.cli import main; main(['list'])"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "could not be written to standard output" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_fit_takes_the_number_size_and_kind_of_networks(folder: Path) -> None:
+    done = run("fit", "toy.py:counts", "-n", 200, "--members", 2, "--size", "small", "--flow", "maf", "-o", "p.safetensors", "--json")
+    assert done.exit_code == 0, done.output
+    settings = sf.load("p.safetensors").settings
+    assert (settings.members, settings.size, settings.flow) == (2, "small", "maf")
+    assert "one of" in words_of("fit", "toy.py:counts", "--size", "huge", "-o", "q.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "event_shape", "shape"),
+    [
+        ("1\n2\n3\n", (1,), (3, 1)),
+        ("1\n2\n3\n", (3, 1), (3, 1)),
+        ("1,2,3\n4,5,6\n", (3, 1), (2, 3, 1)),
+        ("1,2,3\n4,5,6\n", (3,), (2, 3)),
+    ],
+)
+def test_a_csv_has_events_with_one_column_too(folder: Path, text: str, event_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    from sbi_flows.cli.inputs import load_observed
+
+    (folder / "data.csv").write_text(text)
+    assert load_observed(Path("data.csv"), event_shape).shape == shape

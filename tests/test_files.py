@@ -254,3 +254,11 @@ def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
 def test_what_names_no_file_is_refused_in_words(place: object) -> None:
     with pytest.raises(SettingsError, match="path must name a file, got"):
         write_file(place, ARRAYS, MANIFEST)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", ["1", None, [2], True])
+def test_a_format_version_that_is_no_number_is_called_that(version: object, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_file(path, {"a": np.zeros(1)}, {"kind": "toy", "format_version": version})
+    with pytest.raises(CorruptFileError, match="the format version is"):
+        read_file(path, "toy")

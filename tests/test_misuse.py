@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-from scipy.stats import norm, uniform
+from scipy.stats import lognorm, norm, pareto, uniform
 from torch import ones
 from torch.distributions import Dirichlet
 
@@ -169,7 +169,7 @@ def test_wrong_arguments_that_a_new_user_tried(bounded: sf.Simulator, bounded_po
         sf.learning_curve(bounded, None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="settings must be sf.FitSettings"):
         sf.learning_curve(bounded, sims, settings="x")  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="truth must be numbers"):
+    with pytest.raises(ShapeError, match="truth: theta must hold numbers"):
         sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, truth="x")
     with pytest.raises(InputError, match="log_likelihood must be a function, got 5"):
         sf.simulator(bounded.prior, log_likelihood=5)(bounded.function)  # type: ignore[arg-type]
@@ -182,3 +182,31 @@ def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(bounded: s
     report = sf.compare(bounded_posterior, np.array([0.5, 0.2, 0.1]) * 1e300, bounded, n=200, say=None)
     assert report.verdict.level == "do not trust"
     assert any("too far from all simulations" in text for text in report.left_out)
+
+
+@pytest.mark.parametrize("theta", ["x", [10**400, 1], {"a": "x", "b": 1.0}, [[1.0], [1.0, 2.0]]])
+def test_a_theta_that_is_not_made_of_numbers_is_named(theta: Any) -> None:
+    prior = sf.Prior(a=norm(), b=norm())
+    with pytest.raises(ShapeError, match="theta must hold numbers"):
+        prior.log_prob(theta)
+
+
+def test_integers_beyond_floating_point_are_no_observation(bounded_posterior: sf.Posterior) -> None:
+    with pytest.raises(ObservationError, match="not numbers"):
+        bounded_posterior.sample([10**400, 1, 1], 10)
+
+
+@pytest.mark.parametrize("distribution", [lognorm(300), pareto(0.01), norm(0, 1e150)])
+def test_a_prior_beyond_floating_point_is_refused(distribution: Any) -> None:
+    with pytest.raises(PriorError, match="reaches .* in one draw of a thousand million"):
+        sf.Prior(a=distribution)
+
+
+def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(bounded_posterior: sf.Posterior, tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    bounded_posterior.save(path)
+    marginals = {name: marginal.distribution for name, marginal in bounded_posterior.prior.marginals.items()}  # type: ignore[attr-defined]
+    assert sf.load(path, prior=sf.Prior(**marginals)).facts == bounded_posterior.facts
+    name = next(iter(marginals))
+    with pytest.raises(PriorError, match=f"was fitted with {name} uniform.*the prior that was passed has {name} norm"):
+        sf.load(path, prior=sf.Prior(**{**marginals, name: norm(3, 4)}))

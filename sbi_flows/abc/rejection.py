@@ -26,7 +26,7 @@ F = NDArray[np.float64]
 
 _LEAST_ACCEPTED = 20
 _PSEUDO_OBSERVATIONS = 500
-_CAUTION_AT, _DISTRUST_AT, _FAR, _MOST_SHARE = 0.01, 0.001, 3.0, 0.5
+_CAUTION_AT, _DISTRUST_AT, _FAR, _MOST_SHARE = 0.01, 0.001, 3.0, 0.2
 
 
 def rejection_abc(
@@ -138,7 +138,8 @@ def _judge(summaries: F, tolerance: float, accepted: int, seed: int) -> Verdict:
             "do not trust", f"{text}: no simulation comes near the observation. Check the data, the prior and the simulator.", smaller
         )
     if accepted > _MOST_SHARE * len(summaries):
-        few = f"{accepted:,} of {len(summaries):,} simulations were accepted, so these are nearly draws from the prior. Simulate more."
+        near = "are" if accepted == len(summaries) else "may be nearer to"
+        few = f"{accepted:,} of {len(summaries):,} simulations were accepted, so these {near} draws from the prior. Simulate more."
         return Verdict("do not trust" if accepted == len(summaries) else "caution", few, smaller)
     if p <= _CAUTION_AT:
         return Verdict("caution", f"{text}: few simulations come near the observation.", smaller)

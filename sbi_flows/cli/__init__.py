@@ -5,8 +5,12 @@ Exit codes: 0 done; 1 failed, or `check` says do not trust; 2 something in the i
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -22,6 +26,7 @@ class _Verbs(click.Group):
     """A group that turns the package's own errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.obj = sys.stdout
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = show_warning
@@ -46,8 +51,20 @@ def main(debug: bool) -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
+def _only_results(verb: Any) -> Callable[..., Any]:
+    """The verb, with standard output for what `terminal.tell` writes alone: what a simulator prints goes to standard error."""
+
+    @functools.wraps(verb)
+    def called(**given: Any) -> Any:
+        with contextlib.redirect_stdout(sys.stderr):
+            return verb(**given)
+
+    return called
+
+
 for _verb in (
     *(list_verb, simulate_verb, fit_verb, infer_verb),
     *(check_verb, recalibrate_verb, learning_curve_verb, compare_verb, demo_verb),
 ):
+    _verb.callback = _only_results(_verb.callback)
     main.add_command(_verb)

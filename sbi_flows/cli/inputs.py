@@ -39,10 +39,12 @@ def load_simulator(reference: str) -> sf.Simulator:
         raise
 
 
-def load_observed(path: Path) -> NDArray[np.float64]:
-    """The numbers in a .csv or .npy file. Raises `ObservationError`."""
+def load_observed(path: Path, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The numbers in a .csv or .npy file; those of a CSV as events (..., 1) where that is what is wanted. Raises `ObservationError`."""
     try:
-        return read_observed(path)
+        values = read_observed(path)
+        one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
+        return values[..., None] if one_column else values
     except ObservationError as error:
         if path.suffix == ".csv" and path.is_file() and (found := _delimiter(path)):
             error.add_note(f"The columns of a .csv are separated by commas; here they seem to be by {found}.")

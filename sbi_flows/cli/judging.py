@@ -22,6 +22,7 @@ from sbi_flows.cli.terminal import (
     say,
     seed_option,
     simulator_option,
+    tell,
     verdict_json,
 )
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -49,7 +50,7 @@ def check_verb(
     if output is not None:
         check_output(output, posterior, observed, reference, endings=(".html",))
     loaded = sf.load(posterior)
-    y_obs = None if observed is None else load_observed(observed)
+    y_obs = None if observed is None else load_observed(observed, loaded.event_shape)
     with bar("checking") as advance:
         check = sf.check(loaded, _simulator_of(loaded, reference), n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
@@ -57,8 +58,8 @@ def check_verb(
     if as_json:
         print_json({**_check_json(check), "observed": None if observed is None else str(observed)})
     else:
-        click.echo(check.quantities.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}"))
-        click.echo(check.table.drop(columns="sentence").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        tell(check.quantities.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}"))
+        tell(check.table.drop(columns="sentence").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         print_verdict(check.verdict)
     if check.level == "do not trust":
         sys.exit(1)
@@ -87,9 +88,9 @@ def recalibrate_verb(posterior: Path, n: int, n_check: int, output: Path, refere
         checks = {"before": _check_json(found.before), "after": _check_json(found.after)}
         print_json({"posterior": str(output) if found.better else None, "better": found.better, "text": found.text, **checks})
     else:
-        click.echo(found.text)
+        tell(found.text)
         print_verdict(found.after.verdict if found.better else found.before.verdict)
-        click.echo(f"{output}: {found.posterior}" if found.better else f"{output} was not written.")
+        tell(f"{output}: {found.posterior}" if found.better else f"{output} was not written.")
     if not found.better:
         sys.exit(1)
 
@@ -125,8 +126,8 @@ def learning_curve_verb(simulator: str, n: int | None, bank: Path | None, sizes:
         table = json.loads(curve.table.to_json(orient="records"))
         print_json({"table": table, "a": curve.a, "b": curve.b, "c": curve.c, "determined": curve.determined, "text": curve.text})
         return
-    click.echo(curve.table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    click.echo(curve.text)
+    tell(curve.table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    tell(curve.text)
 
 
 @click.command("compare")
@@ -145,19 +146,18 @@ def compare_verb(
     check_output(output, posterior, observed, bank, reference, endings=(".html",))
     loaded = sf.load(posterior)
     simulations = None if bank is None else load_bank(bank)
-    comparison = sf.compare(
-        loaded, load_observed(observed), _simulator_of(loaded, reference), simulations=simulations, n=n, seed=seed, say=say
-    )
+    y_obs, simulator = load_observed(observed, loaded.event_shape), _simulator_of(loaded, reference)
+    comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     if as_json:
         table = json.loads(comparison.table.to_json(orient="records"))
         distances = json.loads(comparison.distances.to_json(orient="records"))
         print_json({"report": str(output), "table": table, "distances": distances, "verdict": verdict_json(comparison.verdict)})
         return
-    click.echo(comparison.table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    click.echo(comparison.distances.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    tell(comparison.table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    tell(comparison.distances.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     print_verdict(comparison.verdict)
-    click.echo(f"report: {output}")
+    tell(f"report: {output}")
 
 
 def _check_json(check: sf.Check) -> dict[str, Any]:

@@ -14,8 +14,10 @@ import click
 import sbi_flows as sf
 from sbi_flows.cli.inputs import advice_as_flags, all_of_bank, load_bank, load_observed, load_simulator
 from sbi_flows.cli.places import check_bank_place, check_output
-from sbi_flows.cli.terminal import FILE, PATH, bar, json_option, keeping, print_json, print_verdict, say, seed_option, verdict_json
+from sbi_flows.cli.terminal import FILE, PATH, bar, json_option, keeping, print_json, print_verdict, say, seed_option, tell, verdict_json
 from sbi_flows.errors import SettingsError
+from sbi_flows.flows.recipes import RECIPES
+from sbi_flows.npe.settings import SIZES
 from sbi_flows.problem.plugins import list_plugins
 
 
@@ -29,11 +31,11 @@ def list_verb(as_json: bool) -> None:
         return
     for plugin in plugins:
         if plugin.simulator is None:
-            click.echo(f"{plugin.name:14} BROKEN  {plugin.error}")
+            tell(f"{plugin.name:14} BROKEN  {plugin.error}")
             continue
         simulator = plugin.simulator
         observed = f"; data: {', '.join(simulator.observed)}" if simulator.observed else ""
-        click.echo(f"{plugin.name:14} {', '.join(simulator.prior.names)} -> y {simulator.event_shape}{observed}   ({plugin.target})")
+        tell(f"{plugin.name:14} {', '.join(simulator.prior.names)} -> y {simulator.event_shape}{observed}   ({plugin.target})")
 
 
 @click.command("simulate")
@@ -92,7 +94,7 @@ def simulate_verb(
     counts = ", ".join(f"{count:,} {status}" for status, count in there.counts().items())
     kept = "whole blocks are kept" if len(there) - n < there.block_size else "what was there is kept"
     more = f": {n:,} were asked for, {kept}" if len(there) > n else ""
-    click.echo(f"{output}: {len(there):,} simulations of {loaded.name} in the bank ({counts}){more}")
+    tell(f"{output}: {len(there):,} simulations of {loaded.name} in the bank ({counts}){more}")
 
 
 @click.command("fit")
@@ -100,12 +102,25 @@ def simulate_verb(
 @click.option("-n", "n", type=click.IntRange(50), help="Simulations to make, 25 a parameter at least. [default: 10000]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Wall-clock budget for simulating and training instead.")
 @click.option("--simulations", "bank", type=PATH, help="A bank to train on instead.")
+@click.option("--members", type=click.IntRange(1), help="Networks that are mixed. [default: 4 below 20,000 simulations, 2 below 100,000]")
+@click.option("--size", type=click.Choice(["auto", *SIZES]), default="auto", show_default=True, help="Size of each network.")
+@click.option("--flow", type=click.Choice(sorted(RECIPES)), default="nsf", show_default=True, help="Kind of flow.")
 @click.option("--checkpoint", type=PATH, help="File from which the same command goes on after a kill.")
 @click.option("-o", "--output", type=PATH, required=True, help="File of the posterior.")
 @seed_option
 @json_option
 def fit_verb(
-    simulator: str, n: int | None, minutes: float | None, bank: Path | None, checkpoint: Path | None, output: Path, seed: int, as_json: bool
+    simulator: str,
+    n: int | None,
+    minutes: float | None,
+    bank: Path | None,
+    members: int | None,
+    size: Any,
+    flow: Any,
+    checkpoint: Path | None,
+    output: Path,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Learn the posterior of SIMULATOR and write it to a file."""
     check_output(output, simulator, bank, checkpoint)
@@ -114,16 +129,16 @@ def fit_verb(
     with keeping(lambda: _kept_of_fit(bank, checkpoint)), advice_as_flags(), bar("training") as advance:
         loaded = load_simulator(simulator)
         simulations = None if bank is None else load_bank(bank)
-        posterior = sf.fit(
-            loaded, simulations=simulations, n_simulations=n, minutes=minutes, seed=seed, checkpoint=checkpoint, say=say, progress=advance
-        )
+        settings = sf.FitSettings(members=members, size=size, flow=flow)
+        source: dict[str, Any] = {"simulations": simulations, "n_simulations": n, "minutes": minutes}
+        posterior = sf.fit(loaded, **source, seed=seed, settings=settings, checkpoint=checkpoint, say=say, progress=advance)
     posterior.save(output)
     if as_json:
         whose = "_first_member" if (posterior.settings.members or 1) > 1 else ""
         loss = {f"valid_loss{whose}": posterior.history.best_loss}
         print_json({"posterior": str(output), "notes": posterior.notes, **loss, "seconds": posterior.seconds, **posterior.facts})
     else:
-        click.echo(f"{output}: {posterior}")
+        tell(f"{output}: {posterior}")
 
 
 @click.command("infer")
@@ -137,14 +152,15 @@ def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, see
     """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
     if output is not None:
         check_output(output, posterior, observed, endings=(".nc", ".csv"))
-    draws = sf.load(posterior).sample(load_observed(observed), n, seed=seed)
+    loaded = sf.load(posterior)
+    draws = loaded.sample(load_observed(observed, loaded.event_shape), n, seed=seed)
     if output is not None:
         draws.save(output)
     if as_json:
         table = json.loads(draws.summary().reset_index().to_json(orient="records"))
         print_json({"summary": table, "verdict": verdict_json(draws.verdict), "draws": None if output is None else str(output)})
         return
-    click.echo(draws.summary().to_string(float_format=lambda value: f"{value:.4g}"))
+    tell(draws.summary().to_string(float_format=lambda value: f"{value:.4g}"))
     print_verdict(draws.verdict)
 
 
@@ -159,7 +175,7 @@ def demo_verb(output: Path, minutes: float, seed: int) -> None:
     check_output(output, endings=(".html",))
     with bar("training") as advance:
         run_demo(output, minutes=minutes, seed=seed, say=say, progress=advance)
-    click.echo(f"report: {output.resolve()}")
+    tell(f"report: {output.resolve()}")
 
 
 _NOTHING = "Nothing was kept: the same command begins again."

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 import sbi_flows as sf
+from sbi_flows.errors import StorageError
 
 console = Console(stderr=True, highlight=False)
 PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
@@ -81,6 +82,16 @@ def verdict_json(verdict: sf.Verdict) -> dict[str, Any]:
     return {"ok": verdict.ok, "level": verdict.level, "text": verdict.text, "quantile": quantile}
 
 
+def tell(text: str) -> None:
+    """A line of the result, on standard output. Raises `StorageError` where that is full."""
+    try:
+        click.echo(text, file=click.get_current_context().find_root().obj)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"the result could not be written to standard output ({error.strerror or error}).") from error
+
+
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
-    click.echo(json.dumps(value, allow_nan=False, default=str))
+    tell(json.dumps(value, allow_nan=False, default=str))

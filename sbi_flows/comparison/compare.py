@@ -218,11 +218,8 @@ def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike])
     values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
     try:
         rows = simulator.prior.as_array(values)  # type: ignore[arg-type]
-    except ValueError as error:
-        if isinstance(error, ShapeError):
-            raise
-        names = ", ".join(simulator.prior.names)
-        raise SettingsError(f"truth must be numbers, one for each of {names}, got {truth!r} ({error}).") from error
+    except ShapeError as error:
+        raise ShapeError(f"truth: {error}") from error
     if rows.size != d:
         raise ShapeError(f"truth must be one theta of {d} numbers ({', '.join(simulator.prior.names)}), got shape {rows.shape}.")
     row = rows.reshape(d)

@@ -86,12 +86,13 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
         ) from error
     posterior = Posterior(**found)
     expected = arrays["canary/log_prob"]
+    other = "" if prior is None else " If the prior that was passed is not the one that was fitted with, pass that one."
     recomputed = posterior.log_prob(arrays["canary/theta"], arrays["canary/y"])
     if not np.allclose(recomputed, expected, rtol=_CANARY_TOLERANCE, atol=_CANARY_TOLERANCE):
         worst = int(np.argmax(np.abs(recomputed - expected)))
         raise CorruptFileError(
             f"{path}: the loaded posterior does not reproduce its stored check values (log density {recomputed[worst]:.6g}, stored "
-            f"{expected[worst]:.6g}). Package versions when saved: {manifest['facts'].get('versions')}."
+            f"{expected[worst]:.6g}). Package versions when saved: {manifest['facts'].get('versions')}.{other}"
         )
     return posterior
 
@@ -104,9 +105,8 @@ def _sizes_of_encoder(posterior: Posterior) -> tuple[int, int, int] | None:
 def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> dict[str, Any]:
     if prior is None:
         prior = Prior.from_json(manifest["prior"])
-    elif [record["name"] for record in manifest["prior"]] != list(prior.marginals):
-        stored = [record["name"] for record in manifest["prior"]]
-        raise PriorError(f"the stored posterior has parameters {stored}, the prior that was passed has {list(prior.marginals)}.")
+    else:
+        _check_prior(prior, manifest["prior"])
     settings = FitSettings.from_json(manifest["settings"])
     event_shape = tuple(manifest["event_shape"])
     scaler = Scaler(event_shape, manifest["series"], **_under("scaler/", arrays))
@@ -130,6 +130,26 @@ def _rebuild(arrays: Arrays, manifest: dict[str, Any], prior: Prior | None) -> d
         "noise_shift": arrays.get("noise/shift"),
         "noise_scale": arrays.get("noise/scale"),
     }
+
+
+def _check_prior(prior: Prior, stored: list[dict[str, Any]]) -> None:
+    """Raise `PriorError` unless `prior` has the stored marginals; of a user's own class only the name can be compared."""
+    if not isinstance(prior, Prior):
+        raise PriorError(f"prior must be an sf.Prior, got {type(prior).__name__}. Pass the one that was fitted with, simulator.prior.")
+    names = [record["name"] for record in stored]
+    if names != list(prior.marginals):
+        raise PriorError(f"the stored posterior has parameters {names}, the prior that was passed has {list(prior.marginals)}.")
+    for there, record in zip(stored, prior.to_json(), strict=True):
+        if "custom" not in (there["source"], record["source"]) and there != record:
+            raise PriorError(
+                f"the posterior was fitted with {_marginal_text(there)}, the prior that was passed has {_marginal_text(record)}. Pass the "
+                "prior that was fitted with, or none: this marginal is in the file."
+            )
+
+
+def _marginal_text(record: dict[str, Any]) -> str:
+    rest = {key: record[key] for key in sorted(record) if key not in ("name", "kind", "source") and record[key] not in ([], {})}
+    return " ".join([record["name"], record["kind"], *map(str, rest.values())])
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sbi_flows.errors import PriorError
 from sbi_flows.problem.support import HEAVY_TAIL, TAIL, F, Intervals, light_tail
 
+_RARE, _LARGEST = 1e-9, 1e140
 _WANTED = "a frozen continuous scipy.stats distribution such as scipy.stats.uniform(2, 3), or a torch.distributions object"
 
 
@@ -47,7 +48,7 @@ class ScipyMarginal:
 
     def __init__(self, name: str, distribution: Any) -> None:
         self.distribution = distribution
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             low, high = (float(end) for end in distribution.support())
             median, quarter, three_quarters, tail = (float(distribution.ppf(p)) for p in (0.5, 0.25, 0.75, 0.9999))
         spread = three_quarters - quarter
@@ -57,6 +58,12 @@ class ScipyMarginal:
                 f"interquartile range {spread}). Check its arguments: scipy's uniform(a, w) is uniform on [a, a + w]."
             )
         self.lower, self.upper = np.array([low]), np.array([high])
+        farthest = _farthest(distribution)
+        if not farthest < _LARGEST:
+            raise PriorError(
+                f"prior {name}: {_describe(distribution)} reaches {farthest:.3g} in one draw of a thousand million; floating point cannot "
+                f"hold what is computed with numbers from {_LARGEST:g}. Check its arguments: those of scipy's lognorm are of the logarithm."
+            )
         heavy = (tail - median) / spread > HEAVY_TAIL or (median - float(distribution.ppf(0.0001))) / spread > HEAVY_TAIL
         scale = np.array([spread])
         if np.isfinite(low) != np.isfinite(high):
@@ -93,6 +100,15 @@ class ScipyMarginal:
             "args": [_number(a) for a in dist.args],
             "kwds": {key: _number(value) for key, value in dist.kwds.items()},
         }
+
+
+def _farthest(distribution: Any) -> float:
+    """The largest size of one draw of a thousand million; the bounds' where a distribution of the user's own cannot say it."""
+    with np.errstate(over="ignore"):
+        try:
+            return max(abs(float(distribution.ppf(_RARE))), abs(float(distribution.isf(_RARE))))
+        except (ValueError, RuntimeError):  # its quantiles are found by a search
+            return max((abs(float(end)) for end in distribution.support() if np.isfinite(end)), default=0.0)
 
 
 def marginal_from(name: str, distribution: Any) -> Marginal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import ObservationError
 
+_MEASURED = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,3})")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "missing")
 
 
@@ -47,7 +49,14 @@ def _csv(path: Path) -> NDArray[np.float64]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
     if lines and all(_is_label(cell) for cell in lines[0][1]):
+        if unit := _unit(lines[0][1]):
+            raise ObservationError(f"{path}, line {lines[0][0]}: every number carries {unit!r}. Leave only the numbers in the file.")
         lines = lines[1:]
+    elif len(lines) > 1 and len(lines[0][1]) > 2 and _counts_up(lines[0][1]):
+        raise ObservationError(
+            f"{path}, line {lines[0][0]} counts the columns, 0, 1, 2, ..., as pandas does unless told not to. Take that line out, or write "
+            "the file with header=False, index=False. If it is an observation, pass a .npy file."
+        )
     if not lines:
         raise ObservationError(f"{path}: the file holds no numbers.")
     width = len(lines[0][1])
@@ -70,6 +79,18 @@ def _csv(path: Path) -> NDArray[np.float64]:
 def _is_label(cell: str) -> bool:
     """A word that heads a column: not a number, and not one of the signs for a missing one."""
     return _number(cell) is None and cell.strip().lower() not in _MISSING and any(letter.isalpha() for letter in cell)
+
+
+def _unit(cells: list[str]) -> str:
+    """What follows the number in all of the cells, where it is the same: "cm" of 12 cm, 13 cm."""
+    found = {match[1] if (match := _MEASURED.fullmatch(cell.strip())) else "" for cell in cells}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _counts_up(cells: list[str]) -> bool:
+    """Whether the cells are 0, 1, 2, ..., after an empty one where the rows are numbered too."""
+    names = cells[1:] if not cells[0].strip() else cells
+    return [cell.strip() for cell in names] == [str(i) for i in range(len(names))]
 
 
 def _number(cell: str) -> float | None:

@@ -119,7 +119,7 @@ class Prior:
             missing, unknown = set(self.marginals) - set(theta), set(theta) - set(self.marginals)
             if missing or unknown:
                 raise ShapeError(f"theta must name {', '.join(self.marginals)}; missing {sorted(missing)}, unknown {sorted(unknown)}.")
-            entries = [np.asarray(theta[name], dtype=np.float64) for name in self.marginals]
+            entries = [_floats(theta[name]) for name in self.marginals]
             entries = [
                 value[..., None] if marginal.scalar else value for value, marginal in zip(entries, self.marginals.values(), strict=True)
             ]
@@ -131,9 +131,9 @@ class Prior:
             if set(theta.columns) != set(self.names):
                 raise ShapeError(f"theta must have the columns {', '.join(self.names)}, got {', '.join(map(str, theta.columns))}.")
             frame: Any = theta
-            values = np.stack([np.asarray(frame[name], dtype=np.float64) for name in self.names], axis=-1)
+            values = np.stack([_floats(frame[name]) for name in self.names], axis=-1)
         else:
-            values = np.asarray(theta, dtype=np.float64)
+            values = _floats(theta)
         if values.ndim == 0 or values.shape[-1] != self.d:
             raise ShapeError(f"theta must have shape (..., {self.d}), one column for each of {', '.join(self.names)}; got {values.shape}.")
         return values
@@ -155,3 +155,10 @@ class Prior:
         prior = cls.__new__(cls)
         prior._set({record["name"]: marginal_from_json(record) for record in records})
         return prior
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ShapeError(f"theta must hold numbers ({error}). Pass an array, or one array a name.") from error

@@ -244,7 +244,7 @@ def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False)
         if values.dtype.kind in "cmM":
             raise TypeError("complex values" if values.dtype.kind == "c" else "dates or times: pass numbers in a unit of your choice")
         values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ObservationError(f"the observed data are not numbers ({error}). Pass an array of shape {event_shape}.") from error
     stacked = stack and values.ndim == len(event_shape) + 1 and values.shape[1:] == event_shape and len(values) > 0
     if not stacked and len(event_shape) == 1 and values.shape == (*event_shape, 1):

@@ -110,6 +110,15 @@ def test_accepting_everything_is_the_prior_and_not_trusted() -> None:
     simulations = sf.simulate(simulator, 100, seed=1)
     assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=1).verdict.level == "do not trust"
     assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.6).verdict.level == "caution"
-    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.3).verdict.ok
+    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.2).verdict.ok
     far = sf.rejection_abc(simulator, [900.0, 900.0], simulations=simulations, quantile=0.6)
     assert far.verdict.level == "do not trust"
+
+
+@pytest.mark.parametrize(("quantile", "level"), [(0.05, "trust"), (0.19, "trust"), (0.4, "caution")])
+def test_accepting_a_large_share_is_no_more_than_caution(quantile: float, level: str) -> None:
+    simulator = make_gaussian(2)
+    simulations = sf.simulate(simulator, 500, seed=1)
+    verdict = sf.rejection_abc(simulator, [0.1, 0.2], simulations=simulations, quantile=quantile).verdict
+    assert verdict.level == level
+    assert ("nearer to draws from the prior" in verdict.text) == (level == "caution")

@@ -161,3 +161,19 @@ def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("1\n2\n")
     with pytest.raises(ObservationError, match=r"\.csv or \.npy"):
         read_observed(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["0,1,2\n4,5,6\n", ",0,1,2\n0,4,5,6\n"])
+def test_the_column_numbers_of_pandas_are_no_observation(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ObservationError, match="line 1 counts the columns"):
+        read_observed(write(tmp_path, text))
+
+
+def test_a_single_line_that_counts_up_is_an_observation(tmp_path: Path) -> None:
+    assert read_observed(write(tmp_path, "0,1,2\n")).tolist() == [0, 1, 2]
+
+
+def test_numbers_with_their_unit_are_no_header(tmp_path: Path) -> None:
+    with pytest.raises(ObservationError, match="line 1: every number carries 'cm'"):
+        read_observed(write(tmp_path, "12 cm,13.5 cm\n14 cm,15 cm\n"))
+    assert read_observed(write(tmp_path, "1st,2nd\n4,5\n6,7\n")).tolist() == [[4, 5], [6, 7]]
