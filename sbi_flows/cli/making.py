@@ -102,7 +102,11 @@ def simulate_verb(
 @click.option("-n", "n", type=click.IntRange(50), help="Simulations to make, 25 a parameter at least. [default: 10000]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Wall-clock budget for simulating and training instead.")
 @click.option("--simulations", "bank", type=PATH, help="A bank to train on instead.")
-@click.option("--members", type=click.IntRange(1), help="Networks that are mixed. [default: 4 below 20,000 simulations, 2 below 100,000]")
+@click.option(
+    "--members",
+    type=click.IntRange(1),
+    help="Networks that are mixed. [default: 4 below 20,000 simulations, 2 below 100,000; by the clock one a core, if simulating is quick]",
+)
 @click.option("--size", type=click.Choice(["auto", *SIZES]), default="auto", show_default=True, help="Size of each network.")
 @click.option("--flow", type=click.Choice(sorted(RECIPES)), default="nsf", show_default=True, help="Kind of flow.")
 @click.option("--checkpoint", type=PATH, help="File from which the same command goes on after a kill.")

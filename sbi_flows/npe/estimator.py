@@ -111,16 +111,25 @@ def sized(settings: FitSettings, dim: int, kind: SummaryKind, timed: bool, note:
     return replace(settings, steps=steps, hidden=hidden, features=features)
 
 
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """theta and y as u = (T(theta) - m) / c and scaled y, in float32."""
+
+    prior: Prior
+    scaler: Scaler
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __call__(self, theta: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        z, _ = self.prior.to_unconstrained(theta)
+        return ((z - self.centre) / self.scale).astype(np.float32), self.scaler.in_float32(y)
+
+
 def standardised(prior: Prior, scaler: Scaler, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], Convert]:
-    """m and c of the rows of theta, and the conversion of theta and y to u and scaled y in float32."""
+    """m and c of the rows of theta, and the conversion that they give."""
     z, _ = prior.to_unconstrained(theta)
     centre, scale = z.mean(axis=0), z.std(axis=0)
-
-    def convert(theta: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-        z, _ = prior.to_unconstrained(theta)
-        return ((z - centre) / scale).astype(np.float32), scaler.in_float32(y)
-
-    return centre, scale, convert
+    return centre, scale, Standardised(prior, scaler, centre, scale)
 
 
 def rows_to_screen(scaler: Scaler, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ up. All that is chosen before training (summary network, scaling, m and c, the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,15 +34,16 @@ from sbi_flows.npe.estimator import (
     standardised,
 )
 from sbi_flows.npe.growing import GrowingRows
-from sbi_flows.npe.network import PosteriorEstimator
+from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
 from sbi_flows.npe.pace import arrange, trial_seconds
+from sbi_flows.npe.partners import Partner, Trained, how_many, partners
 from sbi_flows.npe.settings import FitSettings, training_for
 from sbi_flows.npe.start import Start
 from sbi_flows.rng import stream
 from sbi_flows.simulation.campaign import InProcess, make_block
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
-from sbi_flows.training.loop import mean_loss, train
+from sbi_flows.training.loop import losses, mean_loss, train
 from sbi_flows.training.memory import free_memory
 from sbi_flows.training.rows import LEAST_APART, Batch
 from sbi_flows.training.settings import TrainSettings
@@ -59,13 +60,13 @@ _ONCE = 1.005
 
 @dataclass(frozen=True)
 class Clock:
-    """ends: when all must be done, by `time.monotonic`. closing(estimator, scaler): the seconds of what comes after training.
+    """ends: when all must be done, by `time.monotonic`. closing(network, scaler): the seconds of what comes after training.
 
     threads: that torch may use at most.
     """
 
     ends: float
-    closing: Callable[[PosteriorEstimator, Scaler], float]
+    closing: Callable[[Network, Scaler], float]
     threads: int
 
     @property
@@ -135,41 +136,97 @@ def estimate_by_clock(
 
     kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_QUICKER * guessed.batch_size else _KEPT_BYTES
     kept = min(kept, int(_KEPT_SHARE * free_memory()))
-    rows = GrowingRows(supply, convert, rows_at(train_places), rows_at(valid_places), training, len(start.simulations), kept)
+    to_train, apart_rows = rows_at(train_places), rows_at(valid_places)
+    rows = GrowingRows(supply, convert, to_train, apart_rows, training, len(start.simulations), kept)
     for block in start.later:
         rows.add(block)
     del theta, y
-    pace = arrange(supply, rows, step, alone, clock.left, clock.threads)
+    count, why_one = how_many(settings.members, rate * alone / guessed.batch_size, clock.left)
+    pace = arrange(supply, rows, step, alone, clock.left, clock.threads if count == 1 else 1)
+    if supply.workers:
+        count, why_one = 1, why_one or "the simulator takes a core of its own"
     for text in pace.said:
         note(text)
+    if count == 1 < (settings.members or 1):
+        note(f"one network, not {settings.members}: {why_one}")
+    members = [build_estimator(settings, kind, scaler, dim, seed, k, learned) for k in range(1, count)]
+    network: Network = Ensemble([estimator, *members]) if members else estimator
     try:
         with torch_threads(pace.threads):
             began = time.monotonic()
             mean_loss(estimator, negative_log_density, rows.valid)
             validating = time.monotonic() - began
             left = clock.left
-            after = _MARGIN * (validating + clock.closing(estimator, scaler))
+            after = _MARGIN * (count * validating + clock.closing(network, scaler))
             limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
             rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
-            history = train(
-                estimator,
-                negative_log_density,
-                rows,
-                undecayed=LINEAR_PATHS,
-                limit_seconds=limit,
+            partner = Partner(
+                simulator=supply.simulator,
+                seed=seed,
+                block_size=supply.block_size,
+                most_ahead=supply.most_ahead,
+                settings=settings,
+                kind=kind,
+                scaler=scaler,
+                dim=dim,
+                learned=learned,
+                convert=convert,
+                train=to_train,
+                valid=apart_rows,
+                training=training,
+                start=len(start.simulations),
+                kept_bytes=kept,
+                steps=rows.steps,
+                until=time.monotonic() + limit,
                 checkpoint=checkpoint,
                 identity=identity_of(learned),
-                progress=progress,
             )
+            with partners(partner, count - 1, note) as wait:
+                history = train(
+                    estimator,
+                    negative_log_density,
+                    rows,
+                    undecayed=LINEAR_PATHS,
+                    limit_seconds=max(partner.until - time.monotonic(), _LEAST_SECONDS),
+                    checkpoint=checkpoint,
+                    identity=identity_of(learned),
+                    progress=progress,
+                )
+                others = wait(bool(state))
+            network = _mixed(estimator, [(members[k - 1], found) for k, found in others.items()], rows.valid, note)
     except NonFiniteLossError as error:
         if checkpoint is not None:
             _save_rows(f"{checkpoint}.rows", error, supply)
         raise
     note(_mix(rows))
-    settings = replace(settings, summary=kind, train=training, members=1)
+    if others:
+        note(f"the other networks were trained on {sum(found.used for found in others.values()):,} besides")
+    settings = replace(settings, summary=kind, train=training, members=len(network.flows()))
     train_rows, valid_rows = numbers[train_places], numbers[valid_places]
-    found = Estimate(estimator, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
-    return Grown(found, rows.used + len(valid_rows), rows.failed)
+    found = Estimate(network, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
+    used, failed = (sum(getattr(other, what) for other in others.values()) for what in ("used", "failed"))
+    return Grown(found, rows.used + len(valid_rows) + used, rows.failed + failed)
+
+
+def _mixed(
+    estimator: PosteriorEstimator,
+    others: Sequence[tuple[PosteriorEstimator, Trained]],
+    valid: tuple[Tensor, ...],
+    note: Callable[[str], None],
+) -> Network:
+    """The networks as one, in the shares that suit the rows kept apart best."""
+    if not others:
+        return estimator
+    for member, found in others:
+        member.load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
+    network = Ensemble([estimator, *(member for member, _ in others)]).eval()
+    each = torch.stack([-losses(member, negative_log_density, valid) for member in network.members])
+    network.shares.copy_(stacked(each))
+    loss = mean_loss(network, negative_log_density, valid)
+    pairs = zip(each.mean(dim=1).tolist(), network.shares.tolist(), strict=True)
+    parts = ", ".join(f"{-density:.3f} (share {share:.2f})" for density, share in pairs)
+    note(f"validation loss {loss:.3f} of the {len(network.members)} networks together, {parts} of each")
+    return network
 
 
 def rows_apart_of_start(usable: int, expected: int, settings: TrainSettings) -> int:

@@ -19,7 +19,7 @@ from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresEr
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import Learned, VectorSummary
 from sbi_flows.npe.estimator import Estimate, estimate
-from sbi_flows.npe.network import PosteriorEstimator
+from sbi_flows.npe.network import Network
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.npe.start import starting_set
 from sbi_flows.npe.timed import Clock, estimate_by_clock
@@ -28,7 +28,7 @@ from sbi_flows.posterior.recognising import learn_to_recognise, seconds_to_recog
 from sbi_flows.posterior.recognition import Recognition
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.engine import simulate, usable_cores
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
@@ -60,10 +60,11 @@ def fit(
         n_simulations   to be made now (10,000 if nothing is given);
         minutes         of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time, up to 25,000, or
                         if that is less than 2,000, a fifth at most; simulating goes on beside it, on another core. Each step takes rows
-                        that no step has seen, and replays others only where the simulator is the slower of the two.
+                        that no step has seen, and replays others only where the simulator is the slower of the two. Where a thread
+                        simulates twice as quickly as training goes, one network a core is trained, at most 4, and they are mixed.
     `facts["simulations"]` counts the usable ones, trained on or kept apart for validation; the notes say how many were trained on.
     The first two give the same bytes for the same seed; with `minutes` the clock decides how many steps are taken, on how many simulations.
-    These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first.
+    These are the first rows of `simulate(simulator, n, seed=seed)`, or with several workers nearly the first; a second network has others.
 
     summary: a trained autoencoder of events like the simulator's, such as one of many data sets without parameters: its encoder becomes the
         summary network, with the weights that it has, and only what is made of its numbers is trained. Otherwise the summary network is
@@ -91,9 +92,10 @@ def fit(
         if isinstance(minutes, bool) or not (isinstance(minutes, _NUMBERS) and np.isfinite(minutes) and minutes > 0):
             raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
         minutes = float(minutes)
-    if minutes is not None and settings is not None and (settings.members or 1) > 1:
+    if minutes is not None and settings is not None and (settings.members or 1) > usable_cores():
         raise SettingsError(
-            f"members={settings.members} needs a number of simulations that is fixed: give n_simulations or simulations, not minutes."
+            f"members={settings.members} by the clock need a core each, and {usable_cores()} can be used here. Ask for fewer, or give "
+            "n_simulations or simulations, not minutes."
         )
     seed, settings = check_seed(seed), settings or FitSettings()
     learned = None if summary is None else _learned(summary, simulator, settings)
@@ -206,8 +208,8 @@ def _by_the_clock(
             start = starting_set(supply, seconds, rows=state.get("start"))
             simulated = time.monotonic()
 
-            def closing(estimator: PosteriorEstimator, scaler: Scaler) -> float:
-                return seconds_to_recognise(estimator.summary, scaler, start.simulations, seconds)
+            def closing(network: Network, scaler: Scaler) -> float:
+                return seconds_to_recognise(network, scaler, start.simulations, seconds)
 
             clock = Clock(began + seconds, closing, threads)
             if clock.left <= 0:

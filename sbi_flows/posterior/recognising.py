@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.estimator import Estimate
+from sbi_flows.npe.network import Network
 from sbi_flows.posterior.distortions import distorted, kinds_of
 from sbi_flows.posterior.recognition import Recognition, recognition_features
 from sbi_flows.rng import stream
@@ -50,12 +51,12 @@ def learn_to_recognise(found: Estimate, simulations: Simulations, seed: int, sec
         )
 
 
-def seconds_to_recognise(summary: nn.Module, scaler: Scaler, simulations: Simulations, seconds: float) -> float:
+def seconds_to_recognise(estimator: Network, scaler: Scaler, simulations: Simulations, seconds: float) -> float:
     """About how long that will take in a fit of so many seconds, from the time of a few of its rows."""
-    network, rows = copy.deepcopy(summary).double(), np.flatnonzero(simulations.ok)
+    summary, rows = copy.deepcopy(estimator).double().summary, np.flatnonzero(simulations.ok)
     few = simulations.gather(rows[:_ROWS_TO_TIME])[1]
     began = time.monotonic()
-    _features(network, scaler, few)
+    _features(summary, scaler, few)
     a_row = (time.monotonic() - began) / len(few)
     most = min(_most_training(seconds), len(rows))
     return a_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows))) + _SECONDS_A_PAIR * most**2 + _seconds_of_critic(seconds)
