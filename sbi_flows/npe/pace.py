@@ -10,7 +10,7 @@ from sbi_flows.npe.growing import GrowingRows
 from sbi_flows.simulation.engine import usable_cores
 from sbi_flows.simulation.supply import Supply
 
-_ENOUGH, _SLOWER, _STARVED = 1.25, 1.15, 0.5
+_ENOUGH, _SLOWER, _SLOWER_BESIDE_OTHERS, _STARVED = 1.25, 1.15, 1.5, 0.5
 _WORTH_THREADS = 0.9
 _WORKERS_START_SECONDS = 5.0
 _AHEAD_SECONDS, _AHEAD_BYTES = 4.0, 250_000_000
@@ -35,16 +35,18 @@ def trial_seconds(left: float) -> float:
     return min(max(_TRIAL_SHARE * left, _SHORTEST), _LONGEST)
 
 
-def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: float, threads: int) -> Pace:
+def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: float, threads: int, *, networks: int = 1) -> Pace:
     """Decide where the supply makes its further blocks, move it there, and bound how far it runs ahead.
 
     A simulator that is slower than training gets a process on every core but one. Else it stays in its thread, unless that delays the
-    steps by more than 15%, in two trials, or cannot simulate while they are taken; then it gets one process. Torch gets all its threads if
-    steps are then at least 10% quicker than with one, simulating included.
+    steps by more than 15%, in two trials, or cannot simulate while they are taken; then it gets one process. Where the other cores are to
+    train further networks, it may delay the steps by half. Torch gets all its threads if steps are then at least 10% quicker than with one,
+    simulating included.
 
     step(threads, seconds, between): the mean seconds of a training step, `between` being called before each. alone: that of one thread with
-    nothing beside it. left: seconds until the end. threads: that torch may use.
+    nothing beside it. left: seconds until the end. threads: that torch may use. networks: that are to be trained side by side.
     """
+    slower = _SLOWER if networks == 1 else _SLOWER_BESIDE_OTHERS
     size, rate = rows.batch_size, supply.rate
     supply.most_ahead = _bound(rows, size / alone)
     if supply.workers or rate * alone < _ENOUGH * size:
@@ -53,11 +55,11 @@ def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: f
     seconds = max(trial_seconds(left), min(_BLOCKS_A_TRIAL * supply.block_size / rate, _LONGEST))
     beside = _Beside(supply, rows)
     one, where = step(1, seconds, beside.pull), _THREAD
-    if one > _SLOWER * alone:
+    if one > slower * alone:
         alone = (alone + step(1, seconds, _nothing)) / 2
         beside = _Beside(supply, rows)
         one = (one + step(1, seconds, beside.pull)) / 2
-    if beside.starved or one > _SLOWER * alone:
+    if beside.starved or one > slower * alone:
         why = f"in a thread it makes a step take {one / alone:.2g} times as long"
         if beside.starved:
             why = "a thread has no turn while steps are taken"

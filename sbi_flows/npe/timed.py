@@ -142,7 +142,7 @@ def estimate_by_clock(
         rows.add(block)
     del theta, y
     count, why_one = how_many(settings.members, rate * alone / guessed.batch_size, clock.left)
-    pace = arrange(supply, rows, step, alone, clock.left, clock.threads if count == 1 else 1)
+    pace = arrange(supply, rows, step, alone, clock.left, clock.threads if count == 1 else 1, networks=count)
     if supply.workers:
         count, why_one = 1, why_one or "the simulator takes a core of its own"
     for text in pace.said:

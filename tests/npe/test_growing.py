@@ -184,7 +184,9 @@ def test_a_run_that_goes_on_does_not_see_its_rows_afresh() -> None:
     assert second.used == 420
 
 
-def chosen(shelf: Shelf, steps: dict[tuple[int, bool], float], *, threads: int = 4, left: float = 60.0) -> tuple[str, int, Shelf]:
+def chosen(
+    shelf: Shelf, steps: dict[tuple[int, bool], float], *, threads: int = 4, left: float = 60.0, networks: int = 1
+) -> tuple[str, int, Shelf]:
     """arrange, where a step takes steps[threads, simulating] seconds and the shelf makes `rate` rows in each second that passes."""
     owed = 0.0
 
@@ -200,7 +202,7 @@ def chosen(shelf: Shelf, steps: dict[tuple[int, bool], float], *, threads: int =
             between()
         return took
 
-    pace = arrange(shelf, rows(shelf), step, steps[1, False], left, threads)  # type: ignore[arg-type]
+    pace = arrange(shelf, rows(shelf), step, steps[1, False], left, threads, networks=networks)  # type: ignore[arg-type]
     return "\n".join(pace.said), pace.threads, shelf
 
 
@@ -219,6 +221,10 @@ def test_the_pace_follows_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     said, threads, shelf = chosen(Shelf(61_000), {**same, (1, True): 0.05})
     assert (threads, shelf.workers) == (1, 1)
     assert "moved to a process of its own: in a thread it makes a step take 5 times as long" in said
+
+    for networks, slower, workers in ((1, 0.013, 1), (2, 0.013, 0), (2, 0.05, 1)):
+        _, _, shelf = chosen(Shelf(61_000), {**same, (1, True): slower}, threads=1, networks=networks)
+        assert shelf.workers == workers, "beside other networks a thread may delay the steps by half"
 
     said, _, shelf = chosen(Shelf(61_000, fails="it holds a lock."), {**same, (1, True): 0.05})
     assert shelf.workers == 0
