@@ -11,7 +11,6 @@ denser than each of them is. Network k > 0 takes blocks k 2^32, k 2^32 + 1, ... 
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future
@@ -32,7 +31,7 @@ from sbi_flows.npe.stream import Convert
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import usable_cores
 from sbi_flows.simulation.supply import Supply
-from sbi_flows.simulation.workers import local_workers, opened, packed
+from sbi_flows.simulation.workers import local_workers, opened, packed, unpacked
 from sbi_flows.training.loop import History, train
 from sbi_flows.training.rows import Batch
 from sbi_flows.training.settings import TrainSettings
@@ -138,7 +137,7 @@ def _results(futures: Mapping[int, Future[Trained]], until: float, note: Callabl
 def _train(payload: bytes) -> Trained:
     """What a process does."""
     torch.set_num_threads(1)
-    given: Partner = pickle.loads(payload)
+    given: Partner = unpacked(payload)
     with Supply(given.simulator, given.seed, block_size=given.block_size) as supply:
         supply.most_ahead = given.most_ahead
         supply.skip_to(given.member * _APART)

@@ -63,6 +63,11 @@ def packed(thing: Any) -> bytes:
         ) from error
 
 
+def unpacked(payload: bytes) -> Any:
+    """What was packed, in the other process."""
+    return pickle.loads(payload)
+
+
 def run(job: Job, k: int, rows: int) -> Block | str:
     """What a worker does: make block k. A text says why the simulator cannot be loaded there."""
     try:
@@ -78,7 +83,7 @@ def run(job: Job, k: int, rows: int) -> Block | str:
 
 @lru_cache(maxsize=2)
 def _unpacked(payload: bytes) -> tuple[Campaign, bytes]:
-    campaign: Campaign = pickle.loads(payload)
+    campaign: Campaign = unpacked(payload)
     campaign.simulator.settle(campaign.event_shape)
     return campaign, packed(campaign.simulator)
 

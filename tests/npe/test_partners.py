@@ -91,7 +91,7 @@ def test_a_partner_trains_on_blocks_of_its_own_from_other_weights(two_cores: Non
         return block
 
     monkeypatch.setattr(Supply, "take", counted)
-    task = partners.pickle.loads(given[0])
+    task = partners.unpacked(given[0])
     found = partners._train(partners.packed(partners.replace(task, until=partners.time.monotonic() + 3)))
     assert found.used > 0
     assert found.history.valid_loss[-1] < found.history.valid_loss[0] + 0.5
