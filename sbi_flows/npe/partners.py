@@ -13,8 +13,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ from sbi_flows.training.settings import TrainSettings
 
 _MOST, _LEAST_SECONDS, _CLEARLY_QUICKER = 4, 30.0, 2.0
 _APART = 2**32
-_FIRST_BLOCK_SECONDS, _LATE_SECONDS, _LATE_AFTER_STOP = 60.0, 10.0, 90.0
+_LATE_SECONDS, _LATE_AFTER_STOP = 10.0, 90.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +96,22 @@ def how_many(asked: int | None, quicker: float, left: float) -> tuple[int, str]:
 def partners(first: Partner, count: int, note: Callable[[str], None]) -> Iterator[Callable[[bool], dict[int, Trained]]]:
     """So many partners, beside what is done in the block; what is yielded waits for them and returns those that have not been lost.
 
-    It is called with whether the run goes on from a checkpoint; those that are late then may have more to make up for.
-    Raises what their training raises.
+    It is called with whether the run goes on from a checkpoint; those that are late then may have more to make up for. Whatever happens to
+    a partner, the network that is trained here is not lost by it: `note` is told, and the partner left out.
     """
-    try:
-        payloads = {k: packed(replace(first, member=k, checkpoint=_path(first.checkpoint, k))) for k in range(1, count + 1)}
-    except SettingsError as error:
-        note(f"one network: {error}")
-        payloads = {}
-    if not payloads:
-        yield lambda goes_on: {}
-        return
-    note(f"{1 + count} such networks are trained side by side, one a core, each on simulations of its own")
-    with opened(local_workers(count)) as pool:
-        futures = {k: pool.submit(_train, payload) for k, payload in payloads.items()}
+    with ExitStack() as stack:
+        futures: dict[int, Future[Trained]] = {}
+        try:
+            payloads = {k: packed(replace(first, member=k, checkpoint=_path(first.checkpoint, k))) for k in range(1, count + 1)}
+            pool = stack.enter_context(opened(local_workers(count))) if payloads else None
+            if pool is not None:
+                futures = {k: pool.submit(_train, payload) for k, payload in payloads.items()}
+        except SettingsError as error:
+            note(f"one network: {error}")
+        except (OSError, RuntimeError, ImportError) as error:
+            note(f"one network: no process could be started for another ({type(error).__name__}: {error})")
+        if futures:
+            note(f"{1 + count} such networks are trained side by side, one a core, each on simulations of its own")
         yield lambda goes_on: _results(futures, first.until + (_LATE_AFTER_STOP if goes_on else _LATE_SECONDS), note)
 
 
@@ -122,15 +124,15 @@ def _results(futures: Mapping[int, Future[Trained]], until: float, note: Callabl
     for k, future in futures.items():
         try:
             trained = future.result(max(until - time.monotonic(), 0.0))
-        except BrokenExecutor as error:
-            note(f"network {k + 1} is lost, its process ended ({type(error).__name__})")
         except TimeoutError:
-            note(f"network {k + 1} is left out, its process had not come to an end in time")
+            note(f"network {k + 1} is left out: its process had not come to an end in time")
+        except Exception as error:  # of the simulator, of the training, of the process: the network that is trained here stands
+            note(f"network {k + 1} is left out: {type(error).__name__}: {error}")
         else:
             if trained.history.valid_loss:
                 found[k] = trained
             else:
-                note(f"network {k + 1} is left out, its process began too late to train it")
+                note(f"network {k + 1} is left out: its process began too late to train it")
     return found
 
 
@@ -141,7 +143,7 @@ def _train(payload: bytes) -> Trained:
     with Supply(given.simulator, given.seed, block_size=given.block_size) as supply:
         supply.most_ahead = given.most_ahead
         supply.skip_to(given.member * _APART)
-        block = supply.take(_FIRST_BLOCK_SECONDS)
+        block = supply.take(max(given.until - time.monotonic(), 0.0))
         rows = GrowingRows(supply, given.convert, given.train, given.valid, given.training, given.start, given.kept_bytes)
         before = rows.failed
         if block is not None:
