@@ -207,6 +207,8 @@ def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(boun
     bounded_posterior.save(path)
     marginals = {name: marginal.distribution for name, marginal in bounded_posterior.prior.marginals.items()}  # type: ignore[attr-defined]
     assert sf.load(path, prior=sf.Prior(**marginals)).facts == bounded_posterior.facts
+    again = {"a": uniform(loc=0, scale=1), "b": uniform(loc=-2, scale=4)}
+    assert sf.load(path, prior=sf.Prior(**again)).facts == bounded_posterior.facts
     name = next(iter(marginals))
     with pytest.raises(PriorError, match=f"was fitted with {name} uniform.*the prior that was passed has {name} norm"):
         sf.load(path, prior=sf.Prior(**{**marginals, name: norm(3, 4)}))

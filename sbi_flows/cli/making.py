@@ -105,7 +105,7 @@ def simulate_verb(
 @click.option(
     "--members",
     type=click.IntRange(1),
-    help="Networks that are mixed. [default: 4 below 20,000 simulations, 2 below 100,000; by the clock one a core, if simulating is quick]",
+    help="Networks that are mixed. [default: 4 below 20,000 simulations, 2 below 100,000; by the clock one a core up to 4]",
 )
 @click.option("--size", type=click.Choice(["auto", *SIZES]), default="auto", show_default=True, help="Size of each network.")
 @click.option("--flow", type=click.Choice(sorted(RECIPES)), default="nsf", show_default=True, help="Kind of flow.")

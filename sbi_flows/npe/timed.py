@@ -34,7 +34,7 @@ from sbi_flows.npe.estimator import (
     standardised,
 )
 from sbi_flows.npe.growing import GrowingRows
-from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, stacked
+from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, log_mixture, stacked
 from sbi_flows.npe.pace import arrange, trial_seconds
 from sbi_flows.npe.partners import Partner, Trained, how_many, partners
 from sbi_flows.npe.settings import FitSettings, training_for
@@ -147,8 +147,8 @@ def estimate_by_clock(
         count, why_one = 1, why_one or "the simulator takes a core of its own"
     for text in pace.said:
         note(text)
-    if count == 1 < (settings.members or 1):
-        note(f"one network, not {settings.members}: {why_one}")
+    if count < (settings.members or 1):
+        note(f"{count} network{'s' * (count > 1)}, not {settings.members}: {why_one}")
     members = [build_estimator(settings, kind, scaler, dim, seed, k, learned) for k in range(1, count)]
     network: Network = Ensemble([estimator, *members]) if members else estimator
     try:
@@ -157,7 +157,7 @@ def estimate_by_clock(
             mean_loss(estimator, negative_log_density, rows.valid)
             validating = time.monotonic() - began
             left = clock.left
-            after = _MARGIN * (count * validating + clock.closing(network, scaler))
+            after = _MARGIN * ((count + (count > 1)) * validating + clock.closing(network, scaler))
             limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
             rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
             partner = Partner(
@@ -181,7 +181,7 @@ def estimate_by_clock(
                 checkpoint=checkpoint,
                 identity=identity_of(learned),
             )
-            with partners(partner, count - 1, note) as wait:
+            with partners(partner, count - 1, bool(state), note) as wait:
                 history = train(
                     estimator,
                     negative_log_density,
@@ -192,7 +192,7 @@ def estimate_by_clock(
                     identity=identity_of(learned),
                     progress=progress,
                 )
-                others = wait(bool(state))
+                others = wait()
             network = _mixed(estimator, [(members[k - 1], found) for k, found in others.items()], rows.valid, note)
     except NonFiniteLossError as error:
         if checkpoint is not None:
@@ -222,7 +222,7 @@ def _mixed(
     network = Ensemble([estimator, *(member for member, _ in others)]).eval()
     each = torch.stack([-losses(member, negative_log_density, valid) for member in network.members])
     network.shares.copy_(stacked(each))
-    loss = mean_loss(network, negative_log_density, valid)
+    loss = -float(log_mixture(list(each), network.shares).mean())
     pairs = zip(each.mean(dim=1).tolist(), network.shares.tolist(), strict=True)
     parts = ", ".join(f"{-density:.3f} (share {share:.2f})" for density, share in pairs)
     note(f"validation loss {loss:.3f} of the {len(network.members)} networks together, {parts} of each")

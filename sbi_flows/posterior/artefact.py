@@ -140,11 +140,18 @@ def _check_prior(prior: Prior, stored: list[dict[str, Any]]) -> None:
     if names != list(prior.marginals):
         raise PriorError(f"the stored posterior has parameters {names}, the prior that was passed has {list(prior.marginals)}.")
     for there, record in zip(stored, prior.to_json(), strict=True):
-        if "custom" not in (there["source"], record["source"]) and there != record:
+        if "custom" not in (there["source"], record["source"]) and there != record and not _same(there, record):
             raise PriorError(
                 f"the posterior was fitted with {_marginal_text(there)}, the prior that was passed has {_marginal_text(record)}. Pass the "
                 "prior that was fitted with, or none: this marginal is in the file."
             )
+
+
+def _same(there: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Whether two marginals that are written differently are one and the same."""
+    one, other = Prior.from_json([there]), Prior.from_json([record])
+    theta = other.sample(_CANARIES, stream(0, "prior"))
+    return one.d == other.d and np.allclose(one.log_prob(theta), other.log_prob(theta))
 
 
 def _marginal_text(record: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from sbi_flows.posterior.recognising import learn_to_recognise, seconds_to_recog
 from sbi_flows.posterior.recognition import Recognition
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.engine import simulate, usable_cores
+from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
@@ -92,11 +92,6 @@ def fit(
         if isinstance(minutes, bool) or not (isinstance(minutes, _NUMBERS) and np.isfinite(minutes) and minutes > 0):
             raise SettingsError(f"minutes must be a positive number, got {minutes!r}.")
         minutes = float(minutes)
-    if minutes is not None and settings is not None and (settings.members or 1) > usable_cores():
-        raise SettingsError(
-            f"members={settings.members} by the clock need a core each, and {usable_cores()} can be used here. Ask for fewer, or give "
-            "n_simulations or simulations, not minutes."
-        )
     seed, settings = check_seed(seed), settings or FitSettings()
     learned = None if summary is None else _learned(summary, simulator, settings)
     path, tell = None if checkpoint is None else os.fspath(checkpoint), say or (lambda text: None)

@@ -59,7 +59,7 @@ class ScipyMarginal:
             )
         self.lower, self.upper = np.array([low]), np.array([high])
         farthest = _farthest(distribution)
-        if not farthest < _LARGEST:
+        if farthest >= _LARGEST:
             raise PriorError(
                 f"prior {name}: {_describe(distribution)} reaches {farthest:.3g} in one draw of a thousand million; floating point cannot "
                 f"hold what is computed with numbers from {_LARGEST:g}. Check its arguments: those of scipy's lognorm are of the logarithm."

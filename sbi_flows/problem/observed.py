@@ -49,7 +49,7 @@ def _csv(path: Path) -> NDArray[np.float64]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
     if lines and all(_is_label(cell) for cell in lines[0][1]):
-        if unit := _unit(lines[0][1]):
+        if (unit := _unit(lines[0][1])) and (len(lines) == 1 or _unit(lines[1][1]) == unit):
             raise ObservationError(f"{path}, line {lines[0][0]}: every number carries {unit!r}. Leave only the numbers in the file.")
         lines = lines[1:]
     elif len(lines) > 1 and len(lines[0][1]) > 2 and _counts_up(lines[0][1]):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -232,14 +233,18 @@ def local_workers(count: int) -> Callable[[], Executor]:
     def make() -> Executor:
         from loky import ProcessPoolExecutor
 
-        pool: Executor = ProcessPoolExecutor(count, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD)
+        pool: Executor = ProcessPoolExecutor(
+            count, initializer=_begin_worker, initargs=(os.getpid(), sys.stdout is sys.stderr), env=ONE_THREAD
+        )
         return pool
 
     return make
 
 
-def _begin_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it has ended."""
+def _begin_worker(parent: int, quiet: bool) -> None:
+    """Leave Ctrl-C to the parent, and end when it has ended. quiet: what is printed goes to standard error, as in the parent."""
+    if quiet:
+        os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

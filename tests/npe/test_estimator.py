@@ -120,8 +120,6 @@ def test_a_time_budget_is_split_between_simulating_and_training(bounded: sf.Simu
 
 def test_options_that_do_not_go_together_are_refused_in_words(bounded: sf.Simulator) -> None:
     simulations = sf.simulate(bounded, 400, seed=1)
-    with pytest.raises(SettingsError, match="members=99 by the clock need a core each"):
-        sf.fit(bounded, minutes=1, settings=sf.FitSettings(members=99))
     with pytest.raises(SettingsError, match="give one of simulations, n_simulations and minutes"):
         sf.fit(bounded, simulations=simulations, n_simulations=10)
     with pytest.raises(SettingsError, match="minutes must be a positive number"):

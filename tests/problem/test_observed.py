@@ -176,4 +176,5 @@ def test_a_single_line_that_counts_up_is_an_observation(tmp_path: Path) -> None:
 def test_numbers_with_their_unit_are_no_header(tmp_path: Path) -> None:
     with pytest.raises(ObservationError, match="line 1: every number carries 'cm'"):
         read_observed(write(tmp_path, "12 cm,13.5 cm\n14 cm,15 cm\n"))
+    assert read_observed(write(tmp_path, "1h,2h\n4,5\n6,7\n")).tolist() == [[4, 5], [6, 7]]
     assert read_observed(write(tmp_path, "1st,2nd\n4,5\n6,7\n")).tolist() == [[4, 5], [6, 7]]
