@@ -146,8 +146,8 @@ class NonFiniteLossError(TrainingError):
         super().__init__(message)
         self.rows = rows
 
-    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[str, NDArray[np.int64]]]:
-        return type(self), (str(self), self.rows)
+    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[str, NDArray[np.int64]], dict[str, object]]:
+        return type(self), (str(self), self.rows), self.__dict__
 
 
 class StorageError(SbiFlowsError):

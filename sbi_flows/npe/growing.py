@@ -7,6 +7,7 @@ quicker of the two, and what is fitted is then the expectation under p(theta, y)
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbi_flows.files import fingerprint
+from sbi_flows.errors import NonFiniteLossError
+from sbi_flows.files import fingerprint, write_file
 from sbi_flows.npe.stream import Convert
 from sbi_flows.rng import stream
+from sbi_flows.simulation.campaign import InProcess, make_block
 from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.simulations import Block
 from sbi_flows.simulation.supply import Supply
@@ -25,6 +28,7 @@ from sbi_flows.training.rows import Batch, digest
 from sbi_flows.training.settings import TrainSettings
 
 GROWING = "growing"
+_REMAKING_SECONDS = 10.0
 
 
 class GrowingRows:
@@ -149,6 +153,24 @@ class _Kept:
             parts.append(_chosen((self._numbers, self._tensors), places))
             rows -= len(places)
         return parts
+
+
+def save_rows(path: str, error: NonFiniteLossError, supply: Supply) -> None:
+    """Put theta and y of the offending rows on disk, made again, as many as a few seconds allow."""
+    campaign = supply.campaign
+    if campaign is None:
+        return
+    parts: list[tuple[NDArray[Any], ...]] = []
+    began = time.monotonic()
+    for k in np.unique(error.rows // campaign.block_size).tolist():
+        if time.monotonic() - began > _REMAKING_SECONDS:
+            break
+        block = make_block(campaign, k, campaign.block_size, InProcess(campaign.simulator))
+        places = error.rows[error.rows // campaign.block_size == k] - block.start
+        parts.append((block.start + places, block.theta[places], block.y[places]))
+    rows, theta, y = map(np.concatenate, zip(*parts, strict=True))
+    write_file(path, {"rows": rows, "theta": theta, "y": y}, {"kind": "offending rows"})
+    error.add_note(f"theta and y of those rows are in {path}.")
 
 
 def _chosen(rows: Batch, places: NDArray[np.int64]) -> Batch:

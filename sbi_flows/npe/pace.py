@@ -40,8 +40,8 @@ def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: f
 
     A simulator that is slower than training gets a process on every core but one. Else it stays in its thread, unless that delays the
     steps by more than 15%, in two trials, or cannot simulate while they are taken; then it gets one process. Where the other cores are to
-    train further networks, it may delay the steps by half. Torch gets all its threads if steps are then at least 10% quicker than with one,
-    simulating included.
+    train further networks, it may delay the steps by half, and torch has one thread. Else torch gets all its threads if steps are then at
+    least 10% quicker than with one, simulating included.
 
     step(threads, seconds, between): the mean seconds of a training step, `between` being called before each. alone: that of one thread with
     nothing beside it. left: seconds until the end. threads: that torch may use. networks: that are to be trained side by side.
@@ -51,7 +51,7 @@ def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: f
     supply.most_ahead = _bound(rows, size / alone)
     if supply.workers or rate * alone < _ENOUGH * size:
         return _slow_simulator(supply, rate, size / alone, left)
-    said, most = [], threads
+    said, most = [], threads if networks == 1 else 1
     seconds = max(trial_seconds(left), min(_BLOCKS_A_TRIAL * supply.block_size / rate, _LONGEST))
     beside = _Beside(supply, rows)
     one, where = step(1, seconds, beside.pull), _THREAD
@@ -64,7 +64,7 @@ def arrange(supply: Supply, rows: GrowingRows, step: Step, alone: float, left: f
         if beside.starved:
             why = "a thread has no turn while steps are taken"
         if (stays := _moved(supply, 1, left)) is None:
-            where, most, one = _processes(1), max(min(most, usable_cores() - 1), 1), alone
+            where, most, one = _processes(1), max(min(threads, usable_cores() - 1), 1), alone
             said.append(f"the simulator is moved to a process of its own: {why}")
         else:
             said.append(f"the simulator stays in a thread of this process, though {why}: {stays}")

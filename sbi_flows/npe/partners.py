@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from sbi_flows.errors import SettingsError
+from sbi_flows.errors import NonFiniteLossError, SettingsError
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import Learned, SummaryKind
 from sbi_flows.npe.estimator import LINEAR_PATHS, build_estimator, negative_log_density
-from sbi_flows.npe.growing import GrowingRows
+from sbi_flows.npe.growing import GrowingRows, save_rows
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.npe.stream import Convert
 from sbi_flows.problem.simulator import Simulator
@@ -139,7 +139,7 @@ def _results(futures: Mapping[int, Future[Trained]], until: float, note: Callabl
         except TimeoutError:
             note(f"network {k + 1} is left out: its process had not come to an end in time")
         except Exception as error:  # of the simulator, of the training, of the process: the network that is trained here stands
-            note(f"network {k + 1} is left out: {type(error).__name__}: {error}")
+            note(" ".join([f"network {k + 1} is left out: {type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
         else:
             if trained.history.valid_loss:
                 found[k] = trained
@@ -163,15 +163,20 @@ def _train(payload: bytes) -> Trained:
         rows.add(block)
         rows.steps = given.steps
         estimator = build_estimator(given.settings, given.kind, given.scaler, given.dim, given.seed, given.member, given.learned)
-        history = train(
-            estimator,
-            negative_log_density,
-            rows,
-            undecayed=LINEAR_PATHS,
-            limit_seconds=max(given.until - time.monotonic(), 0.1),
-            checkpoint=given.checkpoint,
-            identity=given.identity,
-        )
+        try:
+            history = train(
+                estimator,
+                negative_log_density,
+                rows,
+                undecayed=LINEAR_PATHS,
+                limit_seconds=max(given.until - time.monotonic(), 0.1),
+                checkpoint=given.checkpoint,
+                identity=given.identity,
+            )
+        except NonFiniteLossError as error:
+            if given.checkpoint is not None:
+                save_rows(f"{given.checkpoint}.rows", error, supply)
+            raise
         state = {name: value.numpy() for name, value in estimator.state_dict().items()}
         own = max(rows.used - len(given.train[0]), 0)
         return Trained(state, history, own, rows.failed - before)

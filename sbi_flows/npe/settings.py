@@ -45,7 +45,8 @@ class FitSettings:
         of the flow; hidden, the width of its networks and of the summary network; features, the length of s(y).
     members: how many such networks, from different starting weights, are mixed, in the shares of the largest density on the simulations
         kept apart; None for the number that `members_for` gives, and in a fit by the clock for one a core, at most 4, where a thread
-        simulates twice as quickly as training goes (`npe.partners`), else 1.
+        simulates twice as quickly as training goes (`npe.partners`), else 1. Cores are those that the process may
+        use, by its affinity, a quota of its cgroup, and the environment variable LOKY_MAX_CPU_COUNT.
     train: the training settings, or None for those that `training_for` gives. With None, members differ in their weight decay too, 3 to
         1/3 times what `training_for` gives; with settings of your own, all have the weight decay that is asked for.
     Integers of NumPy are taken and kept as int. Raises `SettingsError`.

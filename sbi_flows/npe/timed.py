@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbi_flows.errors import NonFiniteLossError
-from sbi_flows.files import write_file
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import Learned
 from sbi_flows.npe.estimator import (
@@ -33,14 +31,13 @@ from sbi_flows.npe.estimator import (
     sized,
     standardised,
 )
-from sbi_flows.npe.growing import GrowingRows
+from sbi_flows.npe.growing import GrowingRows, save_rows
 from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, log_mixture, stacked
 from sbi_flows.npe.pace import arrange, trial_seconds
 from sbi_flows.npe.partners import Partner, Trained, how_many, partners
 from sbi_flows.npe.settings import FitSettings, training_for
 from sbi_flows.npe.start import Start
 from sbi_flows.rng import stream
-from sbi_flows.simulation.campaign import InProcess, make_block
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
 from sbi_flows.training.loop import losses, mean_loss, train
@@ -54,7 +51,6 @@ _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
 _TRAINING_SHARE, _LEAST_SECONDS, _MARGIN = 0.25, 0.2, 1.25
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
 _CLEARLY_QUICKER = 2.0
-_REMAKING_SECONDS = 10.0
 _ONCE = 1.005
 
 
@@ -142,7 +138,7 @@ def estimate_by_clock(
         rows.add(block)
     del theta, y
     count, why_one = how_many(settings.members, rate * alone / guessed.batch_size, clock.left)
-    pace = arrange(supply, rows, step, alone, clock.left, clock.threads if count == 1 else 1, networks=count)
+    pace = arrange(supply, rows, step, alone, clock.left, clock.threads, networks=count)
     if supply.workers:
         count, why_one = 1, why_one or "the simulator takes a core of its own"
     for text in pace.said:
@@ -196,7 +192,7 @@ def estimate_by_clock(
             network = _mixed(estimator, [(members[k - 1], found) for k, found in others.items()], rows.valid, note)
     except NonFiniteLossError as error:
         if checkpoint is not None:
-            _save_rows(f"{checkpoint}.rows", error, supply)
+            save_rows(f"{checkpoint}.rows", error, supply)
         raise
     note(_mix(rows))
     if others:
@@ -259,21 +255,3 @@ def _mix(rows: GrowingRows) -> str:
     times = rows.drawn / max(rows.used, 1)
     seen = "each of them once" if times < _ONCE else f"each {times:.3g} times on average"
     return f"{rows.used:,} simulations were trained on, {seen}"
-
-
-def _save_rows(path: str, error: NonFiniteLossError, supply: Supply) -> None:
-    """Put theta and y of the offending rows on disk, made again, as many as a few seconds allow."""
-    campaign = supply.campaign
-    if campaign is None:
-        return
-    parts: list[tuple[NDArray[Any], ...]] = []
-    began = time.monotonic()
-    for k in np.unique(error.rows // campaign.block_size).tolist():
-        if time.monotonic() - began > _REMAKING_SECONDS:
-            break
-        block = make_block(campaign, k, campaign.block_size, InProcess(campaign.simulator))
-        places = error.rows[error.rows // campaign.block_size == k] - block.start
-        parts.append((block.start + places, block.theta[places], block.y[places]))
-    rows, theta, y = map(np.concatenate, zip(*parts, strict=True))
-    write_file(path, {"rows": rows, "theta": theta, "y": y}, {"kind": "offending rows"})
-    error.add_note(f"theta and y of those rows are in {path}.")

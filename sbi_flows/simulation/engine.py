@@ -163,13 +163,12 @@ def _in_turn(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner) ->
 
 def _as_fast(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, job: Job, seconds: float | None) -> Blocks:
     """In this process while what is left is quick enough, else by one worker a core."""
-    cores = usable_cores()
-    if cores < 2 or multiprocessing.current_process().daemon:
+    if multiprocessing.current_process().daemon:
         yield from _in_turn(campaign, todo, runner)
         return
     a_block = None if seconds is None or campaign.simulator.vectorized else seconds * campaign.block_size
     for i, (k, rows) in enumerate(todo):
-        if a_block is not None and a_block * (len(todo) - i) > _WORTH_WORKERS_SECONDS:
+        if a_block is not None and a_block * (len(todo) - i) > _WORTH_WORKERS_SECONDS and (cores := usable_cores()) > 1:
             try:
                 job = job.of(campaign)
             except SettingsError as error:
@@ -185,8 +184,10 @@ def _as_fast(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, jo
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: by its affinity, by a quota of its cgroup, and by the variable LOKY_MAX_CPU_COUNT."""
+    from loky import cpu_count
+
+    return int(cpu_count())
 
 
 def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:

@@ -226,6 +226,11 @@ def test_the_pace_follows_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
         _, _, shelf = chosen(Shelf(61_000), {**same, (1, True): slower}, threads=1, networks=networks)
         assert shelf.workers == workers, "beside other networks a thread may delay the steps by half"
 
+    _, threads, shelf = chosen(Shelf(61_000), {**same, (1, True): 0.05, (4, False): 0.005}, networks=2)
+    assert (threads, shelf.workers) == (4, 1), "one network is left, and may have all threads"
+    _, threads, shelf = chosen(Shelf(61_000), {**same, (4, True): 0.005}, networks=2)
+    assert (threads, shelf.workers) == (1, 0), "each network has its core"
+
     said, _, shelf = chosen(Shelf(61_000, fails="it holds a lock."), {**same, (1, True): 0.05})
     assert shelf.workers == 0
     assert "stays in a thread of this process, though in a thread it makes a step take 5 times as long: it holds a lock." in said

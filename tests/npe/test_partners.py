@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from scipy.stats import norm, uniform
 
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError
+from sbi_flows.files import read_file
 from sbi_flows.npe import pace, partners
-from sbi_flows.npe.network import Ensemble
+from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.simulation.simulations import Block
 from sbi_flows.simulation.supply import Supply
 
+FORWARD = PosteriorEstimator.forward
 SMALL = {"hidden": 16, "steps": 2, "features": 8}
 
 
@@ -106,6 +109,31 @@ def test_a_partner_whose_process_ends_is_left_out_with_a_word(two_cores: None, m
     assert posterior.settings.members == 1
     assert "network 2 is left out: BrokenExecutor: killed" in "\n".join(posterior.notes)
     assert len(posterior.sample([0.1, 0.2, 0.3], 100, seed=1)) == 100
+
+
+def test_a_partner_that_diverges_leaves_its_rows_on_disk(two_cores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, given = pool(BrokenExecutor("a worker was killed"))
+    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: made(1))
+    sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
+    task = partners.unpacked(given[0])
+    path = str(tmp_path / "run.1")
+    monkeypatch.setattr(PosteriorEstimator, "forward", lambda self, u, y: self.flow.log_prob(u, self.summary(y)) * float("nan"))
+    with pytest.raises(NonFiniteLossError) as caught:
+        partners._train(partners.packed(partners.replace(task, checkpoint=path, until=partners.time.monotonic() + 60)))
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert sent.__notes__ == [f"theta and y of those rows are in {path}.rows."]
+    arrays, _ = read_file(f"{path}.rows", "offending rows")
+    assert sorted(arrays["rows"]) == sorted(caught.value.rows)
+    few = arrays["rows"] < len(task.train[0])
+    simulations = sf.simulate(spread_out, len(task.train[0]), seed=1)
+    assert few.any()
+    assert np.array_equal(arrays["theta"][few], simulations.theta[arrays["rows"][few]])
+
+    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: pool(sent)[0](1))
+    monkeypatch.setattr(PosteriorEstimator, "forward", FORWARD)
+    posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
+    (note,) = (note for note in posterior.notes if note.startswith("network 2 is left out"))
+    assert note.endswith(f"theta and y of those rows are in {path}.rows.")
 
 
 def test_a_partner_that_began_too_late_is_left_out_with_a_word(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.stats import kstest, norm, uniform
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.rng import block_stream
+from sbi_flows.simulation.engine import usable_cores
 
 from .models import PRIOR, F, make, same, simulate
 
@@ -213,6 +215,15 @@ def test_options_that_cannot_be_used_are_refused_by_name(options: dict[str, Any]
 def test_settings_that_cannot_be_used_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=next(iter(options))):
         sf.SimulateSettings(**options)
+
+
+def test_cores_are_counted_within_the_limit_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = usable_cores()
+    assert 1 <= most <= (os.cpu_count() or 1)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert usable_cores() == 1
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "4096")
+    assert usable_cores() == most
 
 
 def test_simulations_know_their_names_shapes_and_origin() -> None:
