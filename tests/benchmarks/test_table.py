@@ -74,7 +74,7 @@ def test_the_readme_holds_the_table_of_the_cells_that_were_run() -> None:
 def test_the_compact_table_marks_and_counts_what_misses_the_aim() -> None:
     table = compact([record("slcp", 10_000, 0.872), record("two_moons", 10_000, 0.5), record("two_moons", 1000, 0.5, "sbi")])
     assert row(table, "slcp") == ["slcp", "not run (0.975)", "**0.872** (0.901)", "not run (0.831)"]
-    assert row(table, "two_moons") == ["two_moons", "not run (0.725)", "0.500 (0.606)", "not run (0.542)"]
+    assert row(table, "two_moons") == ["two_moons", "not run (0.725; 0.500)", "0.500 (0.606)", "not run (0.542)"]
     assert "1 of 2 cells run." in table
     assert into(f"a{BEGIN}b{END}c", "table") == f"a{BEGIN}\ntable\n{END}c"
     with pytest.raises(ValueError, match="holds no"):
