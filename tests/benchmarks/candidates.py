@@ -11,22 +11,37 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 import sbi_flows as sf
 from sbi_flows.files import make_folder, write_bytes
+from sbi_flows.flows import masked, networks
 from sbi_flows.nets.summary import SummaryKind, choose_summary
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 
 F = NDArray[np.float64]
+Activation = Callable[[Tensor], Tensor]
 
+
+def _dropped(h: Tensor, share: float) -> Tensor:
+    """SiLU and, in training steps, dropout."""
+    return functional.dropout(_SILU(h), share, training=torch.is_grad_enabled())
+
+
+_SILU = functional.silu
 RESULTS = Path("build/benchmarks/candidates")
 TASKS = ["two_moons", "gaussian_mixture", "slcp", "sir", "bernoulli_glm"]
 PAIRS = 5000
@@ -52,7 +67,14 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "half the rate": {"learning_rate": 0.5},
     "twice the rate": {"learning_rate": 2.0},
     "no averaging": {"averaging": 0.0},
+    "elu": {"activation": functional.elu},
+    "gelu": {"activation": functional.gelu},
+    "relu": {"activation": functional.relu},
+    "tanh": {"activation": torch.tanh},
+    "dropout 0.05": {"activation": partial(_dropped, share=0.05)},
+    "dropout 0.1": {"activation": partial(_dropped, share=0.1)},
 }
+_ACTIVATION = "activation"
 _FACTORS = ("weight_decay", "epochs", "batch_size", "learning_rate", "averaging")
 
 
@@ -62,7 +84,16 @@ def settings_of(changes: dict[str, Any], n: int, kind: SummaryKind) -> sf.FitSet
     for name in set(changes) & set(_FACTORS):
         value = changes[name] * getattr(train, name)
         train = replace(train, **{name: round(value) if isinstance(getattr(train, name), int) else value})
-    return sf.FitSettings(members=1, train=train, **{name: value for name, value in changes.items() if name not in _FACTORS})
+    return sf.FitSettings(
+        members=1, train=train, **{name: value for name, value in changes.items() if name not in (*_FACTORS, _ACTIVATION)}
+    )
+
+
+@contextmanager
+def _with_activation(function: Activation) -> Iterator[None]:
+    """Another function in place of SiLU, wherever densities are evaluated; draws are not looked at here."""
+    with patch.object(networks, "silu", function), patch.object(masked, "silu", function), patch.object(functional, "silu", function):
+        yield
 
 
 def density(task: str, n: int, name: str, seed: int, results: Path) -> tuple[F, float, int]:
@@ -72,15 +103,17 @@ def density(task: str, n: int, name: str, seed: int, results: Path) -> tuple[F, 
         simulator, simulate, fit = sf.load_simulator(task), sf.simulate, sf.fit
         simulations = simulate(simulator, n, seed=seed, workers=1)
         settings = settings_of(CANDIDATES[name], n, choose_summary(simulations.y[simulations.ok])[0])
-        began = time.process_time()
-        posterior = fit(simulator, simulations=simulations, seed=seed, settings=settings, say=None)
-        seconds = time.process_time() - began
         rng = stream(1, "held-out pairs")
         theta = simulator.prior.sample(PAIRS, rng)
         y = np.asarray(simulator.run(theta, rng), dtype=np.float64)
         kept = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+        with _with_activation(CANDIDATES[name].get(_ACTIVATION, _SILU)):
+            began = time.process_time()
+            posterior = fit(simulator, simulations=simulations, seed=seed, settings=settings, say=None)
+            seconds = time.process_time() - began
+            log_q = posterior.log_prob(theta[kept], y[kept])
         buffer = io.BytesIO()
-        np.savez(buffer, log_q=posterior.log_prob(theta[kept], y[kept]), seconds=seconds, best=posterior.history.best_epoch + 1)
+        np.savez(buffer, log_q=log_q, seconds=seconds, best=posterior.history.best_epoch + 1)
         write_bytes(path, buffer.getvalue())
     with np.load(path) as found:
         return found["log_q"], float(found["seconds"]), int(found["best"])
