@@ -1,4 +1,5 @@
-"""A simulator in another language: the Ricker model in C, in R and in Python, each a program that answers a line with a line.
+"""A simulator in another language: the Ricker model in C, in R and in Python, each a program that answers a
+line with a line.
 
 `programs/README.md` says how to write one.
 """
@@ -16,7 +17,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def commands() -> dict[str, list[str]]:
-    """The programs that this machine can run, by language; the C program is compiled into the present folder."""
+    """The programs that this machine can run, by language; the C program is compiled into the present
+    folder.
+    """
     found = {}
     if compiler := shutil.which("cc"):
         subprocess.run([compiler, "-O2", "-o", "ricker", str(PROGRAMS / "ricker.c"), "-lm"], check=True)
@@ -34,11 +37,16 @@ def commands() -> dict[str, list[str]]:
 if __name__ == "__main__":
     n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 20_000))
     ricker = sf.load_simulator("ricker")
-    models = {language: sf.command_simulator(command, ricker.prior) for language, command in commands().items()}
+    models = {
+        language: sf.command_simulator(command, ricker.prior) for language, command in commands().items()
+    }
     for language, model in models.items():
         start = time.monotonic()
         simulations = sf.simulate(model, 200, seed=1)
-        print(f"{language:6}  200 simulations in {time.monotonic() - start:.2f} s, {simulations.y.mean():.1f} animals on average")
+        print(
+            f"{language:6}  200 simulations in {time.monotonic() - start:.2f} s, {simulations.y.mean():.1f} "
+            f"animals on average"
+        )
     language, model = next(iter(models.items()))
     print(f"Fitting with the program in {language}.")
     posterior = sf.fit(model, n_simulations=n, seed=1)

@@ -19,95 +19,73 @@ from importlib import import_module, metadata, util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sbi_flows import testing
-    from sbi_flows.abc.rejection import rejection_abc
-    from sbi_flows.comparison.check import Check, check
-    from sbi_flows.comparison.compare import Comparison, compare
-    from sbi_flows.comparison.learning import LearningCurve, learning_curve
-    from sbi_flows.comparison.recalibration import Recalibration, recalibrate
-    from sbi_flows.draws import Draws, Verdict
-    from sbi_flows.npe.settings import FitSettings
-    from sbi_flows.posterior.artefact import load
-    from sbi_flows.posterior.fit import fit
-    from sbi_flows.posterior.posterior import Posterior
-    from sbi_flows.problem.command import command_simulator
-    from sbi_flows.problem.plugins import load_simulator
-    from sbi_flows.problem.prior import Prior
-    from sbi_flows.problem.simulator import Simulator, simulator
-    from sbi_flows.simulation.bank import read_bank
-    from sbi_flows.simulation.engine import simulate
-    from sbi_flows.simulation.settings import SimulateSettings
-    from sbi_flows.simulation.simulations import Simulations
-    from sbi_flows.training.settings import TrainSettings
+    from sbi_flows import testing as testing
+    from sbi_flows.baselines.rejection import rejection_abc as rejection_abc
+    from sbi_flows.calibration.check import Check as Check
+    from sbi_flows.calibration.check import check as check
+    from sbi_flows.calibration.learning_curve import LearningCurve as LearningCurve
+    from sbi_flows.calibration.learning_curve import learning_curve as learning_curve
+    from sbi_flows.calibration.recalibrate import Recalibration as Recalibration
+    from sbi_flows.calibration.recalibrate import recalibrate as recalibrate
+    from sbi_flows.comparison.compare import Comparison as Comparison
+    from sbi_flows.comparison.compare import compare as compare
+    from sbi_flows.draws import Draws as Draws
+    from sbi_flows.npe.settings import FitSettings as FitSettings
+    from sbi_flows.posterior.fit import fit as fit
+    from sbi_flows.posterior.load import load as load
+    from sbi_flows.posterior.posterior import Posterior as Posterior
+    from sbi_flows.problem.command import command_simulator as command_simulator
+    from sbi_flows.problem.plugins import load_simulator as load_simulator
+    from sbi_flows.problem.prior import Prior as Prior
+    from sbi_flows.problem.simulator import Simulator as Simulator
+    from sbi_flows.problem.simulator import simulator as simulator
+    from sbi_flows.simulation.bank import read_bank as read_bank
+    from sbi_flows.simulation.engine import simulate as simulate
+    from sbi_flows.simulation.settings import SimulateSettings as SimulateSettings
+    from sbi_flows.simulation.simulations import Simulations as Simulations
+    from sbi_flows.training.settings import TrainSettings as TrainSettings
+    from sbi_flows.verdict import Verdict as Verdict
 
-__all__ = [
-    "Check",
-    "Comparison",
-    "Draws",
-    "FitSettings",
-    "LearningCurve",
-    "Posterior",
-    "Prior",
-    "Recalibration",
-    "SimulateSettings",
-    "Simulations",
-    "Simulator",
-    "TrainSettings",
-    "Verdict",
-    "check",
-    "command_simulator",
-    "compare",
-    "fit",
-    "learning_curve",
-    "load",
-    "load_simulator",
-    "read_bank",
-    "recalibrate",
-    "rejection_abc",
-    "simulate",
-    "simulator",
-    "testing",
-]
-
-_HOME = {
-    "Check": "sbi_flows.comparison.check",
-    "Comparison": "sbi_flows.comparison.compare",
-    "Draws": "sbi_flows.draws",
-    "FitSettings": "sbi_flows.npe.settings",
-    "LearningCurve": "sbi_flows.comparison.learning",
-    "Posterior": "sbi_flows.posterior.posterior",
-    "Prior": "sbi_flows.problem.prior",
-    "Recalibration": "sbi_flows.comparison.recalibration",
-    "SimulateSettings": "sbi_flows.simulation.settings",
-    "Simulations": "sbi_flows.simulation.simulations",
-    "Simulator": "sbi_flows.problem.simulator",
-    "TrainSettings": "sbi_flows.training.settings",
-    "Verdict": "sbi_flows.draws",
-    "check": "sbi_flows.comparison.check",
-    "command_simulator": "sbi_flows.problem.command",
-    "compare": "sbi_flows.comparison.compare",
-    "fit": "sbi_flows.posterior.fit",
-    "learning_curve": "sbi_flows.comparison.learning",
-    "load": "sbi_flows.posterior.artefact",
-    "load_simulator": "sbi_flows.problem.plugins",
-    "read_bank": "sbi_flows.simulation.bank",
-    "recalibrate": "sbi_flows.comparison.recalibration",
-    "rejection_abc": "sbi_flows.abc.rejection",
-    "simulate": "sbi_flows.simulation.engine",
-    "simulator": "sbi_flows.problem.simulator",
+_PUBLIC = {
+    "baselines.rejection": "rejection_abc",
+    "calibration.check": "Check check",
+    "calibration.learning_curve": "LearningCurve learning_curve",
+    "calibration.recalibrate": "Recalibration recalibrate",
+    "comparison.compare": "Comparison compare",
+    "draws": "Draws",
+    "npe.settings": "FitSettings",
+    "posterior.fit": "fit",
+    "posterior.load": "load",
+    "posterior.posterior": "Posterior",
+    "problem.command": "command_simulator",
+    "problem.plugins": "load_simulator",
+    "problem.prior": "Prior",
+    "problem.simulator": "Simulator simulator",
+    "simulation.bank": "read_bank",
+    "simulation.engine": "simulate",
+    "simulation.settings": "SimulateSettings",
+    "simulation.simulations": "Simulations",
+    "training.settings": "TrainSettings",
+    "verdict": "Verdict",
 }
+_HOME = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names.split()}
+__all__ = sorted([*_HOME, "testing"])
 
 if not TYPE_CHECKING:  # mypy then knows the names above and no others
 
     def __getattr__(name: str) -> object:
-        """Import a public name, or a module of the package, where it is first asked for: simulating must not cost importing torch."""
+        """Import a public name, or a module of the package, where it is first asked for: simulating must not
+        cost importing torch.
+        """
         if name == "__version__":
             return metadata.version(__name__)
         if name in _HOME:
             return globals().setdefault(name, getattr(import_module(_HOME[name]), name))
         if name.isidentifier() and not name.startswith("_") and util.find_spec(f"{__name__}.{name}"):
             return import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )
 
     def __dir__() -> list[str]:
         return list(__all__)

@@ -1,4 +1,6 @@
-"""The talk's example from end to end: the Ricker model by neural inference, beside ABC and the exact posterior, on two real inputs."""
+"""The talk's example from end to end: the Ricker model by neural inference, beside ABC and the exact
+posterior, on two real inputs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def run_demo(
     say: Callable[[str], None],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Comparison]:
-    """Fit `ricker` in `minutes` and `great_tits` in a third of that, compare on each observed series, write the report to `output`."""
+    """Fit `ricker` in `minutes` and `great_tits` in a third of that, compare on each observed series, write
+    the report to `output`.
+    """
     from sbi_flows.comparison.report import write_report
 
     comparisons = []

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,54 +18,22 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
 from sbi_flows.files import write_bytes
+from sbi_flows.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas
 
-Level = Literal["trust", "caution", "do not trust"]
 _NOT_IN_NETCDF, _DIMENSIONS = frozenset("/\0"), ("chain", "draw")
-LEVELS: tuple[Level, ...] = ("trust", "caution", "do not trust")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether to believe an answer, in words.
-
-    level: "trust", "caution" or "do not trust"; text: the reasons and the next step; quantile: the share of simulated data sets that
-    lie nearer to the rest of the simulations than the observation does (NaN where it does not apply).
-    """
-
-    level: Level
-    text: str
-    quantile: float = float("nan")
-
-    @property
-    def ok(self) -> bool:
-        """Whether the level is "trust"."""
-        return self.level == "trust"
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.text}"
-
-
-def worst(verdicts: list[Verdict]) -> Verdict:
-    """One verdict for several observations: the worst level, with the count of each."""
-    if len(verdicts) == 1:
-        return verdicts[0]
-    level = max((verdict.level for verdict in verdicts), key=LEVELS.index)
-    counts = ", ".join(f"{sum(v.level == name for v in verdicts)} {name}" for name in LEVELS if any(v.level == name for v in verdicts))
-    first = next(i for i, verdict in enumerate(verdicts) if verdict.level == level)
-    quantile = float(np.max([verdict.quantile for verdict in verdicts]))
-    return Verdict(level, f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}", quantile)
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Samples of theta for one observation, (n, d), or for a stack of m, (m, n, d).
 
-    values: as computed; weights: None, or (n,) summing to one; names: a label for each column; groups: parameter name -> columns.
-    Everything that leaves this class except `values` and `summary` is equally weighted: where there are weights, `to_numpy`,
-    `draws[name]` and `to_arviz` resample systematically to the same number of draws, so weights cannot be forgotten.
+    values: as computed; weights: None, or (n,) summing to one; names: a label for each column; groups:
+    parameter name -> columns. Everything that leaves this class except `values` and `summary` is equally
+    weighted: where there are weights, `to_numpy`, `draws[name]` and `to_arviz` resample systematically to the
+    same number of draws, so weights cannot be forgotten.
     """
 
     values: Float[np.ndarray, "*m n d"]
@@ -81,7 +49,9 @@ class Draws:
         return int(self.values.shape[-2])
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """The draws of one parameter, (n,) or (m, n), with a last axis for a block; also by label, such as `w[0]`."""
+        """The draws of one parameter, (n,) or (m, n), with a last axis for a block; also by label, such as
+        `w[0]`.
+        """
         values = self.to_numpy()
         if name in self.groups:
             return np.asarray(values[..., self.groups[name]])
@@ -114,7 +84,9 @@ class Draws:
         return self.values[..., np.minimum(chosen, len(self) - 1), :]
 
     def summary(self) -> pandas.DataFrame:
-        """Mean, sd, 5%, 50% and 95% quantiles and effective number of draws; one row a parameter (and observation)."""
+        """Mean, sd, 5%, 50% and 95% quantiles and effective number of draws; one row a parameter (and
+        observation).
+        """
         import pandas
 
         stacked = self.values.reshape(-1, len(self), len(self.names))
@@ -125,18 +97,23 @@ class Draws:
         return pandas.concat(dict(enumerate(tables)), names=["observation", "parameter"])
 
     def to_arviz(self) -> Any:
-        """The draws as ArviZ takes them (InferenceData, or a DataTree from ArviZ 1.0): one chain, group posterior.
+        """The draws as ArviZ takes them (InferenceData, or a DataTree from ArviZ 1.0): one chain, group
+        posterior.
 
-        Raises `SettingsError` for a stack; index its observations first. Also for a parameter called chain or draw.
+        Raises `SettingsError` for a stack; index its observations first. Also for a parameter called chain or
+        draw.
         """
         if self.values.ndim != 2:
             raise SettingsError(
-                f"ArviZ and NetCDF hold the draws of one observation, and these are of {len(self.values)}. Write .csv, which has a column "
-                "for the observation, or take one of them: in Python draws.observation(i), on the command line a file with it alone."
+                f"ArviZ and NetCDF hold the draws of one observation, and these are of {len(self.values)}. "
+                f"Write .csv, which has a column "
+                "for the observation, or take one of them: in Python draws.observation(i), on the command "
+                "line a file with it alone."
             )
         if taken := [name for name in self.groups if name in _DIMENSIONS]:
             raise SettingsError(
-                f"ArviZ and NetCDF have dimensions called chain and draw, and so is a parameter called: {taken[0]!r}. Write .csv, or give "
+                f"ArviZ and NetCDF have dimensions called chain and draw, and so is a parameter called: "
+                f"{taken[0]!r}. Write .csv, or give "
                 "the parameter another name in the prior."
             )
         arviz = _arviz()
@@ -151,13 +128,15 @@ class Draws:
         if self.values.ndim != 3 or not -len(self.values) <= i < len(self.values):
             raise ShapeError(f"there is no observation {i} in draws of shape {self.values.shape}.")
         verdict = self.verdicts[i]
-        return Draws(self.values[i], self.groups, self.names, verdict, self.origin, self.weights, facts=self.facts)
+        return Draws(
+            self.values[i], self.groups, self.names, verdict, self.origin, self.weights, facts=self.facts
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted).
 
-        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes one observation only, and
-        no '/' in a name. Raises `SettingsError`, `StorageError`.
+        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes
+        one observation only, and no '/' in a name. Raises `SettingsError`, `StorageError`.
         """
         if not isinstance(path, str | os.PathLike):
             raise SettingsError(f"draws are written to a path that ends in .nc or .csv, got {path!r}.")
@@ -169,7 +148,8 @@ class Draws:
     def _netcdf(self) -> bytes:
         if refused := [name for name in self.groups if not name or set(name) & _NOT_IN_NETCDF]:
             raise SettingsError(
-                f"NetCDF takes no parameter called {refused[0]!r}: a name there is not empty and holds no '/' and no NUL. Write .csv, or "
+                f"NetCDF takes no parameter called {refused[0]!r}: a name there is not empty and holds no "
+                f"'/' and no NUL. Write .csv, or "
                 "give the parameter another name in the prior."
             )
         data = self.to_arviz()
@@ -178,7 +158,9 @@ class Draws:
                 data.to_netcdf(str(Path(folder, "draws.nc")))
                 return Path(folder, "draws.nc").read_bytes()
         except OSError as error:
-            raise StorageError(f"the draws cannot be written as NetCDF ({error}). Free some space for temporary files.") from error
+            raise StorageError(
+                f"the draws cannot be written as NetCDF ({error}). Free some space for temporary files."
+            ) from error
 
     def _csv(self) -> bytes:
         text, names = io.StringIO(), self.names
@@ -186,9 +168,13 @@ class Draws:
         if self.values.ndim == 3:
             if "observation" in names:
                 raise SettingsError(
-                    "the .csv of a stack has a column 'observation', and so is a parameter called: save draws.observation(i)."
+                    "the .csv of a stack has a column 'observation', and so is a parameter called: save "
+                    "draws.observation(i)."
                 )
-            names, flat = ("observation", *names), np.column_stack([np.repeat(np.arange(len(self.values)), len(self)), flat])
+            names, flat = (
+                ("observation", *names),
+                np.column_stack([np.repeat(np.arange(len(self.values)), len(self)), flat]),
+            )
         text.write(_header(names))
         np.savetxt(text, flat, delimiter=",", fmt="%.17g")
         return text.getvalue().encode()
@@ -209,7 +195,9 @@ def _arviz() -> Any:
     return arviz
 
 
-def _table(values: NDArray[np.float64], weights: NDArray[np.float64], names: tuple[str, ...], ess: float) -> pandas.DataFrame:
+def _table(
+    values: NDArray[np.float64], weights: NDArray[np.float64], names: tuple[str, ...], ess: float
+) -> pandas.DataFrame:
     import pandas
 
     mean = weights @ values
@@ -218,7 +206,10 @@ def _table(values: NDArray[np.float64], weights: NDArray[np.float64], names: tup
     rows = {
         "mean": mean,
         "sd": np.sqrt(variance),
-        **{f"q{p:02d}": [weighted_quantile(column, weights, p / 100) for column in values.T] for p in (5, 50, 95)},
+        **{
+            f"q{p:02d}": [weighted_quantile(column, weights, p / 100) for column in values.T]
+            for p in (5, 50, 95)
+        },
         "ess": ess,
     }
     return pandas.DataFrame(rows, index=pandas.Index(names, name="parameter"))

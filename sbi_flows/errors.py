@@ -10,21 +10,22 @@
     |   |-- UnknownParameterError (also KeyError)   a name that no parameter has
     |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
     |-- SimulationError
-    |   |-- CommandError                     a simulator program that reports an error, ends, or prints what is no answer
-    |   |-- SimulatorContractError           a simulator that breaks its contract (shape, type, writes to theta)
+    |   |-- CommandError                     a program that fails, ends, or prints an invalid response
+    |   |-- SimulatorContractError           one that breaks its contract (shape, type, writes to theta)
     |   |   `-- NonDeterministicSimulatorError   one that gives other numbers for the same stream
     |   |-- WorkerError                      a process that cannot be started, or cannot load the simulator
     |   `-- TooManyFailuresError             more simulations failed than the stated share
     |-- TrainingError
-    |   `-- NonFiniteLossError               the loss became NaN or infinite; `.rows` are the rows of that batch
+    |   `-- NonFiniteLossError               the loss is NaN or infinite; `.rows` are those of the batch
     `-- StorageError
         |-- CorruptFileError                 a file that is not what its digest says, or not ours
         |-- FormatVersionError               a file in a newer format, or in one that is no longer read
         |-- BankLockedError                  a bank that another run is writing
         `-- BankMismatchError                a bank or checkpoint that belongs to another run
 
-Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the command line
-returns: 2 where the user can put it right by changing the input, 1 otherwise. `SimulationWarning` is a warning, not an error.
+Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the
+command line returns: 2 where the user can put it right by changing the input, 1 otherwise.
+`SimulationWarning` is a warning, not an error.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ __all__ = [
 
 
 class SimulationWarning(UserWarning):
-    """Something about simulations that is not an error yet: many failures, a damaged block that was made again."""
+    """Something about simulations that is not an error yet: many failures, a damaged block that was made
+    again.
+    """
 
 
 class SbiFlowsError(Exception):
@@ -113,11 +116,15 @@ class SimulationError(SbiFlowsError):
 
 
 class CommandError(SimulationError):
-    """A program that simulates reported an error, ended, could not be started, or printed what is no answer."""
+    """A program that simulates reported an error, ended, could not be started, or printed what is no
+    answer.
+    """
 
 
 class SimulatorContractError(SimulationError):
-    """A simulator returned something other than `(n, *event_shape)` finite-typed numbers, or wrote to its input."""
+    """A simulator returned something other than `(n, *event_shape)` finite-typed numbers, or wrote to its
+    input.
+    """
 
 
 class NonDeterministicSimulatorError(SimulatorContractError):
@@ -161,7 +168,9 @@ class CorruptFileError(StorageError):
 
 
 class FormatVersionError(StorageError):
-    """A file was written in a newer format than this version reads, or in an older one that it no longer reads."""
+    """A file was written in a newer format than this version reads, or in an older one that it no longer
+    reads.
+    """
 
     exit_code = 2
 
@@ -173,6 +182,8 @@ class BankLockedError(StorageError):
 
 
 class BankMismatchError(StorageError):
-    """A bank or checkpoint belongs to another run (simulator, prior, seed, block size, settings) than the one asked for."""
+    """A bank or checkpoint belongs to another run (simulator, prior, seed, block size, settings) than the one
+    asked for.
+    """
 
     exit_code = 2

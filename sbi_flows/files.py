@@ -1,7 +1,9 @@
-"""One way to put a file on disk whole: safetensors + JSON manifest + SHA-256, written under a temporary name, synced, renamed.
+"""One way to put a file on disk whole: safetensors + JSON manifest + SHA-256, written under a temporary name,
+synced, renamed.
 
-The only module that knows the format. A file holds named arrays and a JSON manifest in the safetensors header; the digest covers
-the names, types, shapes and bytes of the arrays and the manifest, because safetensors itself does not notice a flipped bit.
+The only module that knows the format. A file holds named arrays and a JSON manifest in the safetensors
+header; the digest covers the names, types, shapes and bytes of the arrays and the manifest, because
+safetensors itself does not notice a flipped bit.
 Nothing in a file can name code: reading is parsing numbers and JSON.
 """
 
@@ -12,30 +14,29 @@ import json
 import os
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sbi_flows.errors import CorruptFileError, FormatVersionError, SettingsError, StorageError
+from sbi_flows.errors import CorruptFileError, FormatVersionError, SbiFlowsError, SettingsError, StorageError
 
 FORMAT_VERSION = 1
 _KEY = "sbi_flows"
 _MAX_HEADER = 100_000_000
-_LOADERS = {
-    "posterior": "sf.load",
-    "variational autoencoder": "vae.load",
-    "sentence autoencoder": "vae.SentenceVAE.load",
-    "latent SDE": "vae.LatentSDE.load",
-}
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]
+Leaves = Mapping[str, Any]
+Model = TypeVar("Model")
+
+_CHECKS = "canary"
 
 
 def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> None:
@@ -45,17 +46,23 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]],
     """
     ordered = {name: _plain(arrays[name]) for name in sorted(arrays)}
     stamped = {"format_version": FORMAT_VERSION, **manifest}
-    header = json.dumps({"manifest": stamped, "sha256": _digest(ordered, stamped)}, sort_keys=True, allow_nan=False)
+    header = json.dumps(
+        {"manifest": stamped, "sha256": _digest(ordered, stamped)}, sort_keys=True, allow_nan=False
+    )
     write_bytes(path, safetensors.numpy.save(ordered, metadata={_KEY: header}))
 
 
-def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERSION) -> tuple[Arrays, Manifest]:
+def read_file(
+    path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERSION
+) -> tuple[Arrays, Manifest]:
     """Read a file of the given `kind` (the manifest's own word for what it is) and verify its digest.
 
-    newest: the format version up to which this kind can be read. A kind whose contents have changed counts on from `FORMAT_VERSION` by
+    newest: the format version up to which this kind can be read. A kind whose contents have changed counts on
+    from `FORMAT_VERSION` by
     itself: its manifest then gives its own "format_version".
 
-    Raises `StorageError` if it cannot be read, `CorruptFileError` if it is not whole or not ours, `FormatVersionError` if newer.
+    Raises `StorageError` if it cannot be read, `CorruptFileError` if it is not whole or not ours,
+    `FormatVersionError` if newer.
     """
     path = Path(path)
     try:
@@ -67,30 +74,135 @@ def read_file(path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERS
     stamp = _stamp(path, data)
     manifest, wanted = stamp.get("manifest"), stamp.get("sha256")
     if not isinstance(manifest, dict) or not isinstance(wanted, str):
-        raise CorruptFileError(f"{path}: the manifest is incomplete. Restore the file from a copy or make it again.")
+        raise CorruptFileError(
+            f"{path}: the manifest is incomplete. Restore the file from a copy or make it again."
+        )
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"{path}: the arrays cannot be read ({error}). Restore the file from a copy.") from error
+        raise CorruptFileError(
+            f"{path}: the arrays cannot be read ({error}). Restore the file from a copy."
+        ) from error
     if _digest(arrays, manifest) != wanted:
         raise CorruptFileError(
-            f"{path}: the contents do not match the SHA-256 in the header, so at least one bit has changed since it was written. "
+            f"{path}: the contents do not match the SHA-256 in the header, so at least one bit has changed "
+            f"since it was written. "
             "Restore the file from a copy or make it again."
         )
     if manifest.get("kind") != kind:
-        loader = _LOADERS.get(str(manifest.get("kind")))
+        loader = manifest.get("loader")
         step = f"Load it with {loader}" if loader else "Pass a file of the right kind"
         raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. {step}.")
     stamped = manifest.get("format_version", 0)
     if isinstance(stamped, bool) or not isinstance(stamped, int):
-        raise CorruptFileError(f"{path}: the format version is {stamped!r}, not a whole number. Make the file again.")
+        raise CorruptFileError(
+            f"{path}: the format version is {stamped!r}, not a whole number. Make the file again."
+        )
     if stamped > newest:
-        raise FormatVersionError(f"{path} has format version {stamped}; this version of sbi_flows reads up to {newest}. Update sbi_flows.")
+        raise FormatVersionError(
+            f"{path} has format version {stamped}; this version of sbi_flows reads up to {newest}. Update "
+            f"sbi_flows."
+        )
     return arrays, manifest
 
 
+@dataclass(frozen=True)
+class ModelFormat:
+    """How one kind of model lies in a file: `record`, in JSON, and leaves, named arrays that fill the rebuilt
+    model.
+
+    kind: what it is, in words. loader: the call that loads it, for the message where another one was used.
+    newest, oldest: the format versions that can be read; the newest is written. advice: what to do about
+    older ones.
+    tolerance: relative and absolute, within which check values have to come out as they were when the model
+    was saved.
+    """
+
+    kind: str
+    loader: str
+    newest: int = FORMAT_VERSION
+    oldest: int = 0
+    advice: str = ""
+    tolerance: float = 1e-6
+
+    def save(
+        self, path: str | os.PathLike[str], record: Manifest, leaves: Mapping[str, Leaves], checks: Leaves
+    ) -> None:
+        """Write a model, whole or not at all; the bytes depend on the arguments alone.
+
+        leaves: groups of arrays or tensors, by name. checks: what `load` gives to `check`, and what that has
+        to give back. Raises `StorageError`.
+        """
+        groups = {**leaves, _CHECKS: checks}
+        arrays = {
+            f"{group}/{name}": _array(leaf) for group, named in groups.items() for name, leaf in named.items()
+        }
+        stamp = {"kind": self.kind, "loader": self.loader, "format_version": self.newest}
+        write_file(path, arrays, {**stamp, **record})
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        rebuild: Callable[[Manifest, Arrays], Model],
+        check: Callable[[Model, Arrays], Arrays],
+    ) -> Model:
+        """The model that `rebuild` makes of the record and the arrays, `group/name`, after its check values
+        have come out.
+
+        check(model, checks): the values to compare, each under the name of the check that it has to equal.
+        Raises `StorageError`, `FormatVersionError`, `CorruptFileError` (also if check values do not come
+        out), and the errors of this package that `rebuild` raises.
+        """
+        arrays, record = read_file(path, self.kind, newest=self.newest)
+        if record.get("format_version", 0) < self.oldest:
+            raise FormatVersionError(
+                f"{path} has format version {record.get('format_version')}; this version of sbi_flows reads "
+                f"from {self.oldest} "
+                f"to {self.newest}. {self.advice}"
+            )
+        try:
+            model = rebuild(record, arrays)
+            checks = under(_CHECKS, arrays)
+            found = check(model, checks)
+            wanted = {name: checks[name] for name in found}
+        except SbiFlowsError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            raise CorruptFileError(
+                f"{path}: the contents do not fit together ({type(error).__name__}: {error}). Make the file "
+                f"again."
+            ) from error
+        for name, value in found.items():
+            if not np.allclose(value, wanted[name], rtol=self.tolerance, atol=self.tolerance):
+                worst = int(np.argmax(np.abs(value - wanted[name])))
+                raise CorruptFileError(
+                    f"{path}: the loaded {self.kind} does not reproduce its stored check values ({name} "
+                    f"{value.flat[worst]:.6g}, stored "
+                    f"{wanted[name].flat[worst]:.6g}). It was saved by other versions of the packages, or "
+                    f"loaded with other modules or "
+                    "another prior than it was saved with."
+                )
+        return model
+
+
+def under(group: str, arrays: Arrays) -> Arrays:
+    """The arrays of one group, by the rest of their names."""
+    return {
+        name.removeprefix(f"{group}/"): value.copy()
+        for name, value in arrays.items()
+        if name.startswith(f"{group}/")
+    }
+
+
+def _array(leaf: Any) -> NDArray[Any]:
+    """A tensor or an array as an array."""
+    return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf.numpy(force=True))
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put `data` at `path` through a temporary file in the same folder, fsync and rename. Raises `StorageError`, `SettingsError`."""
+    """Put `data` at `path` through a temporary file in the same folder, fsync and rename. Raises
+    `StorageError`, `SettingsError`.
+    """
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
     path = Path(path)
@@ -107,7 +219,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(part, path)
         _sync_folder(path.parent)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
-        raise StorageError(f"{path}: writing failed ({error}). Choose another place or free some space.") from error
+        raise StorageError(
+            f"{path}: writing failed ({error}). Choose another place or free some space."
+        ) from error
     finally:
         with suppress(OSError, ValueError):
             part.unlink()
@@ -122,7 +236,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         for folder in new:
             _sync_folder(folder.parent)
     except OSError as error:
-        raise StorageError(f"{path}: the folder cannot be made ({error}). Choose another place or free some space.") from error
+        raise StorageError(
+            f"{path}: the folder cannot be made ({error}). Choose another place or free some space."
+        ) from error
 
 
 def fingerprint(value: object) -> str:
@@ -149,7 +265,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _stamp(path: Path, data: bytes) -> dict[str, Any]:
-    refusal = CorruptFileError(f"{path} was not written by sbi_flows, or its header is damaged. Pass a file that sbi_flows saved.")
+    refusal = CorruptFileError(
+        f"{path} was not written by sbi_flows, or its header is damaged. Pass a file that sbi_flows saved."
+    )
     if len(data) < 8:
         raise refusal
     (length,) = struct.unpack("<Q", data[:8])

@@ -1,9 +1,10 @@
 """Named streams of randomness from one root seed.
 
-One integer seed gives a whole run. Block `k` of a simulation campaign draws from `SeedSequence(seed, spawn_key=(k,))`; every
-other use has a name, and a name and an index give a stream of their own (`SeedSequence(seed, spawn_key=(tag, crc32(name), i))`).
-The tag keeps the two families apart: a spawn key of one word can never equal a key of three. NumPy and torch global states are
-neither read nor left changed.
+One integer seed gives a whole run. Block `k` of a simulation campaign draws from `SeedSequence(seed,
+spawn_key=(k,))`; every other use has a name, and a name and an index give a stream of their own
+(`SeedSequence(seed, spawn_key=(tag, crc32(name), i))`).
+The tag keeps the two families apart: a spawn key of one word can never equal a key of three. NumPy and torch
+global states are neither read nor left changed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def check_seed(seed: object) -> int:
 
 
 def block_stream(seed: int, block: int, row: int | None = None) -> np.random.Generator:
-    """The stream of simulation block `block`, or of one row of it for simulators that run one draw at a time."""
+    """The stream of simulation block `block`, or of one row of it for simulators that run one draw at a
+    time.
+    """
     key = (block,) if row is None else (block, row)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -44,8 +47,8 @@ def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
 def torch_scope(rng: np.random.Generator) -> Iterator[None]:
     """Seed torch's global generator from `rng` inside the block; the caller's state is back afterwards.
 
-    For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`, dropout. Threads take turns,
-    because torch's generator is one for the process.
+    For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`,
+    dropout. Threads take turns, because torch's generator is one for the process.
     """
     import torch
 

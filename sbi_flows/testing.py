@@ -43,16 +43,19 @@ class SimulatorReport:
         return all(finding.ok for finding in self.findings)
 
     def __str__(self) -> str:
-        lines = [f"{'ok ' if finding.ok else 'NOT'} {finding.rule}: {finding.seen}" for finding in self.findings]
+        lines = [
+            f"{'ok ' if finding.ok else 'NOT'} {finding.rule}: {finding.seen}" for finding in self.findings
+        ]
         return "\n".join([f"simulator {self.name!r}", *lines])
 
 
 def check_simulator(simulator: Simulator, *, seed: int = 0) -> SimulatorReport:
-    """Try `simulator` on draws from its prior and report on each rule of the contract. Raises nothing that the simulator raises.
+    """Try `simulator` on draws from its prior and report on each rule of the contract. Raises nothing that
+    the simulator raises.
 
-    Rules: the prior's map round-trips; it runs; one shape for 1 and 8 draws; the same rng gives the same bytes; another rng gives others;
-    theta is not written to; no row depends on how many others there are in shape; finite rows; summaries, likelihood, exact posterior and
-    observed data of the right shapes.
+    Rules: the prior's map round-trips; it runs; one shape for 1 and 8 draws; the same rng gives the same
+    bytes; another rng gives others; theta is not written to; no row depends on how many others there are in
+    shape; finite rows; summaries, likelihood, exact posterior and observed data of the right shapes.
     """
     findings = []
     for rule, look in _RULES.items():
@@ -87,7 +90,12 @@ def _shapes(simulator: Simulator, seed: int) -> tuple[bool, str]:
 
 def _same(simulator: Simulator, seed: int) -> tuple[bool, str]:
     same = _run(simulator, _DRAWS, seed).tobytes() == _run(simulator, _DRAWS, seed).tobytes()
-    return same, "identical bytes" if same else "two runs with the same rng differ: use only the rng that is handed in"
+    return (
+        same,
+        "identical bytes"
+        if same
+        else "two runs with the same rng differ: use only the rng that is handed in",
+    )
 
 
 def _random(simulator: Simulator, seed: int) -> tuple[bool, str]:
@@ -99,10 +107,15 @@ def _untouched(simulator: Simulator, seed: int) -> tuple[bool, str]:
     theta = simulator.prior.as_mapping(simulator.prior.sample(_DRAWS, np.random.default_rng(seed)))
     columns: dict[str, Any] = {name: value.copy() for name, value in theta.items()}
     if not simulator.vectorized:
-        columns = {name: float(value[0]) if np.ndim(value[0]) == 0 else value[0].copy() for name, value in theta.items()}
+        columns = {
+            name: float(value[0]) if np.ndim(value[0]) == 0 else value[0].copy()
+            for name, value in theta.items()
+        }
     before = {name: np.array(value) for name, value in columns.items()}
     simulator.function(columns, np.random.default_rng(seed))
-    written = [name for name in before if name not in columns or not np.array_equal(before[name], columns[name])]
+    written = [
+        name for name in before if name not in columns or not np.array_equal(before[name], columns[name])
+    ]
     return not written, f"wrote to {', '.join(written)}" if written else "theta as it was"
 
 
@@ -126,7 +139,9 @@ def _likelihood(simulator: Simulator, seed: int) -> tuple[bool, str]:
     if simulator.log_likelihood is None:
         return True, "none declared"
     theta = simulator.prior.as_mapping(simulator.prior.sample(_DRAWS, np.random.default_rng(seed)))
-    values = np.asarray(simulator.log_likelihood(theta, _run(simulator, 1, seed)[0], np.random.default_rng(seed)))
+    values = np.asarray(
+        simulator.log_likelihood(theta, _run(simulator, 1, seed)[0], np.random.default_rng(seed))
+    )
     return values.shape == (_DRAWS,) and not np.isnan(
         values
     ).any(), f"shape {values.shape} for {_DRAWS} rows, {int(np.isnan(values).sum())} NaN"
@@ -135,7 +150,9 @@ def _likelihood(simulator: Simulator, seed: int) -> tuple[bool, str]:
 def _exact(simulator: Simulator, seed: int) -> tuple[bool, str]:
     if simulator.exact_posterior is None:
         return True, "none declared"
-    values = np.asarray(simulator.exact_posterior(_run(simulator, 1, seed)[0], _DRAWS, np.random.default_rng(seed)))
+    values = np.asarray(
+        simulator.exact_posterior(_run(simulator, 1, seed)[0], _DRAWS, np.random.default_rng(seed))
+    )
     right = values.shape == (_DRAWS, simulator.prior.d)
     return bool(
         right and simulator.prior.inside(values).all()

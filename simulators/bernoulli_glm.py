@@ -1,16 +1,18 @@
-"""A neuron's spikes under a noise stimulus: a generalised linear model (Lueckmann et al. 2021, arXiv:2101.04653, T.5, T.6).
+"""A neuron's spikes under a noise stimulus: a generalised linear model (Lueckmann et al. 2021,
+arXiv:2101.04653, T.5, T.6).
 
     z_t ~ Bernoulli(1 / (1 + exp(-psi_t))),   psi = V (offset, filter),   t = 1..100
     V = [1, x_t, x_{t-1}, ..., x_{t-8}],   x_t = 0 for t < 1
     offset ~ N(0, 2),   filter ~ N(0, (F^T F)^-1) in R^9
     F = D D + diag(sqrt(i / 9))_{i = 0..8},   D = I - its first subdiagonal
 
-The stimulus x_1..x_100 is white noise: single-precision standard normal numbers of NumPy's legacy generator with seed 42. D takes
-differences of neighbours, so that the prior prefers smooth filters that end near zero.
+The stimulus x_1..x_100 is white noise: single-precision standard normal numbers of NumPy's legacy generator
+with seed 42. D takes differences of neighbours, so that the prior prefers smooth filters that end near zero.
 
-`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, the first being the number of spikes.
-With this stimulus different z have different statistics (a coincidence among the 2^100 in nine dimensions of single-precision numbers
-is out of reach), so both have the same probability, and the posterior is the same.
+`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, the first
+being the number of spikes. With this stimulus different z have different statistics (a coincidence among the
+2^100 in nine dimensions of single-precision numbers is out of reach), so both have the same probability, and
+the posterior is the same.
 """
 
 from __future__ import annotations
@@ -61,23 +63,39 @@ def _spikes(theta: Mapping[str, F], rng: np.random.Generator) -> NDArray[np.bool
     return np.asarray(rng.random(chance.shape) < chance)
 
 
-def bernoulli_glm_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
+def bernoulli_glm_log_likelihood(
+    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
+) -> F:
     """log p(y | theta) in nats, (n,), for one y (10,)."""
-    return np.asarray(theta["offset"] * y[0] + theta["filter"] @ y[1:] - np.logaddexp(0, _logits(theta)).sum(axis=-1))
+    return np.asarray(
+        theta["offset"] * y[0] + theta["filter"] @ y[1:] - np.logaddexp(0, _logits(theta)).sum(axis=-1)
+    )
 
 
-def bernoulli_glm_raw_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
+def bernoulli_glm_raw_log_likelihood(
+    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
+) -> F:
     """log p(y | theta) in nats, (n,), for one y (100,)."""
     return bernoulli_glm_log_likelihood(theta, y @ DESIGN, rng)
 
 
-@simulator(PRIOR, event_shape=(TAPS + 1,), log_likelihood=bernoulli_glm_log_likelihood, observed=public_observations("bernoulli_glm"))
+@simulator(
+    PRIOR,
+    event_shape=(TAPS + 1,),
+    log_likelihood=bernoulli_glm_log_likelihood,
+    observed=public_observations("bernoulli_glm"),
+)
 def bernoulli_glm(theta: Mapping[str, F], rng: np.random.Generator) -> F:
     """The sufficient statistics of n spike trains, (n, 10), for offset (n,) and filter (n, 9)."""
     return np.asarray(_spikes(theta, rng) @ DESIGN)
 
 
-@simulator(PRIOR, event_shape=(BINS,), log_likelihood=bernoulli_glm_raw_log_likelihood, observed=public_observations("bernoulli_glm_raw"))
+@simulator(
+    PRIOR,
+    event_shape=(BINS,),
+    log_likelihood=bernoulli_glm_raw_log_likelihood,
+    observed=public_observations("bernoulli_glm_raw"),
+)
 def bernoulli_glm_raw(theta: Mapping[str, F], rng: np.random.Generator) -> NDArray[np.float32]:
     """n spike trains of zeros and ones, (n, 100), for offset (n,) and filter (n, 9)."""
     return _spikes(theta, rng).astype(np.float32)

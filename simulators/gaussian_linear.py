@@ -1,9 +1,11 @@
-"""Ten Gaussian means, with a Gaussian and with a uniform prior (Lueckmann et al. 2021, arXiv:2101.04653, T.1, T.2).
+"""Ten Gaussian means, with a Gaussian and with a uniform prior (Lueckmann et al. 2021, arXiv:2101.04653, T.1,
+T.2).
 
     y ~ N(theta, 0.1 I_10), 0.1 being the variance
 
     gaussian_linear            theta ~ N(0, 0.1 I_10),   theta | y ~ N(y / 2, 0.05 I_10)
-    gaussian_linear_uniform    theta ~ U(-1, 1)^10,      theta_i | y ~ N(y_i, 0.1) truncated to [-1, 1], independent
+    gaussian_linear_uniform    theta ~ U(-1, 1)^10,      theta_i | y ~ N(y_i, 0.1) truncated to [-1, 1],
+    independent
 
 y is (10,).
 """
@@ -29,7 +31,9 @@ def _stack(theta: Mapping[str, F]) -> F:
     return np.stack([theta[name] for name in NAMES], axis=-1)
 
 
-def gaussian_linear_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
+def gaussian_linear_log_likelihood(
+    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
+) -> F:
     """log p(y | theta) in nats, (n,), for one y (10,); the same for both priors."""
     return np.asarray(norm.logpdf(y, _stack(theta), SD).sum(axis=-1))
 

@@ -1,10 +1,13 @@
-"""A common mean of a wide and a narrow Gaussian (Sisson et al. 2007, PNAS 104:1760; Lueckmann et al. 2021, arXiv:2101.04653, T.7).
+"""A common mean of a wide and a narrow Gaussian (Sisson et al. 2007, PNAS 104:1760; Lueckmann et al. 2021,
+arXiv:2101.04653, T.7).
 
     theta_1, theta_2 ~ U(-10, 10),   y ~ N(theta, I) / 2 + N(theta, 0.01 I) / 2
-    p(theta | y): a component j with chance proportional to its mass in the prior's square, then N(y, s_j^2 I) truncated to the square
+    p(theta | y): a component j with chance proportional to its mass in the prior's square, then N(y, s_j^2 I)
+    truncated to the square
 
-y is (2,). Each row draws its own component: the form that the benchmark has had since its version 1.1.0. The runs of the paper drew
-one component for a whole batch, so the figures published there for this task are of another problem.
+y is (2,). Each row draws its own component: the form that the benchmark has had since its version 1.1.0. The
+runs of the paper drew one component for a whole batch, so the figures published there for this task are of
+another problem.
 """
 
 from __future__ import annotations
@@ -25,9 +28,13 @@ BOUND = 10.0
 SDS = np.array([1.0, 0.1])
 
 
-def gaussian_mixture_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
+def gaussian_mixture_log_likelihood(
+    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
+) -> F:
     """log p(y | theta) in nats, (n,), for one y (2,)."""
-    wide, narrow = (norm.logpdf(y[0], theta["theta_1"], sd) + norm.logpdf(y[1], theta["theta_2"], sd) for sd in SDS)
+    wide, narrow = (
+        norm.logpdf(y[0], theta["theta_1"], sd) + norm.logpdf(y[1], theta["theta_2"], sd) for sd in SDS
+    )
     return np.asarray(np.logaddexp(wide, narrow) - np.log(2))
 
 

@@ -2,17 +2,19 @@
 
     N_{t+1} = r N_t exp(-N_t + xi_t),  xi_t ~ N(0, sigma^2),  x_t ~ Poisson(rho N_t),  t = 1..T,  N_0 = 1
 
-so x_1 is seen after the first transition. theta = (log_r, sigma, rho): log growth rate, standard deviation of the environmental noise,
-observed individuals per unit of N. For log_r above about 2.7 the map without noise is chaotic, and the likelihood, an integral over
-the whole path N_1..N_T, is extremely rough in theta: the example for which likelihood-free inference is known.
+so x_1 is seen after the first transition. theta = (log_r, sigma, rho): log growth rate, standard deviation of
+the environmental noise, observed individuals per unit of N. For log_r above about 2.7 the map without noise
+is chaotic, and the likelihood, an integral over the whole path N_1..N_T, is extremely rough in theta: the
+example for which likelihood-free inference is known.
 
-Two simulators: `ricker` (T = 100) with a series drawn at the classic (3.8, 0.3, 10), and `great_tits` (T = 27) with the annual counts
-of breeding great tits (Parus major) in Wytham Wood, 1960-1986.
+Two simulators: `ricker` (T = 100) with a series drawn at the classic (3.8, 0.3, 10), and `great_tits` (T =
+27) with the annual counts of breeding great tits (Parus major) in Wytham Wood, 1960-1986.
 
-The prior of `great_tits`. Without noise the population rests at N = log r, so counts rest at rho log r; they average 192. log_r ~ U(0.2, 3)
-runs from slow growth to the edge of chaos; rho ~ LogUniform(30, 1200) then covers resting counts from 6 to 3600, with 192 inside for
-every log_r; sigma ~ U(0.05, 0.7) contains the observed year-to-year changes of about 30%. `examples/02_great_tits.py` draws the counts
-that this prior predicts around those observed.
+The prior of `great_tits`. Without noise the population rests at N = log r, so counts rest at rho log r; they
+average 192. log_r ~ U(0.2, 3) runs from slow growth to the edge of chaos; rho ~ LogUniform(30, 1200) then
+covers resting counts from 6 to 3600, with 192 inside for every log_r; sigma ~ U(0.05, 0.7) contains the
+observed year-to-year changes of about 30%. `examples/02_great_tits.py` draws the counts that this prior
+predicts around those observed.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ PARTICLES = 1000
 _ROWS_AT_ONCE = 100
 
 
-def simulate_ricker(theta: Mapping[str, F], rng: np.random.Generator, steps: int = 100, n0: float = 1.0) -> NDArray[np.float32]:
+def simulate_ricker(
+    theta: Mapping[str, F], rng: np.random.Generator, steps: int = 100, n0: float = 1.0
+) -> NDArray[np.float32]:
     """n series of counts, (n, steps), for theta name -> (n,)."""
     r, sigma, rho = np.exp(theta["log_r"]), theta["sigma"], theta["rho"]
     population = np.full(len(r), n0)
@@ -53,9 +57,10 @@ def simulate_ricker(theta: Mapping[str, F], rng: np.random.Generator, steps: int
 def ricker_summaries(y: NDArray[np.floating]) -> F:
     """13 statistics of each series (n, T), after Wood (2010).
 
-    Autocovariances at lags 0 to 5; the three slopes of a cubic regression of the ordered differences x_{t+1} - x_t; the coefficients
-    of x_{t+1}^0.3 on x_t^0.3 and x_t^0.6; the mean; the number of zeros. Wood regresses the ordered differences on those of the
-    observed series; here the regressor is their normal scores, so that the statistics are a function of one series alone.
+    Autocovariances at lags 0 to 5; the three slopes of a cubic regression of the ordered differences x_{t+1}
+    - x_t; the coefficients of x_{t+1}^0.3 on x_t^0.3 and x_t^0.6; the mean; the number of zeros. Wood
+    regresses the ordered differences on those of the observed series; here the regressor is their normal
+    scores, so that the statistics are a function of one series alone.
     """
     y = np.asarray(y, dtype=np.float64)
     steps = y.shape[1]
@@ -74,15 +79,23 @@ def ricker_summaries(y: NDArray[np.floating]) -> F:
 
 
 def ricker_log_likelihood(
-    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator, n0: float = 1.0, particles: int = PARTICLES
+    theta: Mapping[str, F],
+    y: NDArray[np.floating],
+    rng: np.random.Generator,
+    n0: float = 1.0,
+    particles: int = PARTICLES,
 ) -> F:
-    """log of an unbiased estimate of p(y | theta) in nats, (n,), for one series y (T,): a bootstrap particle filter per row of theta.
+    """log of an unbiased estimate of p(y | theta) in nats, (n,), for one series y (T,): a bootstrap particle
+    filter per row of theta.
 
-    Gordon, Salmond & Smith (1993); unbiased by Del Moral (2004), so that importance sampling with it is exact.
+    Gordon, Salmond & Smith (1993); unbiased by Del Moral (2004), so that importance sampling with it is
+    exact.
     """
     columns = np.stack([np.atleast_1d(theta[name]) for name in ("log_r", "sigma", "rho")], axis=1)
     pieces = [columns[start : start + _ROWS_AT_ONCE] for start in range(0, len(columns), _ROWS_AT_ONCE)]
-    return np.concatenate([_filter(piece, np.asarray(y, dtype=np.float64), rng, n0, particles) for piece in pieces])
+    return np.concatenate(
+        [_filter(piece, np.asarray(y, dtype=np.float64), rng, n0, particles) for piece in pieces]
+    )
 
 
 def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int) -> F:
@@ -95,7 +108,12 @@ def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int)
         log_weight = count * log_population - rho * np.exp(log_population)
         best = log_weight.max(axis=1, keepdims=True)
         cumulative = np.cumsum(np.exp(log_weight - best), axis=1)
-        total += best[:, 0] + np.log(cumulative[:, -1] / particles) + count * np.log(rho[:, 0]) - gammaln(count + 1)
+        total += (
+            best[:, 0]
+            + np.log(cumulative[:, -1] / particles)
+            + count * np.log(rho[:, 0])
+            - gammaln(count + 1)
+        )
         cumulative *= particles / cumulative[:, -1:]
         edges = np.ceil(cumulative - rng.random((rows, 1))).astype(np.int64)
         edges[:, -1] = particles
@@ -105,7 +123,11 @@ def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int)
 
 
 def make_ricker(
-    name: str = "ricker", steps: int = 100, n0: float = 1.0, prior: Prior = CLASSIC_PRIOR, observed: Mapping[str, F] | None = None
+    name: str = "ricker",
+    steps: int = 100,
+    n0: float = 1.0,
+    prior: Prior = CLASSIC_PRIOR,
+    observed: Mapping[str, F] | None = None,
 ) -> Simulator:
     """A Ricker simulator of `steps` counts from N_0 = n0, with any prior over log_r, sigma and rho."""
 
@@ -116,7 +138,13 @@ def make_ricker(
         return ricker_log_likelihood(theta, y, rng, n0)
 
     ricker.__name__ = name
-    wrap = simulator(prior, event_shape=(steps,), summaries=ricker_summaries, log_likelihood=log_likelihood, observed=observed)
+    wrap = simulator(
+        prior,
+        event_shape=(steps,),
+        summaries=ricker_summaries,
+        log_likelihood=log_likelihood,
+        observed=observed,
+    )
     return wrap(ricker)
 
 
@@ -128,5 +156,8 @@ def classic_series(seed: int = 0, steps: int = 100) -> F:
 
 ricker = make_ricker(observed={"classic": classic_series()})
 great_tits = make_ricker(
-    "great_tits", len(GREAT_TITS), prior=GREAT_TITS_PRIOR, observed={"wytham_wood": np.array(GREAT_TITS, dtype=np.float64)}
+    "great_tits",
+    len(GREAT_TITS),
+    prior=GREAT_TITS_PRIOR,
+    observed={"wytham_wood": np.array(GREAT_TITS, dtype=np.float64)},
 )

@@ -1,9 +1,11 @@
-"""Ordinary differential equations for many rows at once: the classical fourth-order method of Runge and Kutta with a fixed step.
+"""Ordinary differential equations for many rows at once: the classical fourth-order method of Runge and Kutta
+with a fixed step.
 
     u' = f(u),   u_{i+1} = u_i + h (k_1 + 2 k_2 + 2 k_3 + k_4) / 6
     k_1 = f(u_i),   k_2 = f(u_i + h k_1 / 2),   k_3 = f(u_i + h k_2 / 2),   k_4 = f(u_i + h k_3)
 
-The step is the same for all rows, so a row does not depend on the others and each step is a few operations on whole arrays.
+The step is the same for all rows, so a row does not depend on the others and each step is a few operations on
+whole arrays.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ F = NDArray[np.float64]
 
 
 def trajectories(slope: Callable[[F], F], start: F, times: F, step: float) -> F:
-    """The states (m, k, n) at m rising times, for the state (k, n) at the first; steps are at most `step` long.
+    """The states (m, k, n) at m rising times, for the state (k, n) at the first; steps are at most `step`
+    long.
 
     A row whose state leaves the floating-point numbers anywhere on its way is NaN at all times.
     """

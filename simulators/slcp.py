@@ -1,13 +1,17 @@
-"""Simple likelihood, complex posterior (Papamakarios et al. 2019, arXiv:1805.07226; Lueckmann et al. 2021, arXiv:2101.04653, T.3, T.4).
+"""Simple likelihood, complex posterior (Papamakarios et al. 2019, arXiv:1805.07226; Lueckmann et al. 2021,
+arXiv:2101.04653, T.3, T.4).
 
-    theta_1, ..., theta_5 ~ U(-3, 3),   x_1, ..., x_4 ~ N(m, S) independent in the plane,   m = (theta_1, theta_2)
-    S = [[s_1^2, c s_1 s_2], [c s_1 s_2, s_2^2]] + 1e-6 I,   s_1 = theta_3^2,   s_2 = theta_4^2,   c = tanh theta_5
+    theta_1, ..., theta_5 ~ U(-3, 3),   x_1, ..., x_4 ~ N(m, S) independent in the plane,   m = (theta_1,
+    theta_2) S = [[s_1^2, c s_1 s_2], [c s_1 s_2, s_2^2]] + 1e-6 I,   s_1 = theta_3^2,   s_2 = theta_4^2,   c
+    = tanh theta_5
 
-`slcp`: y = (x_1, ..., x_4) flattened, (8,). The signs of theta_3 and theta_4 leave no trace, so the posterior has four equal modes.
+`slcp`: y = (x_1, ..., x_4) flattened, (8,). The signs of theta_3 and theta_4 leave no trace, so the posterior
+has four equal modes.
 
-`slcp_distractors`: y is (100,): the same eight numbers and 92 that do not depend on theta, in a fixed order that mixes them. The 92 are a
-draw from an even mixture of 20 multivariate Student t distributions with 2 degrees of freedom; their centres and scale matrices, and the
-order, come from NumPy's legacy generator with seed 42. The posterior is that of the eight.
+`slcp_distractors`: y is (100,): the same eight numbers and 92 that do not depend on theta, in a fixed order
+that mixes them. The 92 are a draw from an even mixture of 20 multivariate Student t distributions with 2
+degrees of freedom; their centres and scale matrices, and the order, come from NumPy's legacy generator with
+seed 42. The posterior is that of the eight.
 """
 
 from __future__ import annotations
@@ -58,7 +62,9 @@ def slcp_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np
 
 @cache
 def distractors() -> tuple[F, F, NDArray[np.int64]]:
-    """Centres (20, 92), scale factors (20, 92, 92), lower triangular, and the order: column i of y is column order[i] of (eight, 92)."""
+    """Centres (20, 92), scale factors (20, 92, 92), lower triangular, and the order: column i of y is column
+    order[i] of (eight, 92).
+    """
     legacy = np.random.RandomState(42)
     centres = np.stack([15 * legacy.normal(size=DISTRACTORS) for _ in range(COMPONENTS)])
     factors = []
@@ -73,11 +79,13 @@ def informative_columns() -> NDArray[np.int64]:
     return np.argsort(distractors()[2])[:8]
 
 
-def slcp_distractors_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator) -> F:
+def slcp_distractors_log_likelihood(
+    theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
+) -> F:
     """log p(the eight numbers in y | theta) in nats, (n,), for one y (100,).
 
-    The density of the other 92 is left out: it is the same for every theta, and with scale matrices as near to singular as theirs it cannot
-    be computed from rounded data.
+    The density of the other 92 is left out: it is the same for every theta, and with scale matrices as near
+    to singular as theirs it cannot be computed from rounded data.
     """
     return slcp_log_likelihood(theta, y[informative_columns()], rng)
 
@@ -88,13 +96,20 @@ def slcp(theta: Mapping[str, F], rng: np.random.Generator) -> F:
     return _points(theta, rng)
 
 
-@simulator(PRIOR, event_shape=(100,), log_likelihood=slcp_distractors_log_likelihood, observed=public_observations("slcp_distractors"))
+@simulator(
+    PRIOR,
+    event_shape=(100,),
+    log_likelihood=slcp_distractors_log_likelihood,
+    observed=public_observations("slcp_distractors"),
+)
 def slcp_distractors(theta: Mapping[str, F], rng: np.random.Generator) -> F:
     """n sets of four points among 92 other numbers, (n, 100), for theta name -> (n,)."""
     centres, factors, order = distractors()
     points = _points(theta, rng)
     component = rng.integers(0, COMPONENTS, len(points))
-    z = rng.standard_normal((len(points), DISTRACTORS)) / np.sqrt(rng.chisquare(DEGREES, (len(points), 1)) / DEGREES)
+    z = rng.standard_normal((len(points), DISTRACTORS)) / np.sqrt(
+        rng.chisquare(DEGREES, (len(points), 1)) / DEGREES
+    )
     noise = centres[component]
     for k, factor in enumerate(factors):
         noise[component == k] += z[component == k] @ factor.T

@@ -1,10 +1,12 @@
-"""Two moons: a posterior of two crescents (Greenberg et al. 2019, arXiv:1905.07488; Lueckmann et al. 2021, arXiv:2101.04653, T.8).
+"""Two moons: a posterior of two crescents (Greenberg et al. 2019, arXiv:1905.07488; Lueckmann et al. 2021,
+arXiv:2101.04653, T.8).
 
     a ~ U(-pi/2, pi/2),   r ~ N(0.1, 0.01^2),   theta_1, theta_2 ~ U(-1, 1)
     y = (r cos a + 0.25 - |theta_1 + theta_2| / sqrt 2,  r sin a + (theta_2 - theta_1) / sqrt 2)
 
-y is (2,). theta -> (-theta_2, -theta_1) changes the sign of theta_1 + theta_2 alone, so the posterior is its own mirror image. With
-(u, v) = (r cos a, r sin a) recovered from y and theta, and r taken with the sign of u, the likelihood is N(r; 0.1, 0.01^2) / (pi |r|).
+y is (2,). theta -> (-theta_2, -theta_1) changes the sign of theta_1 + theta_2 alone, so the posterior is its
+own mirror image. With (u, v) = (r cos a, r sin a) recovered from y and theta, and r taken with the sign of u,
+the likelihood is N(r; 0.1, 0.01^2) / (pi |r|).
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ def two_moons_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rn
 def two_moons_posterior(y: NDArray[np.floating], n: int, rng: np.random.Generator) -> F:
     """n draws (n, 2) from p(theta | y) for one y (2,), without rejection.
 
-    With p = |theta_1 + theta_2| / sqrt 2 = r cos a + 0.25 - y_1 and q = (theta_2 - theta_1) / sqrt 2 = y_2 - r sin a, the prior's square
-    is p + |q| <= sqrt 2 and p >= 0: three half-lines for r at each angle. So the angle is drawn by inverting its distribution function,
-    tabulated on 2^14 points, r from a normal truncated to that interval, and the sign of theta_1 + theta_2 by a coin.
+    With p = |theta_1 + theta_2| / sqrt 2 = r cos a + 0.25 - y_1 and q = (theta_2 - theta_1) / sqrt 2 = y_2 -
+    r sin a, the prior's square is p + |q| <= sqrt 2 and p >= 0: three half-lines for r at each angle. So the
+    angle is drawn by inverting its distribution function, tabulated on 2^14 points, r from a normal truncated
+    to that interval, and the sign of theta_1 + theta_2 by a coin.
     """
     angles = np.pi * ((np.arange(_ANGLES) + 0.5) / _ANGLES - 0.5)
     low, high = _radii(angles, y)
@@ -53,16 +56,22 @@ def two_moons_posterior(y: NDArray[np.floating], n: int, rng: np.random.Generato
 
 
 def _radii(angles: F, y: NDArray[np.floating]) -> tuple[F, F]:
-    """The interval of (r - 0.1) / 0.01 inside the prior at each angle; its ends are in no order where it is empty."""
+    """The interval of (r - 0.1) / 0.01 inside the prior at each angle; its ends are in no order where it is
+    empty.
+    """
     cosine, sine = np.cos(angles), np.sin(angles)
     slopes = np.stack([-cosine, cosine - sine, cosine + sine])
-    room = np.array([SHIFT - y[0], np.sqrt(2) - SHIFT + y[0] - y[1], np.sqrt(2) - SHIFT + y[0] + y[1]])[:, None]
+    room = np.array([SHIFT - y[0], np.sqrt(2) - SHIFT + y[0] - y[1], np.sqrt(2) - SHIFT + y[0] + y[1]])[
+        :, None
+    ]
     ends = (room / slopes - RADIUS) / WIDTH
     return np.where(slopes < 0, ends, -np.inf).max(axis=0), np.where(slopes > 0, ends, np.inf).min(axis=0)
 
 
 def _log_mass(low: F, high: F) -> F:
-    """log of the standard normal mass of each interval, -inf where it is empty, from the tail that keeps its digits."""
+    """log of the standard normal mass of each interval, -inf where it is empty, from the tail that keeps its
+    digits.
+    """
     empty = low >= high
     flip = low > 0
     left, right = np.where(flip, -high, low), np.where(flip, -low, high)

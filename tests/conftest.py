@@ -13,12 +13,16 @@ import sbi_flows as sf
 from simulators.gaussian import make_gaussian
 from simulators.ricker import make_ricker
 
-QUICK = sf.FitSettings(hidden=16, steps=2, features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64))
+QUICK = sf.FitSettings(
+    hidden=16, steps=2, features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64)
+)
 
 
 @pytest.fixture(autouse=True)
 def global_randomness_is_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail any test of a package function that reads or moves NumPy's or torch's global generator, unless marked `seeds_torch`."""
+    """Fail any test of a package function that reads or moves NumPy's or torch's global generator, unless
+    marked `seeds_torch`.
+    """
     before_numpy, before_torch = str(np.random.get_state()), torch.get_rng_state().numpy().tobytes()
     yield
     assert str(np.random.get_state()) == before_numpy, "NumPy's global generator was used"

@@ -1,4 +1,6 @@
-"""The verbs, end to end on a small simulator of the user's own, and every mistake with its words and exit code 2."""
+"""The verbs, end to end on a small simulator of the user's own, and every mistake with its words and exit
+code 2.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,13 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     made = json.loads(done.stdout)
     assert (made["n"], made["in_bank"], made["status"]) == (150, 1000, {"ok": 1000})
     again = run("simulate", f"{folder}/model.py:counts", "-n", 250, "-o", bank, "--seed", 4)
-    assert "bank: 1,000 simulations of counts in the bank (1,000 ok): 250 were asked for, whole blocks are kept" in again.stdout
-    fitted = run("fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json")
+    assert (
+        "bank: 1,000 simulations of counts in the bank (1,000 ok): 250 were asked for, whole blocks are kept"
+        in again.stdout
+    )
+    fitted = run(
+        "fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json"
+    )
     assert json.loads(fitted.stdout)["simulation_seed"] == 4
     assert "valid_loss_first_member" in json.loads(fitted.stdout)
     assert "valid_loss" not in json.loads(fitted.stdout)
@@ -79,37 +86,77 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
 
 def test_simulate_with_workers_gives_the_same_bytes(folder: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
-        done = run("simulate", f"{folder}/model.py:counts", "-n", 3000, "-o", folder / name, "--workers", workers)
+        done = run(
+            "simulate", f"{folder}/model.py:counts", "-n", 3000, "-o", folder / name, "--workers", workers
+        )
         assert done.exit_code == 0, done.output
-    files = [{p.relative_to(folder / name): p.read_bytes() for p in (folder / name).rglob("*.safetensors")} for name in ("one", "two")]
+    files = [
+        {p.relative_to(folder / name): p.read_bytes() for p in (folder / name).rglob("*.safetensors")}
+        for name in ("one", "two")
+    ]
     assert files[0] == files[1]
     assert len(files[0]) == 3
 
 
 def test_infer_prints_a_summary_and_a_verdict_and_writes_the_draws(folder: Path) -> None:
-    done = run("infer", folder / "p.safetensors", folder / "observed.csv", "-n", 300, "-o", folder / "draws.csv", "--seed", 1)
+    done = run(
+        "infer",
+        folder / "p.safetensors",
+        folder / "observed.csv",
+        "-n",
+        300,
+        "-o",
+        folder / "draws.csv",
+        "--seed",
+        1,
+    )
     assert done.exit_code == 0, done.output
     assert "verdict: trust" in done.output
     written = np.loadtxt(folder / "draws.csv", delimiter=",", skiprows=1)
     expected = sf.load(folder / "p.safetensors").sample([9, 7, 11, 8, 10, 6], 300, seed=1).to_numpy()
     assert np.array_equal(written, expected)
-    as_json = json.loads(run("infer", folder / "p.safetensors", folder / "observed.csv", "-o", folder / "draws.nc", "--json").stdout)
+    as_json = json.loads(
+        run(
+            "infer", folder / "p.safetensors", folder / "observed.csv", "-o", folder / "draws.nc", "--json"
+        ).stdout
+    )
     assert as_json["verdict"]["ok"] is True
     assert [row["parameter"] for row in as_json["summary"]] == ["rate", "size"]
 
 
 def test_check_judges_and_writes_a_page(folder: Path) -> None:
     done = run(
-        "check", folder / "p.safetensors", "--simulator", f"{folder}/model.py:counts", "-n", 200, "-o", folder / "check.html", "--json"
+        "check",
+        folder / "p.safetensors",
+        "--simulator",
+        f"{folder}/model.py:counts",
+        "-n",
+        200,
+        "-o",
+        folder / "check.html",
+        "--json",
     )
     found = json.loads(done.stdout)
-    assert {row["quantity"] for row in found["quantities"]} == {"rate", "size", "log q", "distance to a random point"}
+    assert {row["quantity"] for row in found["quantities"]} == {
+        "rate",
+        "size",
+        "log q",
+        "distance to a random point",
+    }
     assert (done.exit_code == 1) == (found["verdict"]["level"] == "do not trust")
     assert "Calibration check: counts" in (folder / "check.html").read_text()
 
 
 def test_check_at_an_observation_judges_there_too(folder: Path) -> None:
-    options = ("--simulator", f"{folder}/model.py:counts", "-n", 200, "--observed", folder / "observed.csv", "--json")
+    options = (
+        "--simulator",
+        f"{folder}/model.py:counts",
+        "-n",
+        200,
+        "--observed",
+        folder / "observed.csv",
+        "--json",
+    )
     found = json.loads(run("check", folder / "p.safetensors", *options).stdout)
     assert {"place of the observation", "local C2ST"} <= {row["judge"] for row in found["table"]}
     assert found["observed"] == str(folder / "observed.csv")
@@ -136,7 +183,13 @@ def test_a_learning_curve_says_whether_more_would_help(folder: Path) -> None:
 
 def test_compare_writes_the_report(folder: Path) -> None:
     done = run(
-        "compare", folder / "p.safetensors", folder / "observed.csv", "--simulator", f"{folder}/model.py:counts", "-o", folder / "r.html"
+        "compare",
+        folder / "p.safetensors",
+        folder / "observed.csv",
+        "--simulator",
+        f"{folder}/model.py:counts",
+        "-o",
+        folder / "r.html",
     )
     assert done.exit_code == 0, done.output
     assert "rejection ABC" in done.output
@@ -157,7 +210,9 @@ def test_compare_writes_the_report(folder: Path) -> None:
         ("data.txt", "1\n", ".csv or .npy"),
     ],
 )
-def test_observed_data_that_cannot_be_used_exit_with_2(folder: Path, name: str, text: str | None, words: str) -> None:
+def test_observed_data_that_cannot_be_used_exit_with_2(
+    folder: Path, name: str, text: str | None, words: str
+) -> None:
     if text is not None:
         (folder / name).write_text(text)
     done = run("infer", folder / "p.safetensors", folder / name)
@@ -179,43 +234,84 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
     [
         (
             ("fit", "rickr", "-o", "x"),
-            "there is no simulator plug-in called 'rickr'. Installed: bernoulli_glm, bernoulli_glm_raw, gaussian",
+            "there is no simulator plug-in called 'rickr'. Installed: bernoulli_glm, bernoulli_glm_raw, "
+            "gaussian",
         ),
         (("fit", "no.such.module:sim", "-o", "x"), "importing no.such.module failed"),
         (("fit", "{}/none.py:sim", "-o", "x"), "there is no such file"),
         (("fit", "{}/model.py:nothing", "-o", "x"), "simulators there: always_raises, counts, too_few_rows"),
-        (("fit", "{}/model.py:too_few_rows", "-n", "500", "-o", "x"), "returned shape (3, 6) for 1 rows of theta"),
-        (("fit", "{}/model.py:always_raises", "-n", "500", "-o", "x"), "RuntimeError: the reservoir is empty"),
+        (
+            ("fit", "{}/model.py:too_few_rows", "-n", "500", "-o", "x"),
+            "returned shape (3, 6) for 1 rows of theta",
+        ),
+        (
+            ("fit", "{}/model.py:always_raises", "-n", "500", "-o", "x"),
+            "RuntimeError: the reservoir is empty",
+        ),
         (("fit", "{}/model.py:counts", "-n", "40", "-o", "x"), "40 is not in the range x>=50"),
-        (("fit", "{}/model.py:counts", "-n", "100", "--minutes", "1", "-o", "x"), "give one of simulations, n_simulations and minutes"),
-        (("fit", "{}/model.py:counts", "--simulations", "{}/nobank", "-o", "x"), "there is no simulation bank"),
+        (
+            ("fit", "{}/model.py:counts", "-n", "100", "--minutes", "1", "-o", "x"),
+            "give one of simulations, n_simulations and minutes",
+        ),
+        (
+            ("fit", "{}/model.py:counts", "--simulations", "{}/nobank", "-o", "x"),
+            "there is no simulation bank",
+        ),
         (("fit", "ricker", "-o", "/no/such/folder/x"), "does not exist or cannot be written to"),
-        (("infer", "{}/none.safetensors", "{}/observed.csv"), "there is no such file. A posterior was expected there"),
+        (
+            ("infer", "{}/none.safetensors", "{}/observed.csv"),
+            "there is no such file. A posterior was expected there",
+        ),
         (("infer", "{}/observed.csv", "{}/observed.csv"), "was not written by sbi_flows"),
-        (("infer", "{}/p.safetensors", "{}/observed.csv", "-o", "{}/draws.pdf"), "draws are written as .nc or .csv"),
+        (
+            ("infer", "{}/p.safetensors", "{}/observed.csv", "-o", "{}/draws.pdf"),
+            "draws are written as .nc or .csv",
+        ),
         (("check", "{}/p.safetensors"), "'counts' is not an installed plug-in. Name it: --simulator"),
         (("check", "{}/p.safetensors", "--simulator", "gaussian"), "Pass the one it was trained on"),
-        (("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"), "Pass the one it was trained on"),
+        (
+            ("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"),
+            "Pass the one it was trained on",
+        ),
         (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
         (("infer", "{}", "{}/observed.csv"), "is a directory"),
         (("check", "{}"), "is a directory"),
-        (("check", "{}/p.safetensors", "--observed", "{}/none.csv", "--simulator", "{}/model.py:counts"), "there is no such file"),
-        (("recalibrate", "{}/p.safetensors", "-o", "/no/such/folder/x"), "does not exist or cannot be written to"),
+        (
+            ("check", "{}/p.safetensors", "--observed", "{}/none.csv", "--simulator", "{}/model.py:counts"),
+            "there is no such file",
+        ),
+        (
+            ("recalibrate", "{}/p.safetensors", "-o", "/no/such/folder/x"),
+            "does not exist or cannot be written to",
+        ),
         (
             ("recalibrate", "{}/p.safetensors", "-n", "100", "--simulator", "{}/model.py:counts", "-o", "x"),
             "100 is not in the range x>=500",
         ),
-        (("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "a,b"), "whole numbers with commas"),
-        (("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "1,2"), "at least 3 different numbers"),
-        (("learning-curve", "{}/model.py:counts", "-n", "300", "--simulations", "{}/nobank"), "give one of -n and --simulations"),
+        (
+            ("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "a,b"),
+            "whole numbers with commas",
+        ),
+        (
+            ("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "1,2"),
+            "at least 3 different numbers",
+        ),
+        (
+            ("learning-curve", "{}/model.py:counts", "-n", "300", "--simulations", "{}/nobank"),
+            "give one of -n and --simulations",
+        ),
         (("infer", "{}/p.safetensors", "{}"), "is a directory"),
         (("compare", "{}/p.safetensors", "{}", "-o", "{}/r.html"), "is a directory"),
     ],
 )
-def test_every_mistake_has_words_and_exit_code_2(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_every_mistake_has_words_and_exit_code_2(
+    folder: Path, arguments: tuple[str, ...], words: str
+) -> None:
     done = run(
         *(
-            argument.replace("{}", str(folder)).replace("x", str(folder / "x")) if argument == "x" else argument.replace("{}", str(folder))
+            argument.replace("{}", str(folder)).replace("x", str(folder / "x"))
+            if argument == "x"
+            else argument.replace("{}", str(folder))
             for argument in arguments
         )
     )
@@ -236,7 +332,17 @@ def test_the_draws_of_several_observations_are_told_apart(folder: Path) -> None:
 
 
 def test_every_verb_has_help_and_a_seed() -> None:
-    for verb in ("list", "simulate", "fit", "infer", "check", "recalibrate", "learning-curve", "compare", "demo"):
+    for verb in (
+        "list",
+        "simulate",
+        "fit",
+        "infer",
+        "check",
+        "recalibrate",
+        "learning-curve",
+        "compare",
+        "demo",
+    ):
         shown = run(verb, "--help")
         assert shown.exit_code == 0
         assert verb == "list" or "--seed" in shown.output

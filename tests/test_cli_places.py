@@ -1,4 +1,6 @@
-"""What a verb writes never takes the place of what it reads, and a place that cannot be is refused before any work: exit code 2."""
+"""What a verb writes never takes the place of what it reads, and a place that cannot be is refused before any
+work: exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ LOST = "is read by this same command and would be lost. Choose another place"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files that no verb could use: whatever they are opened for fails with other words than those wanted here."""
+    """Files that no verb could use: whatever they are opened for fails with other words than those wanted
+    here.
+    """
     monkeypatch.chdir(tmp_path)
     for name in ("p.st", "data.csv", "data.html", "bank/bank.json", "bank/0000/00000000.safetensors"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +62,10 @@ def test_an_output_that_is_an_input_is_refused_by_name(folder: Path, arguments: 
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("arguments", ["check p.st -o p.st", "compare p.st data.csv -o page.pdf", "demo -o page", "check p.st -o toy.py"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["check p.st -o p.st", "compare p.st data.csv -o page.pdf", "demo -o page", "check p.st -o toy.py"],
+)
 def test_a_page_has_to_end_in_html(folder: Path, arguments: str) -> None:
     done = run(*arguments.split())
     assert done.exit_code == 2
@@ -73,7 +80,10 @@ def test_a_posterior_may_be_kept_in_the_folder_of_its_bank(folder: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("simulate toy.py:counts -n 10 -o toy.py", "toy.py is the file of the simulator. Choose another place"),
+        (
+            "simulate toy.py:counts -n 10 -o toy.py",
+            "toy.py is the file of the simulator. Choose another place",
+        ),
         ("simulate toy.py:counts -n 10 -o p.st", "p.st is a file, and a bank is a folder"),
         ("simulate toy.py:counts -n 10 -o p.st/x", "p.st is a file, and a bank is a folder"),
         ("fit toy.py:counts --simulations toy.py -o new.st", "toy.py is a file, not the folder of a bank"),
@@ -89,4 +99,6 @@ def test_a_place_that_cannot_be_is_the_users_mistake(folder: Path, arguments: st
     done = run(*arguments.split())
     assert done.exit_code == 2
     assert words in " ".join(done.output.split())
-    assert {place: data for place, data in contents(folder).items() if "__pycache__" not in place.parts} == before
+    assert {
+        place: data for place, data in contents(folder).items() if "__pycache__" not in place.parts
+    } == before

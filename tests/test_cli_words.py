@@ -1,4 +1,6 @@
-"""What a person at a prompt is told: flags and not arguments, the line, the likely slip, what is kept and what is in a bank."""
+"""What a person at a prompt is told: flags and not arguments, the line, the likely slip, what is kept and
+what is in a bank.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import sbi_flows as sf
-from sbi_flows.comparison import check, compare, learning, recalibration
-from sbi_flows.npe.estimator import ROWS_A_PARAMETER
+from sbi_flows.calibration import check, learning_curve, recalibrate
+from sbi_flows.comparison import compare
+from sbi_flows.npe.estimate import ROWS_A_PARAMETER
 from sbi_flows.training.rows import LEAST_ROWS
 from tests.test_cli import MODEL, run
 
@@ -70,10 +73,19 @@ def test_a_damaged_block_beyond_those_asked_for_is_not_passed_over(folder: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("learning-curve toy.py:counts -n 20", "20 simulations are too few: the smallest size is 1/16 of them, and at least 50 are needed"),
+        (
+            "learning-curve toy.py:counts -n 20",
+            "20 simulations are too few: the smallest size is 1/16 of them, and at least 50 are needed",
+        ),
         ("learning-curve toy.py:counts -n 20", "Simulate more, -n 10000, or give --sizes."),
-        ("learning-curve bernoulli_glm -n 3000", "at least 250 are needed to train at all. Simulate more, -n 10000"),
-        ("learning-curve toy.py:counts -n 400 --sizes 20,200,400", "--sizes: 20 is too few to train on; at least 50 are needed"),
+        (
+            "learning-curve bernoulli_glm -n 3000",
+            "at least 250 are needed to train at all. Simulate more, -n 10000",
+        ),
+        (
+            "learning-curve toy.py:counts -n 400 --sizes 20,200,400",
+            "--sizes: 20 is too few to train on; at least 50 are needed",
+        ),
         ("learning-curve toy.py:counts --sizes 100,200,100", "--sizes takes at least 3 different numbers"),
         ("fit bernoulli_glm -n 60 -o p.st", "60 usable simulations are too few for 10 parameters"),
         ("fit bernoulli_glm -n 60 -o p.st", "Simulate more: -n 10000."),
@@ -92,13 +104,13 @@ def test_too_few_is_said_in_flags(folder: Path, arguments: str, words: str) -> N
 def test_the_least_numbers_of_the_help_are_those_of_the_package() -> None:
     for verb, least in {
         "check": check._LEAST_PAIRS,
-        "recalibrate": recalibration._LEAST_PAIRS,
+        "recalibrate": recalibrate._LEAST_PAIRS,
         "compare": compare._LEAST_DRAWS,
         "fit": LEAST_ROWS,
     }.items():
         assert f"x>={least}]" in " ".join(run(verb, "--help").output.split())
     text = " ".join(run("learning-curve", "--help").output.split())
-    assert f"at least {learning._LEAST_SIZES} of them" in text
+    assert f"at least {learning_curve._LEAST_SIZES} of them" in text
     assert f"at least {16 * LEAST_ROWS}, and {16 * ROWS_A_PARAMETER} a parameter" in text
     assert f"{ROWS_A_PARAMETER} a parameter" in " ".join(run("fit", "--help").output.split())
     assert f"at least {2 * check._LEAST_PAIRS}" in " ".join(run("check", "--help").output.split())
@@ -156,7 +168,9 @@ def test_a_file_that_cannot_be_run_is_named_with_the_line(folder: Path, source: 
         (":toy", ":toy: the module or file before the colon is missing"),
     ],
 )
-def test_a_slip_in_a_reference_is_recognised(folder: Path, reference: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slip_in_a_reference_is_recognised(
+    folder: Path, reference: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "lone.py").write_text(MODEL)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place).resolve() != folder])
     assert words in words_of("simulate", reference, "-n", 10, "-o", "bank")
@@ -170,12 +184,20 @@ def test_a_slip_in_a_reference_is_recognised(folder: Path, reference: str, words
         ("simulate ricker -n 10 -o bank", "Nothing was kept: the same command begins again."),
         ("simulate ricker -n 10 -o old", "What old holds is kept, and the same command goes on from it."),
         ("fit ricker -o p.st", "fit with --simulations BANK --checkpoint FILE."),
-        ("fit ricker --simulations old -o p.st", "The simulations in old are kept, the training is not: with --checkpoint FILE"),
+        (
+            "fit ricker --simulations old -o p.st",
+            "The simulations in old are kept, the training is not: with --checkpoint FILE",
+        ),
         ("fit ricker --checkpoint none -o p.st", "Nothing was kept: there was no checkpoint in none yet"),
-        ("fit ricker --checkpoint begun -o p.st", "What begun holds is kept, and the same command goes on from it."),
+        (
+            "fit ricker --checkpoint begun -o p.st",
+            "What begun holds is kept, and the same command goes on from it.",
+        ),
     ],
 )
-def test_ctrl_c_says_what_is_kept(folder: Path, arguments: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_what_is_kept(
+    folder: Path, arguments: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -211,14 +233,30 @@ def test_what_a_simulator_prints_is_not_among_the_results(folder: Path) -> None:
 def test_a_result_that_cannot_be_written_is_an_error_in_words() -> None:
     code = "import sys; from sbi_flows.cli import main; main(['list'])"
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 1
     assert "could not be written to standard output" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
 def test_fit_takes_the_number_size_and_kind_of_networks(folder: Path) -> None:
-    done = run("fit", "toy.py:counts", "-n", 200, "--members", 2, "--size", "small", "--flow", "maf", "-o", "p.safetensors", "--json")
+    done = run(
+        "fit",
+        "toy.py:counts",
+        "-n",
+        200,
+        "--members",
+        2,
+        "--size",
+        "small",
+        "--flow",
+        "maf",
+        "-o",
+        "p.safetensors",
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     settings = sf.load("p.safetensors").settings
     assert (settings.members, settings.size, settings.flow) == (2, "small", "maf")
@@ -234,7 +272,9 @@ def test_fit_takes_the_number_size_and_kind_of_networks(folder: Path) -> None:
         ("1,2,3\n4,5,6\n", (3,), (2, 3)),
     ],
 )
-def test_a_csv_has_events_with_one_column_too(folder: Path, text: str, event_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def test_a_csv_has_events_with_one_column_too(
+    folder: Path, text: str, event_shape: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
     from sbi_flows.cli.inputs import load_observed
 
     (folder / "data.csv").write_text(text)

@@ -1,4 +1,6 @@
-"""Draws: weights cannot be forgotten, what is saved comes back, and summaries are those of the weighted sample."""
+"""Draws: weights cannot be forgotten, what is saved comes back, and summaries are those of the weighted
+sample.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ import pandas
 import pytest
 
 from sbi_flows import files
-from sbi_flows.draws import Draws, Verdict, groups_of, weighted_quantile, worst
+from sbi_flows.draws import Draws, groups_of, weighted_quantile
 from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
+from sbi_flows.verdict import Verdict, worst
 
 TRUST = Verdict("trust", "the observation lies within the simulations", 0.4)
 CAUTION = Verdict("caution", "at the edge", 0.97)
@@ -26,7 +29,9 @@ def make_draws(n: int = 50, stack: int | None = None, weighted: bool = False, se
     shape = (n, 3) if stack is None else (stack, n, 3)
     weights = rng.dirichlet(np.ones(n)) if weighted else None
     verdicts = () if stack is None else (TRUST, CAUTION, DOUBT)[:stack]
-    return Draws(rng.normal(size=shape), GROUPS, NAMES, worst(list(verdicts) or [TRUST]), "test", weights, verdicts)
+    return Draws(
+        rng.normal(size=shape), GROUPS, NAMES, worst(list(verdicts) or [TRUST]), "test", weights, verdicts
+    )
 
 
 def attributes(data: Any) -> dict[str, Any]:
@@ -71,7 +76,9 @@ def test_draws_of_no_weight_never_appear() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_weighted_mean_is_the_mean_of_what_leaves(seed: int) -> None:
-    """A count differs from n w by two roundings, of variance 1/12 each, independent of x: normal, 5 sd, false alarm rate 6e-7."""
+    """A count differs from n w by two roundings, of variance 1/12 each, independent of x: normal, 5 sd, false
+    alarm rate 6e-7.
+    """
     draws = make_draws(2000, weighted=True, seed=seed)
     weighted = draws.weights @ draws.values
     leaving = np.column_stack([draws["rate"], draws["w"]])
@@ -107,7 +114,10 @@ def test_summary_holds_the_moments_and_quantiles_by_name() -> None:
 
 def test_the_weighted_summary_is_that_of_the_repeated_sample() -> None:
     """Integer weights are repetitions; the sd differs by the correction for the effective number only."""
-    values, copies = np.random.default_rng(1).normal(size=(200, 1)), np.random.default_rng(2).integers(0, 4, 200)
+    values, copies = (
+        np.random.default_rng(1).normal(size=(200, 1)),
+        np.random.default_rng(2).integers(0, 4, 200),
+    )
     weights = copies / copies.sum()
     table = Draws(values, {"x": 0}, ("x",), TRUST, "test", weights).summary()
     repeated = np.repeat(values[:, 0], copies)
@@ -182,7 +192,9 @@ def test_arviz_takes_no_stack() -> None:
 
 
 def test_netcdf_takes_no_stack_and_says_what_does(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"these are of 2. Write .csv.*on the command line a file with it alone"):
+    with pytest.raises(
+        SettingsError, match=r"these are of 2. Write .csv.*on the command line a file with it alone"
+    ):
         make_draws(stack=2).save(tmp_path / "draws.nc")
 
 
@@ -190,7 +202,9 @@ def test_netcdf_takes_no_stack_and_says_what_does(tmp_path: Path) -> None:
 def test_the_csv_of_a_stack_says_which_observation(weighted: bool, tmp_path: Path) -> None:
     draws = make_draws(20, stack=3, weighted=weighted)
     draws.save(tmp_path / "draws.csv")
-    assert (tmp_path / "draws.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(["observation", *NAMES])
+    assert (tmp_path / "draws.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(
+        ["observation", *NAMES]
+    )
     table = np.loadtxt(tmp_path / "draws.csv", delimiter=",", skiprows=1)
     assert len(table) == 60
     for i in range(3):
@@ -198,7 +212,9 @@ def test_the_csv_of_a_stack_says_which_observation(weighted: bool, tmp_path: Pat
 
 
 def test_a_parameter_called_observation_is_not_mixed_up_with_the_column(tmp_path: Path) -> None:
-    draws = Draws(np.zeros((2, 5, 1)), {"observation": 0}, ("observation",), TRUST, "test", None, (TRUST, TRUST))
+    draws = Draws(
+        np.zeros((2, 5, 1)), {"observation": 0}, ("observation",), TRUST, "test", None, (TRUST, TRUST)
+    )
     with pytest.raises(SettingsError, match="so is a parameter called"):
         draws.save(tmp_path / "draws.csv")
 
@@ -218,7 +234,9 @@ def test_csv_gives_the_same_numbers_back_under_their_names(tmp_path: Path) -> No
     draws = make_draws(weighted=True)
     draws.save(tmp_path / "draws.csv")
     assert (tmp_path / "draws.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(NAMES)
-    np.testing.assert_array_equal(np.loadtxt(tmp_path / "draws.csv", delimiter=",", skiprows=1), draws.to_numpy())
+    np.testing.assert_array_equal(
+        np.loadtxt(tmp_path / "draws.csv", delimiter=",", skiprows=1), draws.to_numpy()
+    )
 
 
 def test_a_parameter_may_have_a_greek_name(tmp_path: Path) -> None:
@@ -234,7 +252,9 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["draws.csv", "draws.nc"])
-def test_a_save_that_fails_is_a_storage_error_and_leaves_the_old_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_is_a_storage_error_and_leaves_the_old_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_draws(seed=1).save(tmp_path / name)
     old = (tmp_path / name).read_bytes()
 

@@ -1,4 +1,6 @@
-"""Draws on disk: any name of a parameter comes back, or is refused with what to do; so is a place that is none."""
+"""Draws on disk: any name of a parameter comes back, or is refused with what to do; so is a place that is
+none.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,21 @@ import numpy as np
 import pandas
 import pytest
 
-from sbi_flows.draws import Draws, Verdict
+from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError, StorageError
+from sbi_flows.verdict import Verdict
 
 
 def named(*names: str) -> Draws:
     values = np.random.default_rng(3).normal(size=(6, len(names)))
-    return Draws(values, {name: i for i, name in enumerate(names)}, names, Verdict("trust", "as simulated"), "test")
+    return Draws(
+        values, {name: i for i, name in enumerate(names)}, names, Verdict("trust", "as simulated"), "test"
+    )
 
 
-@pytest.mark.parametrize("name", ["a,b", 'the "rate"', "two\nlines", "return\rhere", "a/b", " spaced ", "#x", "", "σ"])
+@pytest.mark.parametrize(
+    "name", ["a,b", 'the "rate"', "two\nlines", "return\rhere", "a/b", " spaced ", "#x", "", "σ"]
+)
 def test_the_csv_gives_every_name_back(name: str, tmp_path: Path) -> None:
     draws = named(name, "other")
     draws.save(tmp_path / "draws.csv")
@@ -29,13 +36,18 @@ def test_the_csv_gives_every_name_back(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "", "\0a"])
 def test_netcdf_refuses_a_name_it_cannot_hold_and_says_what_can(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"NetCDF takes no parameter called .*Write \.csv, or give the parameter another name"):
+    with pytest.raises(
+        SettingsError,
+        match=r"NetCDF takes no parameter called .*Write \.csv, or give the parameter another name",
+    ):
         named(name, "other").save(tmp_path / "draws.nc")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["chain", "draw"])
-def test_a_parameter_called_as_a_dimension_of_arviz_is_not_lost_without_a_word(name: str, tmp_path: Path) -> None:
+def test_a_parameter_called_as_a_dimension_of_arviz_is_not_lost_without_a_word(
+    name: str, tmp_path: Path
+) -> None:
     for leave in (Draws.to_arviz, lambda draws: draws.save(tmp_path / "draws.nc")):
         with pytest.raises(SettingsError, match=f"so is a parameter called: '{name}'. Write .csv"):
             leave(named(name, "other"))

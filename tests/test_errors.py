@@ -11,10 +11,30 @@ from sbi_flows import errors
 
 CLASSES = {name: getattr(errors, name) for name in errors.__all__ if name.endswith("Error")}
 USERS_MISTAKES = {
-    *("InputError", "PriorError", "ShapeError", "ObservationError", "SettingsError", "PluginError", "TooFewSimulationsError"),
+    *(
+        "InputError",
+        "PriorError",
+        "ShapeError",
+        "ObservationError",
+        "SettingsError",
+        "PluginError",
+        "TooFewSimulationsError",
+    ),
     *("UnknownParameterError",),
-    *("SimulationError", "CommandError", "SimulatorContractError", "NonDeterministicSimulatorError", "WorkerError"),
-    *("TooManyFailuresError", "CorruptFileError", "FormatVersionError", "BankLockedError", "BankMismatchError"),
+    *(
+        "SimulationError",
+        "CommandError",
+        "SimulatorContractError",
+        "NonDeterministicSimulatorError",
+        "WorkerError",
+    ),
+    *(
+        "TooManyFailuresError",
+        "CorruptFileError",
+        "FormatVersionError",
+        "BankLockedError",
+        "BankMismatchError",
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Files: what was written comes back, any change of bytes is noticed, and a write happens whole or not at all."""
+"""Files: what was written comes back, any change of bytes is noticed, and a write happens whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ from sbi_flows.errors import CorruptFileError, FormatVersionError, SettingsError
 from sbi_flows.files import FORMAT_VERSION, fingerprint, read_file, write_bytes, write_file
 
 ARRAYS = {"theta": np.arange(6.0).reshape(3, 2), "codes": np.array([0, 1, 2], dtype=np.uint8)}
-MANIFEST = {"kind": "test", "seed": 3, "prior": [{"name": "a", "args": [0.1, -2.5]}], "note": 'σ, ✓ and "quotes"'}
+MANIFEST = {
+    "kind": "test",
+    "seed": 3,
+    "prior": [{"name": "a", "args": [0.1, -2.5]}],
+    "note": 'σ, ✓ and "quotes"',
+}
 
 
 def write_sample(path: Path) -> bytes:
@@ -28,12 +35,16 @@ def write_sample(path: Path) -> bytes:
 
 
 def is_as_written(arrays: dict[str, Any], manifest: dict[str, Any]) -> bool:
-    same = set(arrays) == set(ARRAYS) and all(arrays[name].tobytes() == ARRAYS[name].tobytes() for name in ARRAYS)
+    same = set(arrays) == set(ARRAYS) and all(
+        arrays[name].tobytes() == ARRAYS[name].tobytes() for name in ARRAYS
+    )
     return same and manifest == {"format_version": FORMAT_VERSION, **MANIFEST}
 
 
 def refused_or_unchanged(data: bytes) -> bool:
-    """Read `data` as a file: True if it is refused; False if it is read as what was first written; anything else fails."""
+    """Read `data` as a file: True if it is refused; False if it is read as what was first written; anything
+    else fails.
+    """
     with pytest.MonkeyPatch.context() as memory:
         memory.setattr(Path, "read_bytes", lambda path: data)
         try:
@@ -82,7 +93,11 @@ def test_any_flipped_bit_is_refused_or_without_effect(tmp_path: Path) -> None:
     """All bits of the numbers, three of every byte before them."""
     data, rng = write_sample(tmp_path / "a"), np.random.default_rng(1)
     header = len(data) - sum(array.nbytes for array in ARRAYS.values())
-    flips = [(place, bit) for place in range(len(data)) for bit in (rng.choice(8, 3, replace=False) if place < header else range(8))]
+    flips = [
+        (place, bit)
+        for place in range(len(data))
+        for bit in (rng.choice(8, 3, replace=False) if place < header else range(8))
+    ]
     harmless = []
     for place, bit in flips:
         changed = bytearray(data)
@@ -142,9 +157,23 @@ def test_swapped_arrays_are_refused(tmp_path: Path) -> None:
         safetensors.numpy.save({"x": np.zeros(2)}),
         safetensors.numpy.save({"x": np.zeros(2)}, metadata={"sbi_flows": "[]"}),
         safetensors.numpy.save({"x": np.zeros(2)}, metadata={"sbi_flows": '{"manifest": 1, "sha256": "x"}'}),
-        safetensors.numpy.save({"x": np.zeros(2)}, metadata={"sbi_flows": '{"manifest": {}, "sha256": null}'}),
+        safetensors.numpy.save(
+            {"x": np.zeros(2)}, metadata={"sbi_flows": '{"manifest": {}, "sha256": null}'}
+        ),
     ],
-    ids=["empty", "text", "pickle", "huge header", "no metadata", "null", "deep", "others", "list", "no manifest", "no digest"],
+    ids=[
+        "empty",
+        "text",
+        "pickle",
+        "huge header",
+        "no metadata",
+        "null",
+        "deep",
+        "others",
+        "list",
+        "no manifest",
+        "no digest",
+    ],
 )
 def test_a_file_that_is_not_ours_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
@@ -224,11 +253,14 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(tmp_path: 
     data = write_sample(tmp_path / "a")
     script = (
         "import sys, json, numpy as np; from sbi_flows.files import write_file;"
-        "write_file(sys.argv[1], {'codes': np.array([0, 1, 2], dtype=np.uint8), 'theta': np.arange(6.0).reshape(3, 2)},"
+        "write_file(sys.argv[1], {'codes': np.array([0, 1, 2], dtype=np.uint8), 'theta': "
+        "np.arange(6.0).reshape(3, 2)},"
         " json.loads(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "b"), json.dumps(MANIFEST)], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "b"), json.dumps(MANIFEST)], check=True, env=environment
+    )
     assert (tmp_path / "b").read_bytes() == data
 
 

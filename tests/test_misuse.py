@@ -38,7 +38,9 @@ PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
 def model(sign: float = 1.0, prior: sf.Prior = PRIOR) -> sf.Simulator:
     @sf.simulator(prior, event_shape=(2,))
     def linear(theta: Theta, rng: np.random.Generator) -> np.ndarray:
-        return sign * np.stack([theta["a"], theta["b"]], axis=1) + 0.1 * rng.standard_normal((len(theta["a"]), 2))
+        return sign * np.stack([theta["a"], theta["b"]], axis=1) + 0.1 * rng.standard_normal(
+            (len(theta["a"]), 2)
+        )
 
     return linear
 
@@ -52,7 +54,10 @@ def test_the_checkpoint_of_another_simulator_is_refused(tmp_path: Path) -> None:
 def test_simulations_from_another_prior_are_refused() -> None:
     simulations = sf.simulate(model(), 500, seed=1)
     wide = model(prior=sf.Prior(a=uniform(0, 2), b=norm(0, 1)))
-    for use in (lambda: sf.fit(wide, simulations=simulations, say=None), lambda: sf.rejection_abc(wide, [0, 0], simulations=simulations)):
+    for use in (
+        lambda: sf.fit(wide, simulations=simulations, say=None),
+        lambda: sf.rejection_abc(wide, [0, 0], simulations=simulations),
+    ):
         with pytest.raises(PriorError, match="were drawn from Prior"):
             use()
 
@@ -63,7 +68,10 @@ def test_a_bank_is_not_extended_by_a_simulator_that_has_changed(tmp_path: Path) 
         def build(offset: float, vectorized: bool = vectorized) -> sf.Simulator:
             @sf.simulator(PRIOR, vectorized=vectorized, event_shape=(1,))
             def shifted(theta: Any, rng: np.random.Generator) -> np.ndarray:
-                return np.reshape(theta["a"] + offset + rng.standard_normal(np.shape(theta["a"])), (-1, 1) if vectorized else (1,))
+                return np.reshape(
+                    theta["a"] + offset + rng.standard_normal(np.shape(theta["a"])),
+                    (-1, 1) if vectorized else (1,),
+                )
 
             return shifted
 
@@ -141,7 +149,7 @@ def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
         with pytest.raises(SettingsError, match="flow must be one of"):
             sf.FitSettings(flow=wrong)
     for wrong in (2.0, True, "2", np.float64(2), 0):
-        with pytest.raises(SettingsError, match="members must be an integer"):
+        with pytest.raises(SettingsError, match="members must be a positive integer"):
             sf.FitSettings(members=wrong)
     with pytest.raises(SettingsError, match="max_failures is a share"):
         sf.simulate(bounded, 10, max_failures=float("nan"))
@@ -163,7 +171,9 @@ def test_too_little_time_is_called_that(bounded: sf.Simulator) -> None:
         assert training_for(n, timed=True) == training_for(1, timed=True)
 
 
-def test_wrong_arguments_that_a_new_user_tried(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+def test_wrong_arguments_that_a_new_user_tried(
+    bounded: sf.Simulator, bounded_posterior: sf.Posterior
+) -> None:
     sims = sf.simulate(bounded, 300, seed=1)
     with pytest.raises(SettingsError, match="learning_curve takes a simulator"):
         sf.learning_curve(bounded, None)  # type: ignore[arg-type]
@@ -178,7 +188,9 @@ def test_wrong_arguments_that_a_new_user_tried(bounded: sf.Simulator, bounded_po
     assert sf.__version__.count(".") >= 1
 
 
-def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(
+    bounded: sf.Simulator, bounded_posterior: sf.Posterior
+) -> None:
     report = sf.compare(bounded_posterior, np.array([0.5, 0.2, 0.1]) * 1e300, bounded, n=200, say=None)
     assert report.verdict.level == "do not trust"
     assert any("too far from all simulations" in text for text in report.left_out)
@@ -202,7 +214,9 @@ def test_a_prior_beyond_floating_point_is_refused(distribution: Any) -> None:
         sf.Prior(a=distribution)
 
 
-def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(bounded_posterior: sf.Posterior, tmp_path: Path) -> None:
+def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(
+    bounded_posterior: sf.Posterior, tmp_path: Path
+) -> None:
     path = tmp_path / "p.safetensors"
     bounded_posterior.save(path)
     marginals = {name: marginal.distribution for name, marginal in bounded_posterior.prior.marginals.items()}  # type: ignore[attr-defined]
@@ -210,5 +224,7 @@ def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(boun
     again = {"a": uniform(loc=0, scale=1), "b": uniform(loc=-2, scale=4)}
     assert sf.load(path, prior=sf.Prior(**again)).facts == bounded_posterior.facts
     name = next(iter(marginals))
-    with pytest.raises(PriorError, match=f"was fitted with {name} uniform.*the prior that was passed has {name} norm"):
+    with pytest.raises(
+        PriorError, match=f"was fitted with {name} uniform.*the prior that was passed has {name} norm"
+    ):
         sf.load(path, prior=sf.Prior(**{**marginals, name: norm(3, 4)}))

@@ -40,7 +40,9 @@ def test_no_two_streams_of_a_run_or_of_its_neighbours_are_alike() -> None:
     seeds, indices = (0, 1, 2), range(40)
     streams = [block_stream(seed, k) for seed in seeds for k in indices]
     streams += [block_stream(seed, k, row) for seed in seeds for k in indices for row in range(5)]
-    streams += [stream(seed, name, k) for seed in seeds for k in indices for name in ("fit", "sample", "split")]
+    streams += [
+        stream(seed, name, k) for seed in seeds for k in indices for name in ("fit", "sample", "split")
+    ]
     drawn = [words(rng) for rng in streams]
     assert len(set(drawn)) == len(drawn)
 

@@ -1,4 +1,6 @@
-"""The judge of simulators, judged: a good one passes, and each way of breaking the contract is caught by its own rule."""
+"""The judge of simulators, judged: a good one passes, and each way of breaking the contract is caught by its
+own rule.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ COMPLETE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("simulator", [make(), make(vectorized=False), make(**COMPLETE), make(vectorized=False, **COMPLETE)])
+@pytest.mark.parametrize(
+    "simulator", [make(), make(vectorized=False), make(**COMPLETE), make(vectorized=False, **COMPLETE)]
+)
 def test_a_simulator_that_keeps_the_contract_passes(simulator: sf.Simulator) -> None:
     report = sf.testing.check_simulator(simulator)
     assert report.ok, report
@@ -51,7 +55,9 @@ def test_a_simulator_that_keeps_the_contract_passes(simulator: sf.Simulator) -> 
 
 
 def test_the_report_has_a_line_for_each_rule_and_says_which_is_broken() -> None:
-    lines = str(sf.testing.check_simulator(make(lambda theta, rng: np.zeros((len(theta["a"]), 2))))).splitlines()
+    lines = str(
+        sf.testing.check_simulator(make(lambda theta, rng: np.zeros((len(theta["a"]), 2))))
+    ).splitlines()
     assert lines[0] == "simulator '<lambda>'"
     assert [line for line in lines[1:] if line.startswith("NOT")] == [
         "NOT randomness comes from the rng: the rng has no effect on the output"
@@ -85,7 +91,11 @@ def raises(theta: dict[str, Any], rng: np.random.Generator) -> F:
     raise RuntimeError("always")
 
 
-RUNNING = {"declared shapes, for 1 draw and for 8", "the same rng gives the same bytes", "randomness comes from the rng"}
+RUNNING = {
+    "declared shapes, for 1 draw and for 8",
+    "the same rng gives the same bytes",
+    "randomness comes from the rng",
+}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +108,9 @@ RUNNING = {"declared shapes, for 1 draw and for 8", "the same rng gives the same
         (raises, RUNNING | {"theta is not written to", "all rows are finite"}),
     ],
 )
-def test_each_way_of_breaking_the_contract_has_its_rule(function: Callable[..., Any], broken: set[str]) -> None:
+def test_each_way_of_breaking_the_contract_has_its_rule(
+    function: Callable[..., Any], broken: set[str]
+) -> None:
     assert broken_rules(make(function)) == broken
 
 

@@ -1,8 +1,9 @@
 """Seeds give what they gave before the package was laid out anew, and files of that time load.
 
-On a machine whose floating point is that of the record, every byte. Elsewhere three epochs of float32 differ by rounding: files that load
-give their numbers to 1e-3 of their spread, and of what is trained anew, mean and spread over draws agree to a twentieth of it (draws of an
-ensemble are sorted by chance, so that single ones may differ).
+On a machine whose floating point is that of the record, every byte. Elsewhere three epochs of float32 differ
+by rounding: files that load give their numbers to 1e-3 of their spread, and of what is trained anew, mean and
+spread over draws agree to a twentieth of it (draws of an ensemble are sorted by chance, so that single ones
+may differ).
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def check(name: str, found: np.ndarray, *, trained: bool = False) -> None:
         for of in (np.mean, np.std):
             np.testing.assert_allclose(of(found, axis=1), of(kept, axis=1), atol=0.05 * float(np.std(kept)))
     elif name in NUMBERS:
-        np.testing.assert_allclose(found, NUMBERS[name], atol=1e-3 * max(float(np.std(NUMBERS[name])), 1.0), rtol=1e-3)
+        np.testing.assert_allclose(
+            found, NUMBERS[name], atol=1e-3 * max(float(np.std(NUMBERS[name])), 1.0), rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize("name", unchanged.FITS)
@@ -48,7 +51,9 @@ def test_a_posterior_of_the_first_format_loads(name: str) -> None:
     loaded = sf.load(DATA / f"{name}.safetensors")
     for key, value in unchanged.numbers_of(name, loaded).items():
         check(key, value)
-    assert unchanged.digest(unchanged.numbers_of(name, loaded)[f"{name}/weights"]) == str(NUMBERS[f"{name}/weights/sha256"])
+    assert unchanged.digest(unchanged.numbers_of(name, loaded)[f"{name}/weights"]) == str(
+        NUMBERS[f"{name}/weights/sha256"]
+    )
 
 
 def test_a_finished_checkpoint_of_the_first_format_is_taken_up(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""What seeds gave before the package was laid out anew, and files of that time: `tests/test_unchanged.py` compares.
+"""What seeds gave before the package was laid out anew, and files of that time: `tests/test_unchanged.py`
+compares.
 
-python -m tests.unchanged tests/data/first_format      writes both anew: only where a number has to change, and is named
+python -m tests.unchanged tests/data/first_format      writes both anew: only where a number has to change,
+and is named
 """
 
 from __future__ import annotations
@@ -44,10 +46,14 @@ FITS = {
 def machine() -> str:
     """What floating point depends on: the same bytes are asked for only where this is the same."""
     model = (
-        [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")] if Path("/proc").exists() else []
+        [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
+        if Path("/proc").exists()
+        else []
     )
     capability = torch.backends.cpu.get_cpu_capability()
-    return " | ".join([platform.machine(), *model[:1], capability, f"torch {torch.__version__}", f"numpy {np.__version__}"])
+    return " | ".join(
+        [platform.machine(), *model[:1], capability, f"torch {torch.__version__}", f"numpy {np.__version__}"]
+    )
 
 
 def digest(values: np.ndarray) -> str:
@@ -109,7 +115,13 @@ def autoencoders() -> dict[str, vae.VAE | vae.SentenceVAE | vae.LatentSDE]:
         model.fit(x, epochs=2)
     sentences = vae.SentenceVAE(latent=2, seed=1)
     sentences.fit(
-        [f"the {a} {b}".split() for a in ("cat", "dog", "owl", "hen", "fox") for b in ("ran", "sat", "fed", "hid", "won")] * 3, epochs=2
+        [
+            f"the {a} {b}".split()
+            for a in ("cat", "dog", "owl", "hen", "fox")
+            for b in ("ran", "sat", "fed", "hid", "won")
+        ]
+        * 3,
+        epochs=2,
     )
     sde = vae.LatentSDE(features=1, latent=1, seed=1)
     sde.fit(np.arange(8.0), series, epochs=2)
@@ -139,7 +151,9 @@ def write(folder: Path) -> None:
         found[f"{name}/elbo"] = elbo_of(name, model)
     digests = {f"{key}/sha256": np.array(digest(value)) for key, value in found.items()}
     weights = {key: value for key, value in found.items() if not key.endswith(("/theta", "/y", "/weights"))}
-    np.savez_compressed(folder / "numbers.npz", machine=machine(), bank=bank(folder / "counted.bank"), **weights, **digests)
+    np.savez_compressed(
+        folder / "numbers.npz", machine=machine(), bank=bank(folder / "counted.bank"), **weights, **digests
+    )
 
 
 if __name__ == "__main__":

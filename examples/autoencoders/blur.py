@@ -1,4 +1,6 @@
-"""Why pictures come out blurred, and what helps: the squared error is a Gaussian whose standard deviation was never asked for."""
+"""Why pictures come out blurred, and what helps: the squared error is a Gaussian whose standard deviation was
+never asked for.
+"""
 
 import os
 
@@ -37,7 +39,12 @@ if __name__ == "__main__":
 
     figure, axes = plt.subplots(len(rows), figsize=(7.5, 2.9), layout="constrained")
     for part, (name, pictures) in zip(axes, rows.items(), strict=True):
-        part.imshow(np.hstack(np.pad(pictures, ((0, 0), (1, 1), (1, 1)), constant_values=0.5)), cmap="gray_r", vmin=0, vmax=1)
+        part.imshow(
+            np.hstack(np.pad(pictures, ((0, 0), (1, 1), (1, 1)), constant_values=0.5)),
+            cmap="gray_r",
+            vmin=0,
+            vmax=1,
+        )
         part.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
         part.set_xticks([])
         part.set_yticks([])

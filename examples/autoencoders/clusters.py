@@ -1,4 +1,6 @@
-"""Clusters of digits without their labels: a Gaussian mixture as the prior of the latent numbers, and what each cluster holds."""
+"""Clusters of digits without their labels: a Gaussian mixture as the prior of the latent numbers, and what
+each cluster holds.
+"""
 
 import os
 
@@ -18,7 +20,9 @@ EPOCHS = int(os.environ.get("SBI_FLOWS_EXAMPLE_EPOCHS", 150))
 CLUSTERS, SHOWN = 10, 12
 
 images, classes = load_digits().images, load_digits().target
-training, test, training_classes, test_classes = train_test_split(images, classes, test_size=360, random_state=0, stratify=classes)
+training, test, training_classes, test_classes = train_test_split(
+    images, classes, test_size=360, random_state=0, stratify=classes
+)
 
 
 def strip(pictures: np.ndarray) -> np.ndarray:
@@ -28,11 +32,16 @@ def strip(pictures: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    model = vae.ClusterVAE(clusters=CLUSTERS, event_shape=(8, 8), latent=10, likelihood=vae.Binomial(16), seed=0)
+    model = vae.ClusterVAE(
+        clusters=CLUSTERS, event_shape=(8, 8), latent=10, likelihood=vae.Binomial(16), seed=0
+    )
     model.fit(training, epochs=EPOCHS, tuning_epochs=max(EPOCHS // 3, 1))
     found, of_test = model.assign(training), model.assign(test)
     pixels = KMeans(CLUSTERS, n_init=10, random_state=0).fit_predict(training.reshape(-1, 64))
-    print(f"normalised mutual information with the classes: {normalized_mutual_info_score(training_classes, found):.3f}")
+    print(
+        f"normalised mutual information with the classes: "
+        f"{normalized_mutual_info_score(training_classes, found):.3f}"
+    )
     print(f"on digits that were kept apart: {normalized_mutual_info_score(test_classes, of_test):.3f}")
     print(f"k-means on the pixels: {normalized_mutual_info_score(training_classes, pixels):.3f}")
 
@@ -40,13 +49,32 @@ if __name__ == "__main__":
     centres = model.mixture.means.detach().numpy()
     middle, axes_of_z = centres.mean(axis=0), np.linalg.svd(centres - centres.mean(axis=0))[2][:2]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
-    left.scatter(*((z - middle) @ axes_of_z.T).T, c=of_test, cmap="tab10", s=10, vmin=-0.5, vmax=CLUSTERS - 0.5)
+    left.scatter(
+        *((z - middle) @ axes_of_z.T).T, c=of_test, cmap="tab10", s=10, vmin=-0.5, vmax=CLUSTERS - 0.5
+    )
     for cluster, place in enumerate((centres - middle) @ axes_of_z.T):
-        left.text(*place, str(cluster), ha="center", va="center", weight="bold", bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8})
-    left.set(xticks=[], yticks=[], title="E[z | x] of test digits, by cluster", xlabel="the plane in which the centres lie furthest apart")
-    rows = [strip(np.concatenate([model.decode(centres[[c]]), test[of_test == c][: SHOWN - 1]])) for c in range(CLUSTERS)]
+        left.text(
+            *place,
+            str(cluster),
+            ha="center",
+            va="center",
+            weight="bold",
+            bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
+        )
+    left.set(
+        xticks=[],
+        yticks=[],
+        title="E[z | x] of test digits, by cluster",
+        xlabel="the plane in which the centres lie furthest apart",
+    )
+    rows = [
+        strip(np.concatenate([model.decode(centres[[c]]), test[of_test == c][: SHOWN - 1]]))
+        for c in range(CLUSTERS)
+    ]
     right.imshow(np.vstack(rows), cmap="gray_r", vmin=0, vmax=16)
     right.axvline(9.5, color="tab:red", linewidth=1)
-    right.set(xticks=[5], xticklabels=["centre"], yticks=np.arange(CLUSTERS) * 10 + 4.5, yticklabels=range(CLUSTERS))
+    right.set(
+        xticks=[5], xticklabels=["centre"], yticks=np.arange(CLUSTERS) * 10 + 4.5, yticklabels=range(CLUSTERS)
+    )
     right.set(title="each cluster: its centre decoded, test digits in it")
     figure.savefig("clusters.png", dpi=150)

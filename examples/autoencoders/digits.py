@@ -1,4 +1,6 @@
-"""Digits of 8 x 8 pixels: reconstructed, sampled, interpolated, and made to lean by an attribute vector; a map of two latent numbers."""
+"""Digits of 8 x 8 pixels: reconstructed, sampled, interpolated, and made to lean by an attribute vector; a
+map of two latent numbers.
+"""
 
 import os
 
@@ -16,11 +18,15 @@ EPOCHS = int(os.environ.get("SBI_FLOWS_EXAMPLE_EPOCHS", 300))
 
 images, labels = load_digits(return_X_y=True)
 images = (images >= 8).reshape(-1, 8, 8)
-training, test, _, test_labels = train_test_split(images, labels, test_size=360, random_state=0, stratify=labels)
+training, test, _, test_labels = train_test_split(
+    images, labels, test_size=360, random_state=0, stratify=labels
+)
 
 
 def slant(x: np.ndarray) -> np.ndarray:
-    """How far a picture (n, 8, 8) leans to the right: minus its covariance of column and row over the variance of the row."""
+    """How far a picture (n, 8, 8) leans to the right: minus its covariance of column and row over the
+    variance of the row.
+    """
     ink = x / x.sum(axis=(1, 2), keepdims=True)
     row, column = np.mgrid[:8, :8]
     at_row, at_column = (ink * row).sum(axis=(1, 2)), (ink * column).sum(axis=(1, 2))
@@ -30,14 +36,21 @@ def slant(x: np.ndarray) -> np.ndarray:
 
 def strip(axes: plt.Axes, pictures: np.ndarray, name: str) -> None:
     """A row of pictures with a name."""
-    axes.imshow(np.hstack(np.pad(pictures.astype(float), ((0, 0), (1, 1), (1, 1)), constant_values=0.5)), cmap="gray_r", vmin=0, vmax=1)
+    axes.imshow(
+        np.hstack(np.pad(pictures.astype(float), ((0, 0), (1, 1), (1, 1)), constant_values=0.5)),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+    )
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def applications(model: vae.VAE, path: str) -> float:
-    """Draw them; return the share of test digits whose lean grows with every step along the attribute vector."""
+    """Draw them; return the share of test digits whose lean grows with every step along the attribute
+    vector.
+    """
     lean = vae.attribute_vector(model, training, slant(training))
     z = model.latent_mean(test)
     edits = np.stack([model.decode(z + a * lean) for a in np.linspace(0, 3, 10)])
@@ -70,7 +83,14 @@ def latent_map(path: str) -> None:
     above.imshow(pictures, cmap="gray_r", extent=(-2.35, 2.35, -2.35, 2.35))
     z = model.latent_mean(test)
     points = below.scatter(*z.T, c=test_labels, cmap="tab10", s=9, vmin=-0.5, vmax=9.5)
-    below.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xlabel="$z_1$", ylabel="$z_2$", title="where the test digits are encoded")
+    below.set(
+        xlim=(-3.2, 3.2),
+        ylim=(-3.2, 3.2),
+        aspect="equal",
+        xlabel="$z_1$",
+        ylabel="$z_2$",
+        title="where the test digits are encoded",
+    )
     above.set(ylabel="$z_2$", title="what each z decodes to")
     figure.colorbar(points, ax=below, ticks=range(10), shrink=0.8)
     figure.savefig(path, dpi=150)
@@ -80,7 +100,12 @@ if __name__ == "__main__":
     model = vae.VAE(event_shape=(8, 8), latent=8, likelihood="bernoulli", encoder="iaf", seed=0)
     model.fit(training, epochs=EPOCHS, warmup=EPOCHS // 3)
     evidence = model.log_evidence(test, 500)
-    print(f"bound {model.elbo(test).bound.mean():.2f} nats, evidence {evidence.log_evidence.mean():.2f} nats a test digit")
+    print(
+        f"bound {model.elbo(test).bound.mean():.2f} nats, evidence {evidence.log_evidence.mean():.2f} nats "
+        f"a test digit"
+    )
     print(f"{model.active_units(test).sum()} of 8 latent numbers are used")
-    print(f"steps along the attribute vector that lean a digit further: {applications(model, 'digits.png'):.0%}")
+    print(
+        f"steps along the attribute vector that lean a digit further: {applications(model, 'digits.png'):.0%}"
+    )
     latent_map("digits_map.png")

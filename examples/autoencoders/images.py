@@ -1,7 +1,8 @@
-"""Both halves at work: an autoencoder learns to describe pictures, and a flow infers from that description what made them.
+"""Both halves at work: an autoencoder learns to describe pictures, and a flow infers from that description
+what made them.
 
-A camera counts the photons of a spot on a gradient of stray light. Pictures are cheap; pictures whose parameters are known are dear: there
-are 10,000 of the former and 500 of the latter.
+A camera counts the photons of a spot on a gradient of stray light. Pictures are cheap; pictures whose
+parameters are known are dear: there are 10,000 of the former and 500 of the latter.
 """
 
 import os
@@ -21,20 +22,28 @@ KNOWN = 500
 ROW, COLUMN = np.mgrid[:12, :12]
 
 
-@sf.simulator(sf.Prior(across=uniform(2, 7), down=uniform(2, 7), log_width=norm(0.5, 0.2), log_light=norm(1.5, 0.5)))
+@sf.simulator(
+    sf.Prior(across=uniform(2, 7), down=uniform(2, 7), log_width=norm(0.5, 0.2), log_light=norm(1.5, 0.5))
+)
 def camera(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    across, down, log_width, log_light = (theta[name][:, None, None] for name in ("across", "down", "log_width", "log_light"))
+    across, down, log_width, log_light = (
+        theta[name][:, None, None] for name in ("across", "down", "log_width", "log_light")
+    )
     distance = np.hypot(COLUMN - across, ROW - down) / np.exp(log_width)
     return rng.poisson(1 + 0.3 * COLUMN + np.exp(log_light - distance**2 / 2))
 
 
 def draw(model: vae.VAE, posterior: sf.Posterior, path: str) -> None:
-    """Pictures, what the autoencoder makes of them, and where the posterior puts the spot (dots) that is at the cross."""
+    """Pictures, what the autoencoder makes of them, and where the posterior puts the spot (dots) that is at
+    the cross.
+    """
     shown = sf.simulate(camera, 6, seed=4)
     draws = posterior.sample(shown.y, 300, seed=1)
     figure, axes = plt.subplots(3, 6, figsize=(9, 4.8), sharex=True, sharey=True, layout="constrained")
     for k, column in enumerate(axes.T):
-        for part, picture in zip(column, (shown.y[k], model.reconstruct(shown.y[k])[0], shown.y[k]), strict=True):
+        for part, picture in zip(
+            column, (shown.y[k], model.reconstruct(shown.y[k])[0], shown.y[k]), strict=True
+        ):
             part.imshow(picture, cmap="gray_r", vmin=0, vmax=15)
         column[2].scatter(draws["across"][k], draws["down"][k], s=2, color="tab:orange")
         column[2].plot(*shown.theta[k, :2], "+", color="tab:blue", markersize=9, markeredgewidth=2)

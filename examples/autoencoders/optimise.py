@@ -1,7 +1,8 @@
 """Pictures with more of a property: an ascent in latent space, and why it needs the prior's term.
 
-f(z) is the lean of the picture that z decodes to. Without the prior z runs off to where the decoder was never trained: f still grows, but
-the pictures move away from all that are known. With a heavy prior z goes to where the prior is highest, whatever it started from.
+f(z) is the lean of the picture that z decodes to. Without the prior z runs off to where the decoder was never
+trained: f still grows, but the pictures move away from all that are known. With a heavy prior z goes to where
+the prior is highest, whatever it started from.
 """
 
 import os
@@ -28,7 +29,9 @@ training, test = train_test_split(images, test_size=360, random_state=0, stratif
 
 
 def lean(pictures: torch.Tensor) -> torch.Tensor:
-    """How far pictures (n, 8, 8) lean to the right: minus the covariance of column and row over the variance of the row."""
+    """How far pictures (n, 8, 8) lean to the right: minus the covariance of column and row over the variance
+    of the row.
+    """
     ink = pictures / pictures.sum(dim=(1, 2), keepdim=True)
     row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     row, column = (place - (ink * place).sum(dim=(1, 2), keepdim=True) for place in (row, column))
@@ -45,7 +48,10 @@ if __name__ == "__main__":
     model.fit(training, epochs=EPOCHS, warmup=EPOCHS // 3)
     known = NearestNeighbors(n_neighbors=1, metric="cityblock").fit(training.reshape(-1, 64))
     spread = leans(training).std()
-    print(f"test digits: {known.kneighbors(test.reshape(-1, 64))[0].mean():.1f} pixels from the nearest digit of the training set")
+    print(
+        f"test digits: {known.kneighbors(test.reshape(-1, 64))[0].mean():.1f} pixels from the nearest digit "
+        f"of the training set"
+    )
 
     def worth(z: torch.Tensor) -> torch.Tensor:
         return lean(model.module.decoder.mean(z).reshape(-1, 8, 8)) / spread
@@ -58,7 +64,8 @@ if __name__ == "__main__":
         apart = known.kneighbors((ends >= 0.5).reshape(-1, 64))[0].mean()
         print(
             f"{name}: lean {found.values[0].mean():.2f} -> {found.values[-1].mean():.2f} sd of the data, |z| "
-            f"{np.linalg.norm(found.z, axis=1).mean():.1f}, {apart:.1f} pixels from the nearest digit of the training set"
+            f"{np.linalg.norm(found.z, axis=1).mean():.1f}, {apart:.1f} pixels from the nearest digit of "
+            f"the training set"
         )
         rows[name], paths[name] = ends[:SHOWN], found
 

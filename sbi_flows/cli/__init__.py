@@ -1,6 +1,7 @@
 """The command line: one verb per step. `sbi-flows VERB --help` says what each takes.
 
-Exit codes: 0 done; 1 failed, or `check` says do not trust; 2 something in the input is for the user to put right.
+Exit codes: 0 done; 1 failed, or `check` says do not trust; 2 something in the input is for the user to put
+right.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class _Verbs(click.Group):
             console.print(Text.assemble((type(error).__name__, "bold red"), f": {words}"))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
-            kept = " ".join(getattr(stop, "__notes__", [])) or "Nothing was kept: the same command begins again."
+            kept = (
+                " ".join(getattr(stop, "__notes__", [])) or "Nothing was kept: the same command begins again."
+            )
             console.print(f"stopped. {kept}", markup=False)
             ctx.exit(130)
 
@@ -52,7 +55,9 @@ def main(debug: bool) -> None:
 
 
 def _only_results(verb: Any) -> Callable[..., Any]:
-    """The verb, with standard output for what `terminal.tell` writes alone: what a simulator prints goes to standard error."""
+    """The verb, with standard output for what `terminal.tell` writes alone: what a simulator prints goes to
+    standard error.
+    """
 
     @functools.wraps(verb)
     def called(**given: Any) -> Any:

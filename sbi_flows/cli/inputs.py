@@ -1,4 +1,6 @@
-"""What a verb reads: the package's own errors, with what helps at a prompt added as a note: a line, a flag, a likely slip."""
+"""What a verb reads: the package's own errors, with what helps at a prompt added as a note: a line, a flag, a
+likely slip.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from numpy.typing import NDArray
 
 import sbi_flows as sf
 from sbi_flows.cli.places import file_on_the_way
-from sbi_flows.errors import ObservationError, PluginError, SettingsError, StorageError, TooFewSimulationsError
+from sbi_flows.errors import (
+    ObservationError,
+    PluginError,
+    SettingsError,
+    StorageError,
+    TooFewSimulationsError,
+)
 from sbi_flows.problem.observed import read_observed
 from sbi_flows.simulation.bank import Bank
 
@@ -25,7 +33,10 @@ def load_simulator(reference: str) -> sf.Simulator:
     module, separator, attribute = reference.rpartition(":")
     if separator and not (module and attribute):
         missing = "attribute after" if module else "module or file before"
-        raise PluginError(f"{reference}: the {missing} the colon is missing. Give package.module:attribute or path/to/file.py:attribute.")
+        raise PluginError(
+            f"{reference}: the {missing} the colon is missing. Give package.module:attribute or "
+            f"path/to/file.py:attribute."
+        )
     try:
         return sf.load_simulator(reference)
     except PluginError as error:
@@ -40,7 +51,9 @@ def load_simulator(reference: str) -> sf.Simulator:
 
 
 def load_observed(path: Path, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The numbers in a .csv or .npy file; those of a CSV as events (..., 1) where that is what is wanted. Raises `ObservationError`."""
+    """The numbers in a .csv or .npy file; those of a CSV as events (..., 1) where that is what is wanted.
+    Raises `ObservationError`.
+    """
     try:
         values = read_observed(path)
         one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
@@ -54,12 +67,17 @@ def load_observed(path: Path, event_shape: tuple[int, ...]) -> NDArray[np.float6
 def load_bank(path: Path) -> sf.Simulations:
     """The bank that an option names. A place at which no folder can be is the user's mistake."""
     if (obstacle := file_on_the_way(path)) is not None:
-        raise SettingsError(f"{path}: {obstacle} is a file, not the folder of a bank. Give the folder that `sbi-flows simulate` made.")
+        raise SettingsError(
+            f"{path}: {obstacle} is a file, not the folder of a bank. Give the folder that `sbi-flows "
+            f"simulate` made."
+        )
     return sf.read_bank(path)
 
 
 def all_of_bank(path: Path, asked: sf.Simulations) -> sf.Simulations:
-    """What the bank at `path` holds, of which `asked` are the first: the whole of the last block, and what was there before."""
+    """What the bank at `path` holds, of which `asked` are the first: the whole of the last block, and what
+    was there before.
+    """
     if len(asked) % asked.block_size == 0 and len(Bank(path, {}).present()) == asked.n_blocks:
         return asked
     try:

@@ -11,7 +11,14 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 import sbi_flows as sf
@@ -20,10 +27,16 @@ from sbi_flows.errors import StorageError
 console = Console(stderr=True, highlight=False)
 PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
 
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Root seed of all randomness.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Root seed of all randomness."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
 simulator_option = click.option(
-    "--simulator", "reference", help="The simulator, where it is not a plug-in of the stored name: module:attribute or file.py:attribute."
+    "--simulator",
+    "reference",
+    help="The simulator, unless it is a plug-in of the stored name: module:attribute or file.py:attribute.",
 )
 
 
@@ -89,7 +102,9 @@ def tell(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise StorageError(f"the result could not be written to standard output ({error.strerror or error}).") from error
+        raise StorageError(
+            f"the result could not be written to standard output ({error.strerror or error})."
+        ) from error
 
 
 def print_json(value: Any) -> None:

@@ -13,23 +13,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from sbi_flows.abc.rejection import rejection_abc
+from sbi_flows.baselines.rejection import rejection_abc
 from sbi_flows.comparison.agreement import Agreement, agreement
-from sbi_flows.comparison.believing import believe
-from sbi_flows.comparison.check import check_pair
 from sbi_flows.comparison.exact import exact_draws
-from sbi_flows.comparison.predicting import check_predictive
+from sbi_flows.comparison.verdict import believe
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.judges import FALSE_ALARM
-from sbi_flows.diagnostics.predictive import PredictiveCheck
-from sbi_flows.draws import Draws, Verdict, weighted_quantile
+from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
+from sbi_flows.draws import Draws, weighted_quantile
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
-from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -44,9 +43,11 @@ _PREDICTIVE_DRAWS, _CHECKED_DRAWS, _LEAST_DRAWS = 300, 1000, 20
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event); seconds: method -> seconds.
+    """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event);
+    seconds: method -> seconds.
 
-    truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of the neural posterior;
+    truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of
+    the neural posterior;
     agreement: of an ensemble's members, here and on simulated data; None without an ensemble.
     """
 
@@ -64,22 +65,40 @@ class Comparison:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the neural posterior here: on the observation, its predictions, its members, its distance from the exact one."""
-        score = None if EXACT not in self.draws else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
+        """The verdict on the neural posterior here: on the observation, its predictions, its members, its
+        distance from the exact one.
+        """
+        score = (
+            None
+            if EXACT not in self.draws
+            else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
+        )
         reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
-        believed = believe(self.draws[NEURAL].verdict, self.predictive_check, self.agreement, score, reference)
+        believed = believe(
+            self.draws[NEURAL].verdict, self.predictive_check, self.agreement, score, reference
+        )
         if self.predictive_check is not None:
             return believed
-        return Verdict(believed.level, f"{believed.text} It was not held against predictions: they could not be made.", believed.quantile)
+        return Verdict(
+            believed.level,
+            f"{believed.text} It was not held against predictions: they could not be made.",
+            believed.quantile,
+        )
 
     @staticmethod
     def _beyond_chance(row: pandas.Series) -> float | None:
-        """The C2ST, where it lies beyond chance: of equal laws it is about N(1/2, 1 / (8 n)); exceeded in one of 10,000."""
-        return float(row["c2st"]) if row["c2st"] > 0.5 + norm.isf(FALSE_ALARM) / np.sqrt(8 * row["n"]) else None
+        """The C2ST, where it lies beyond chance: of equal laws it is about N(1/2, 1 / (8 n)); exceeded in one
+        of 10,000.
+        """
+        return (
+            float(row["c2st"]) if row["c2st"] > 0.5 + norm.isf(FALSE_ALARM) / np.sqrt(8 * row["n"]) else None
+        )
 
     @property
     def table(self) -> pandas.DataFrame:
-        """Mean, sd, 90% interval, effective sample size, seconds and simulations of each method and parameter."""
+        """Mean, sd, 90% interval, effective sample size, seconds and simulations of each method and
+        parameter.
+        """
         import pandas
 
         rows = []
@@ -105,9 +124,11 @@ class Comparison:
 
     @cached_property
     def distances(self) -> pandas.DataFrame:
-        """C2ST (0.5 alike, 1 disjoint) and sliced Wasserstein distance (in sd) of each method from a reference, on equally many draws.
+        """C2ST (0.5 alike, 1 disjoint) and sliced Wasserstein distance (in sd) of each method from a
+        reference, on equally many draws.
 
-        The reference, column `a`, is the exact posterior where there is one, else the neural posterior; it sets the scale.
+        The reference, column `a`, is the exact posterior where there is one, else the neural posterior; it
+        sets the scale.
         """
         import pandas
 
@@ -118,7 +139,13 @@ class Comparison:
             rng = stream(self.seed, "distances")
             first, second = (rng.permutation(self.draws[method].to_numpy())[:n] for method in (a, b))
             rows.append(
-                {"a": a, "b": b, "c2st": c2st(first, second), "sliced_wasserstein": sliced_wasserstein(first, second, rng=rng), "n": n}
+                {
+                    "a": a,
+                    "b": b,
+                    "c2st": c2st(first, second),
+                    "sliced_wasserstein": sliced_wasserstein(first, second, rng=rng),
+                    "n": n,
+                }
             )
         return pandas.DataFrame(rows)
 
@@ -140,17 +167,23 @@ def compare(
     seed: int = 0,
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Hold the neural posterior beside rejection ABC, plain and adjusted, and the exact posterior where the simulator allows it.
+    """Hold the neural posterior beside rejection ABC, plain and adjusted, and the exact posterior where the
+    simulator allows it.
 
-    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). truth: theta, where it is known.
-    Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise.
+    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). truth:
+    theta, where it is known. Raises `SettingsError` for a simulator that is not the posterior's, and what the
+    methods raise.
     """
     tell = say or (lambda text: None)
     check_pair(posterior, simulator, "compare")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < _LEAST_DRAWS:
-        raise SettingsError(f"n must be an integer of at least {_LEAST_DRAWS}, the draws that distances need, got {n!r}.")
+        raise SettingsError(
+            f"n must be an integer of at least {_LEAST_DRAWS}, the draws that distances need, got {n!r}."
+        )
     if simulations is not None and not isinstance(simulations, Simulations):
-        raise SettingsError(f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}.")
+        raise SettingsError(
+            f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."
+        )
     known = None if truth is None else _one_truth(simulator, truth)
     seed = check_seed(seed)
     y = simulator.check_observation(y_obs)
@@ -170,11 +203,19 @@ def compare(
         total = posterior.facts["simulations"] + posterior.facts["failed"]
         tell(f"simulating {min(total, _ABC_SIMULATIONS):,} for ABC ...")
         same_rows = SimulateSettings(block_size=posterior.facts.get("block_size"))
-        simulations = simulate(simulator, min(total, _ABC_SIMULATIONS), seed=posterior.facts["simulation_seed"], settings=same_rows)
+        simulations = simulate(
+            simulator,
+            min(total, _ABC_SIMULATIONS),
+            seed=posterior.facts["simulation_seed"],
+            settings=same_rows,
+        )
     bank = simulations
     try:
         run(ABC, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank)))
-        run(ADJUSTED, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"))
+        run(
+            ADJUSTED,
+            lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"),
+        )
     except (TooFewSimulationsError, ObservationError) as error:
         left_out.append(f"ABC: {error}")
     try:
@@ -182,29 +223,39 @@ def compare(
         if EXACT not in draws:
             left_out.append("exact: the simulator declares neither log_likelihood nor exact_posterior.")
     except Exception as error:  # of the user's function: what was computed before is not lost
-        left_out.append(f"exact: log_likelihood or exact_posterior of the simulator failed with {type(error).__name__}: {error}")
+        left_out.append(
+            f"exact: log_likelihood or exact_posterior of the simulator failed with {type(error).__name__}: "
+            f"{error}"
+        )
     predictive = {}
     for method, found in draws.items():
         try:
-            predictive[method] = _predict(simulator, found, seed, _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS)
+            predictive[method] = _predict(
+                simulator, found, seed, _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS
+            )
         except Exception as error:
-            left_out.append(f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}")
+            left_out.append(
+                f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}"
+            )
     checked, lost = None, 0
     if NEURAL in predictive:
         try:
-            checked = check_predictive(simulator, y, predictive[NEURAL])
+            checked = check_predictive(y, predictive[NEURAL], simulator.declared_summaries)
             lost = int((~np.isfinite(predictive[NEURAL].reshape(_CHECKED_DRAWS, -1)).all(axis=1)).sum())
         except ShapeError as error:
             left_out.append(f"posterior predictive check: {error}")
     if lost:
         left_out.append(
-            f"{lost:,} of {_CHECKED_DRAWS:,} predicted data sets are not finite and not in the predictive check: the simulator fails "
+            f"{lost:,} of {_CHECKED_DRAWS:,} predicted data sets are not finite and not in the predictive "
+            f"check: the simulator fails "
             f"at {lost / _CHECKED_DRAWS:.1%} of the neural posterior's draws"
         )
     for text in left_out:
         tell(f"left out: {text}")
     members = agreement(posterior, simulator, y, seed)
-    return Comparison(simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, members)
+    return Comparison(
+        simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, members
+    )
 
 
 def _quantile(simulations: Simulations) -> float:
@@ -213,7 +264,9 @@ def _quantile(simulations: Simulations) -> float:
 
 
 def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """theta (d,) from one row of any leading shape. Raises `ShapeError` for more or none, `SettingsError` outside the prior's support."""
+    """theta (d,) from one row of any leading shape. Raises `ShapeError` for more or none, `SettingsError`
+    outside the prior's support.
+    """
     d = simulator.prior.d
     values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
     try:
@@ -221,7 +274,10 @@ def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike])
     except ShapeError as error:
         raise ShapeError(f"truth: {error}") from error
     if rows.size != d:
-        raise ShapeError(f"truth must be one theta of {d} numbers ({', '.join(simulator.prior.names)}), got shape {rows.shape}.")
+        raise ShapeError(
+            f"truth must be one theta of {d} numbers ({', '.join(simulator.prior.names)}), got shape "
+            f"{rows.shape}."
+        )
     row = rows.reshape(d)
     if not simulator.prior.inside(row[None])[0]:
         raise SettingsError(f"truth {row.tolist()} lies outside the prior's support: {simulator.prior}.")

@@ -1,21 +1,20 @@
 """Is the empirical distribution function of m ranks that of a uniform law, everywhere at once?
 
-At K - 1 equally spaced points z_k the count N_k = #{u_i <= z_k} is Bin(m, z_k). The statistic is the smallest of the two-sided pointwise
-tail probabilities, gamma = min_k 2 min(P(Bin <= N_k), P(Bin >= N_k)), and its exact law follows from the chance that a path of counts stays
-between two curves (Sailynoja, Buerkner & Vehtari 2022, 2103.10522). Increments of the path are those of a Poisson process of rate m
+At K - 1 equally spaced points z_k the count N_k = #{u_i <= z_k} is Bin(m, z_k). The statistic is the smallest
+of the two-sided pointwise tail probabilities, gamma = min_k 2 min(P(Bin <= N_k), P(Bin >= N_k)), and its
+exact law follows from the chance that a path of counts stays between two curves (Sailynoja, Buerkner &
+Vehtari 2022, 2103.10522). Increments of the path are those of a Poisson process of rate m
 conditioned on m arrivals, so the recursion over k is a convolution:
 
-    P(inside) = sum_a Q_{K-1}(a) Poi(m - a; m / K) / Poi(m; m),   Q_k(j) = 1[low_k <= j <= high_k] sum_a Q_{k-1}(a) Poi(j - a; m / K)
+    P(inside) = sum_a Q_{K-1}(a) Poi(m - a; m / K) / Poi(m; m),   Q_k(j) = 1[low_k <= j <= high_k] sum_a
+    Q_{k-1}(a) Poi(j - a; m / K)
 """
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from scipy.stats import binom, poisson
-
-F = NDArray[np.float64]
 
 _POINTS = 100
 _HALVINGS = 40
@@ -29,7 +28,9 @@ def grid(m: int) -> Float[np.ndarray, " points"]:
 
 
 def ecdf_p_value(ranks: Float[np.ndarray, " m"]) -> float:
-    """The exact chance, for m uniform ranks, of a distribution function as improbable somewhere as this one."""
+    """The exact chance, for m uniform ranks, of a distribution function as improbable somewhere as this
+    one.
+    """
     m = len(ranks)
     z = grid(m)
     counts = np.searchsorted(np.sort(ranks), z, side="right")
@@ -41,7 +42,9 @@ def ecdf_p_value(ranks: Float[np.ndarray, " m"]) -> float:
 
 
 def ecdf_band(m: int, level: float) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """The lowest and highest share of m uniform ranks at each z_k, between which all of them lie with probability `level`."""
+    """The lowest and highest share of m uniform ranks at each z_k, between which all of them lie with
+    probability `level`.
+    """
     low, high = np.log(1e-16), np.log(1 - level)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -1,16 +1,17 @@
 """Calibration over the prior: are the posteriors as wide as they should be, and in the right place?
 
-The ranks u of `diagnostics/pairs.py` are uniform if q is the posterior. Two statistics with known law under that null see a shift and a
-wrong width, where the Kolmogorov-Smirnov test is nearly blind to width:
+The ranks u of `diagnostics/pairs.py` are uniform if q is the posterior. Two statistics with known law under
+that null see a shift and a wrong width, where the Kolmogorov-Smirnov test is nearly blind to width:
 
     mean-z    sqrt(12 m) (mean u - 1/2)  ~ N(0, 1)
     spread-z  sqrt(180 m) (mean (u - 1/2)^2 - 1/12)  ~ N(0, 1)
 
-and tell, as if all were Gaussian, by how many posterior standard deviations q is shifted, 2 sqrt(pi) (mean u - 1/2), and how many times too
-wide it is (from Var u = arcsin(a^2 / (1 + a^2)) / (2 pi), a = 1 / width). The prior itself passes rank checks on theta. Ranks of
-log q(theta | y) are the coverage of highest-density regions (Hermans et al. 2022, 2110.06581); those of the distance to a random point are
-TARP (Lemos et al. 2023, 2302.03026), whose points are uniform over the box that holds the truths; those of the log-likelihood see data that
-q ignores (Modrak et al. 2023, 2211.02383).
+and tell, as if all were Gaussian, by how many posterior standard deviations q is shifted, 2 sqrt(pi) (mean u
+- 1/2), and how many times too wide it is (from Var u = arcsin(a^2 / (1 + a^2)) / (2 pi), a = 1 / width). The
+prior itself passes rank checks on theta. Ranks of log q(theta | y) are the coverage of highest-density
+regions (Hermans et al. 2022, 2110.06581); those of the distance to a random point are TARP (Lemos et al.
+2023, 2302.03026), whose points are uniform over the box that holds the truths; those of the log-likelihood
+see data that q ignores (Modrak et al. 2023, 2211.02383).
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class RankTest:
     @property
     def p(self) -> float:
         """One p-value for mean, spread and distribution function together (Bonferroni)."""
-        return float(min(1.0, 3 * min(2 * norm.sf(abs(self.mean_z)), 2 * norm.sf(abs(self.spread_z)), self.ecdf_p)))
+        return float(
+            min(1.0, 3 * min(2 * norm.sf(abs(self.mean_z)), 2 * norm.sf(abs(self.spread_z)), self.ecdf_p))
+        )
 
     @property
     def shift(self) -> float:
@@ -72,7 +75,9 @@ class RankTest:
         return float(np.sqrt((1 - sine) / sine))
 
     def coverage(self, level: float) -> float:
-        """The share of truths inside the central interval of that level (for log q and the likelihood: where it is highest)."""
+        """The share of truths inside the central interval of that level (for log q and the likelihood: where
+        it is highest).
+        """
         if self.quantity in (LOG_Q, LOG_LIKELIHOOD):
             return float((self.ranks > 1 - level).mean())
         if self.quantity == RANDOM_POINT:
@@ -81,8 +86,13 @@ class RankTest:
 
 
 def rank_tests(pairs: Pairs, rng: np.random.Generator) -> list[RankTest]:
-    """The ranks of every parameter, and of log q and the log-likelihood where `pairs` have them, last of the distance to random points."""
-    found = [RankTest(name, ranks(pairs.draws[:, :, j], pairs.theta[:, j], rng)) for j, name in enumerate(pairs.names)]
+    """The ranks of every parameter, and of log q and the log-likelihood where `pairs` have them, last of the
+    distance to random points.
+    """
+    found = [
+        RankTest(name, ranks(pairs.draws[:, :, j], pairs.theta[:, j], rng))
+        for j, name in enumerate(pairs.names)
+    ]
     for quantity, values in ((LOG_Q, pairs.log_q), (LOG_LIKELIHOOD, pairs.log_likelihood)):
         if values is not None:
             found.append(RankTest(quantity, ranks(values[:, 1:], values[:, 0], rng)))

@@ -1,10 +1,15 @@
-"""How good a proposal for importance sampling is the posterior at one observation?
+"""How good a proposal is q for importance sampling from p?
 
-    w_s = p(y | theta_s) p(theta_s) / q(theta_s | y),   theta_s ~ q        efficiency = (sum w)^2 / (S sum w^2)
+    w_s = p(theta_s) / q(theta_s),   theta_s ~ q        efficiency = (sum w)^2 / (S sum w^2)
 
-and k, the shape of the generalised Pareto law of the largest weights: below 0.5 their variance is finite, above 0.7 no estimate from
-them can be relied on (Vehtari et al. 2024, 1507.02646). k is found from the largest min(S / 5, 3 sqrt(S)) weights by the posterior mean of
-Zhang & Stephens (2009), drawn towards 0.5 as if by 10 weights more.
+k-hat is the shape of the generalised Pareto distribution (GPD) that fits the largest weights (Vehtari et al.
+2024, 1507.02646):
+
+    weights above the M-th largest, M = min(S / 5, 3 sqrt(S)), less that one ~ GPD(k, sigma)
+
+The variance of the weights is finite where k < 1/2; above 0.7 no estimate from them can be relied on. The fit
+is the posterior mean of Zhang & Stephens (2009) on a grid of b = -k / sigma, with k shrunk towards 1/2 as by
+ten more observations.
 """
 
 from __future__ import annotations
@@ -12,8 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-_LEAST_TAIL = 10
-_PRIOR_WEIGHTS = 10
+_LEAST_TAIL, _PRIOR_WEIGHTS = 5, 10
 
 
 def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
@@ -22,30 +26,37 @@ def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
     return float(weights.sum() ** 2 / (len(weights) * np.square(weights).sum()))
 
 
+def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"]:
+    """k-hat of each row of log weights; NaN where s is below 25, -inf where the largest weights do not
+    differ.
+    """
+    rows, s = log_weights.shape
+    tail = int(min(s / 5, 3 * np.sqrt(s)))
+    if tail < _LEAST_TAIL:
+        return np.full(rows, np.nan)
+    largest = np.sort(log_weights, axis=1)[:, -tail - 1 :]
+    weights = np.exp(largest - largest[:, -1:])
+    return np.array([_shape(row[1:] - row[0]) for row in weights])
+
+
 def pareto_k(log_weights: Float[np.ndarray, " s"]) -> float:
-    """k of the largest weights; infinite where they are too few to say."""
-    s = len(log_weights)
-    size = int(min(s / 5, 3 * np.sqrt(s)))
-    ordered = np.sort(np.exp(log_weights - log_weights.max()))
-    if size < _LEAST_TAIL:
-        return np.inf
-    tail = ordered[-size:] - ordered[-size - 1]
-    tail = tail[tail > 0]
-    if len(tail) < _LEAST_TAIL:
-        return -np.inf
-    n = len(tail)
-    k = _shape(tail)
-    return float((n * k + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS))
+    """k-hat of one set of log weights; infinite where they are too few to say."""
+    found = float(k_hat(log_weights[None])[0])
+    return np.inf if np.isnan(found) else found
 
 
 def _shape(tail: Float[np.ndarray, " n"]) -> float:
-    """The mean of k over a grid of theta = -k / sigma weighted by their profile likelihood."""
+    """k of a GPD fitted to sorted numbers of at least 0."""
     n = len(tail)
-    points = 30 + int(np.sqrt(n))
     quartile = tail[int(n / 4 + 0.5) - 1]
-    theta = 1 / tail[-1] + (1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))) / (3 * quartile)
-    k = np.log1p(-theta[:, None] * tail).mean(axis=1)
-    profile = n * (np.log(-theta / k) - k - 1)
-    weights = np.exp(profile - profile.max())
-    best = float((weights * theta).sum() / weights.sum())
-    return float(np.log1p(-best * tail).mean())
+    if not quartile > 0 or not tail[-1] > 0:
+        return -np.inf
+    points = 30 + int(np.sqrt(n))
+    b = 1 / tail[-1] + (1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))) / (3 * quartile)
+    b = b[b != 0]
+    k = np.log1p(-b[:, None] * tail).mean(axis=1)
+    log_profile = n * (np.log(-b / k) - k - 1)
+    weights = np.exp(log_profile - log_profile.max())
+    best = float((weights * b).sum() / weights.sum())
+    found = float(np.log1p(-best * tail).mean())
+    return (n * found + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS)

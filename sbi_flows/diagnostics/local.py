@@ -1,14 +1,16 @@
 """Is the posterior right at this observation? Local C2ST (Linhart et al. 2023, 2306.03580).
 
-A classifier d(theta, y) learns to tell theta_i ~ p(theta | y_i) from theta'_i ~ q(theta | y_i) over the joint. Where q is right at y_obs it
-cannot, so over draws of q(theta | y_obs)
+A classifier d(theta, y) learns to tell theta_i ~ p(theta | y_i) from theta'_i ~ q(theta | y_i) over the
+joint. Where q is right at y_obs it cannot, so over draws of q(theta | y_obs)
 
     T = mean (d(theta_s, y_obs) - 1/2)^2
 
-is as small as for a classifier that had nothing to learn. That null is exact and free of the flow: the pair (theta_i, theta'_i) is
-swapped by a coin for each i, which changes nothing in law if q is right for every y, and the classifier is fitted again.
+is as small as for a classifier that had nothing to learn. That null is exact and free of the flow: the pair
+(theta_i, theta'_i) is swapped by a coin for each i, which changes nothing in law if q is right for every y,
+and the classifier is fitted again.
 
-d is a ridge regression of the label on theta, its squares and products, and their products with the leading components of features of y and
+d is a ridge regression of the label on theta, its squares and products, and their products with the leading
+components of features of y and
 with the products of the first four: as quick as one linear solve, so that thousands of swaps take a second.
 """
 
@@ -18,12 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import ShapeError
-
-F = NDArray[np.float64]
 
 _MOST_FEATURES, _MOST_CROSSED = 8, 4
 _RIDGE = 1e-2
@@ -49,14 +49,18 @@ def local_c2st(
     rng: np.random.Generator,
     swaps: int = 2000,
 ) -> LocalTest:
-    """theta, drawn: truths and one draw of q each, at data with those features; draws_at: of q at the observation. Raises `ShapeError`."""
+    """theta, drawn: truths and one draw of q each, at data with those features; draws_at: of q at the
+    observation. Raises `ShapeError`.
+    """
     m = len(theta)
     if m < _LEAST_PAIRS:
         raise ShapeError(f"the local test needs at least {_LEAST_PAIRS} pairs, got {m}.")
     together = np.concatenate([theta, drawn])
     centre, spread = features.mean(axis=0), features.std(axis=0)
     kept = spread > 0
-    _, singular, directions = np.linalg.svd((features[:, kept] - centre[kept]) / spread[kept] / np.sqrt(m), full_matrices=False)
+    _, singular, directions = np.linalg.svd(
+        (features[:, kept] - centre[kept]) / spread[kept] / np.sqrt(m), full_matrices=False
+    )
     leading = singular[:_MOST_FEATURES] > 1e-6
     turn = (directions[:_MOST_FEATURES][leading] / singular[:_MOST_FEATURES][leading, None]).T
 

@@ -1,13 +1,14 @@
 """Is the density that of the draws, and does it integrate to one?
 
-Ranks cannot tell: any function of (theta, y) has uniform ranks if the draws are right, and a density that misses a Jacobian is one. For
-every normalised density h, and q the density of the draws,
+Ranks cannot tell: any function of (theta, y) has uniform ranks if the draws are right, and a density that
+misses a Jacobian is one. For every normalised density h, and q the density of the draws,
 
     E_q[ h / (h + q) ]  =  integral q h / (q + h)  =  E_h[ q / (h + q) ]
 
-(Bennett 1976; Meng & Wong 1996). Both sides are means of numbers in [0, 1], so the difference of the two averages, one number for each data
-set, has mean zero and a variance that can be estimated. h is the normal law fitted to some of the draws; q is tried on others.
-The offset that would make the two sides equal estimates by how many nats log q is too high. Raises `SettingsError` without log q.
+(Bennett 1976; Meng & Wong 1996). Both sides are means of numbers in [0, 1], so the difference of the two
+averages, one number for each data set, has mean zero and a variance that can be estimated. h is the normal
+law fitted to some of the draws; q is tried on others. The offset that would make the two sides equal
+estimates by how many nats log q is too high. Raises `SettingsError` without log q.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import t as student
@@ -24,15 +24,15 @@ from scipy.stats import t as student
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
 from sbi_flows.errors import SettingsError
 
-F = NDArray[np.float64]
-
 _PROPOSED = 15
 _MOST_NATS = 50.0
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """t: the mean difference over its standard error, Student's with m - 1 degrees; excess: how many nats log q is too high; p: of t."""
+    """t: the mean difference over its standard error, Student's with m - 1 degrees; excess: how many nats log
+    q is too high; p: of t.
+    """
 
     t: float
     degrees: int
@@ -41,7 +41,9 @@ class Normalisation:
 
 
 def normalisation(pairs: Pairs, log_prob: LogProb, rng: np.random.Generator) -> Normalisation:
-    """Hold log q of `pairs`, whose draws must fill R^d, against the draws themselves. `log_prob` as in `draw_pairs`."""
+    """Hold log q of `pairs`, whose draws must fill R^d, against the draws themselves. `log_prob` as in
+    `draw_pairs`.
+    """
     if pairs.log_q is None:
         raise SettingsError("normalisation needs pairs with log_q: pass log_prob to draw_pairs.")
     m, n, d = pairs.draws.shape
@@ -69,7 +71,13 @@ def normalisation(pairs: Pairs, log_prob: LogProb, rng: np.random.Generator) -> 
     return Normalisation(t, m - 1, excess, float(2 * student.sf(abs(t), m - 1)))
 
 
-def _log_normal(offsets: Float[np.ndarray, "m n d"], root: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, "m n"]:
+def _log_normal(
+    offsets: Float[np.ndarray, "m n d"], root: Float[np.ndarray, "m d d"]
+) -> Float[np.ndarray, "m n"]:
     whitened = np.linalg.solve(root, offsets.transpose(0, 2, 1))
     log_det = np.log(np.einsum("mii->mi", root)).sum(axis=1)
-    return np.asarray(-0.5 * np.square(whitened).sum(axis=1) - log_det[:, None] - 0.5 * offsets.shape[-1] * np.log(2 * np.pi))
+    return np.asarray(
+        -0.5 * np.square(whitened).sum(axis=1)
+        - log_det[:, None]
+        - 0.5 * offsets.shape[-1] * np.log(2 * np.pi)
+    )

@@ -1,18 +1,22 @@
 """Does the posterior predict data like those observed?
 
-    y_s ~ p(y | theta_s),  theta_s ~ q(theta | y_obs),   t(y): declared summaries, or plain statistics of the data
+    y_s ~ p(y | theta_s),  theta_s ~ q(theta | y_obs),   t(y): declared summaries, or plain statistics of the
+    data
 
-Each statistic has the two-sided posterior predictive p-value 2 min(P(t(y_s) <= t(y_obs)), P(t(y_s) >= t(y_obs))) (Gelman, Meng & Stern
-1996). All together are one number: the rank of y_obs among the y_s in Mahalanobis distance from their common centre,
+Each statistic has the two-sided posterior predictive p-value 2 min(P(t(y_s) <= t(y_obs)), P(t(y_s) >=
+t(y_obs))) (Gelman, Meng & Stern 1996). All together are one number: the rank of y_obs among the y_s in
+Mahalanobis distance from their common centre,
 
-    d_i^2 = (t_i - m)^T C^-1 (t_i - m),   m, C of y_obs and the y_s together,   p = (1 + #{d_s >= d_obs}) / (S + 1)
+    d_i^2 = (t_i - m)^T C^-1 (t_i - m),   m, C of y_obs and the y_s together,   p = (1 + #{d_s >= d_obs}) / (S
+    + 1)
 
-exact if y_obs is one more draw from the predictive law, and conservative because theta was inferred from it (Robins et al. 2000).
+exact if y_obs is one more draw from the predictive law, and conservative because theta was inferred from it
+(Robins et al. 2000).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +45,33 @@ class PredictiveCheck:
         return self.names[int(np.argmin(self.p_values))]
 
 
-def predictive_check(observed: Float[np.ndarray, " k"], predicted: Float[np.ndarray, "s k"], names: Sequence[str]) -> PredictiveCheck:
-    """Hold the statistics of one data set against those of S predicted ones; rows that are not finite are left out. Raises `ShapeError`."""
+def check_predictive(
+    y: Float[np.ndarray, "*event"],
+    predicted: Float[np.ndarray, "n *event"],
+    summaries: Callable[[Float[np.ndarray, "m *event"]], Float[np.ndarray, "m k"]] | None,
+) -> PredictiveCheck:
+    """Plain statistics and declared summaries of y alongside those of predicted data. Raises `ShapeError`."""
+    finite = np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)
+    together = np.concatenate([y[None], predicted[finite]])
+    names, values = plain_statistics(together)
+    if summaries is not None:
+        declared = summaries(together)
+        names += tuple(f"summary {i + 1}" for i in range(declared.shape[1]))
+        values = np.column_stack([values, declared])
+    return predictive_check(values[0], values[1:], names)
+
+
+def predictive_check(
+    observed: Float[np.ndarray, " k"], predicted: Float[np.ndarray, "s k"], names: Sequence[str]
+) -> PredictiveCheck:
+    """Hold the statistics of one data set against those of S predicted ones; rows that are not finite are
+    left out. Raises `ShapeError`.
+    """
     predicted = predicted[np.isfinite(predicted).all(axis=1)]
     if len(predicted) < _LEAST:
-        raise ShapeError(f"a posterior predictive check needs {_LEAST} finite predicted data sets, got {len(predicted)}.")
+        raise ShapeError(
+            f"a posterior predictive check needs {_LEAST} finite predicted data sets, got {len(predicted)}."
+        )
     s = len(predicted)
     below = (1 + (predicted <= observed).sum(axis=0)) / (s + 1)
     above = (1 + (predicted >= observed).sum(axis=0)) / (s + 1)
@@ -56,11 +82,15 @@ def predictive_check(observed: Float[np.ndarray, " k"], predicted: Float[np.ndar
     distances = np.square(basis[:, singular > _FLOOR * max(singular[0], _FLOOR)]).sum(axis=1)
     p = float((distances >= distances[0] * (1 - 1e-12)).sum() / (s + 1))
     low, high = np.quantile(predicted, [0.05, 0.95], axis=0)
-    return PredictiveCheck(tuple(names), observed, low, high, np.minimum(1.0, 2 * np.minimum(below, above)), p)
+    return PredictiveCheck(
+        tuple(names), observed, low, high, np.minimum(1.0, 2 * np.minimum(below, above)), p
+    )
 
 
 def plain_statistics(y: Float[np.ndarray, "n *event"]) -> tuple[tuple[str, ...], Float[np.ndarray, "n k"]]:
-    """The entries of y where they are at most 8; else moments, quartiles, ends, and of neighbours: repeats, jumps, correlation."""
+    """The entries of y where they are at most 8; else moments, quartiles, ends, and of neighbours: repeats,
+    jumps, correlation.
+    """
     flat = y.reshape(len(y), -1)
     if flat.shape[1] <= 8:
         return tuple(f"entry {i + 1}" for i in range(flat.shape[1])), flat
@@ -71,8 +101,20 @@ def plain_statistics(y: Float[np.ndarray, "n *event"]) -> tuple[tuple[str, ...],
     place = (centred * np.linspace(-1, 1, flat.shape[1])).mean(axis=1) / np.where(sd > 0, sd, 1.0)
     names = ("mean", "sd", "smallest", "lower quartile", "median", "upper quartile", "largest")
     rows = [mean, sd, flat.min(axis=1), *np.quantile(flat, [0.25, 0.5, 0.75], axis=1), flat.max(axis=1)]
-    more = ("share of repeated values", "longest run of equal values", "largest jump", "correlation of neighbours", "trend")
-    rows += [(differences == 0).mean(axis=1), _longest_run(differences == 0), np.abs(differences).max(axis=1), lag, place]
+    more = (
+        "share of repeated values",
+        "longest run of equal values",
+        "largest jump",
+        "correlation of neighbours",
+        "trend",
+    )
+    rows += [
+        (differences == 0).mean(axis=1),
+        _longest_run(differences == 0),
+        np.abs(differences).max(axis=1),
+        lag,
+        place,
+    ]
     return names + more, np.column_stack(rows)
 
 

@@ -1,13 +1,16 @@
 """The only file that imports nflows: the networks inside the layers, each with one residual block.
 
-    masked      h = W_0 v + b_0 + silu(W_c c + b_c),     h <- h + W_2 silu(W_1 silu(h) + b_1 + W_d c + b_d) + b_2,     W h + b
-    residual    h = W_0 (v, c) + b_0,     h <- h + (W_2 silu(W_1 silu(h) + b_1) + b_2) sigmoid(W_d c + b_d),     W h + b
+    masked      h = W_0 v + b_0 + silu(W_c c + b_c),     h <- h + W_2 silu(W_1 silu(h) + b_1 + W_d c + b_d) +
+    b_2,     W h + b residual    h = W_0 (v, c) + b_0,     h <- h + (W_2 silu(W_1 silu(h) + b_1) + b_2)
+    sigmoid(W_d c + b_d),     W h + b
 
-nflows (PyPI 0.14) gives the modules and their starting weights; `flows.networks` evaluates them. Only `nflows.transforms.made` and
-`nflows.nn.nets` are used: `nflows.flows` and `nflows.distributions` import matplotlib.
+nflows (PyPI 0.14) gives the modules and their starting weights; `flows.networks` evaluates them. Only
+`nflows.transforms.made` and `nflows.nn.nets` are used: `nflows.flows` and `nflows.distributions` import
+matplotlib.
 
-Degrees. An input i = 1, ..., d has degree i; nflows gives hidden units degrees 1, ..., d - 1, so that the parameters of component 1,
-which only units of degree 0 may feed, are constants that the context never reaches. Here they have degrees 0, ..., d - 1.
+Degrees. An input i = 1, ..., d has degree i; nflows gives hidden units degrees 1, ..., d - 1, so that the
+parameters of component 1, which only units of degree 0 may feed, are constants that the context never
+reaches. Here they have degrees 0, ..., d - 1.
 """
 
 from __future__ import annotations
@@ -22,14 +25,18 @@ from torch import Tensor, nn
 
 
 def masked(d: int, context: int, hidden: int, start: tuple[float, ...]) -> Any:
-    """A network for d components, len(start) parameters each: those of component i see the context and components 1, ..., i - 1.
+    """A network for d components, len(start) parameters each: those of component i see the context and
+    components 1, ..., i - 1.
 
-    Its units are sorted by degree, in groups as equal as can be (those of `units_of`); fewer than d units leave some degrees without one.
+    Its units are sorted by degree, in groups as equal as can be (those of `units_of`); fewer than d units
+    leave some degrees without one.
     The masks are not part of the state: they follow from d and `hidden`.
     """
     net = MADE(d, hidden, context, num_blocks=1, output_multiplier=len(start), activation=nn.functional.silu)
     inputs, outputs = torch.arange(1, d + 1), torch.arange(1, d + 1).repeat_interleave(len(start))
-    units = torch.repeat_interleave(torch.arange(d), torch.tensor([s.stop - s.start for s in units_of(d, hidden)]))
+    units = torch.repeat_interleave(
+        torch.arange(d), torch.tensor([s.stop - s.start for s in units_of(d, hidden)])
+    )
     _mask(net.initial_layer, units[:, None] >= inputs, units)
     for layer in net.blocks[0].linear_layers:
         _mask(layer, units[:, None] >= units, units)
@@ -39,8 +46,17 @@ def masked(d: int, context: int, hidden: int, start: tuple[float, ...]) -> Any:
 
 
 def residual(inputs: int, context: int, hidden: int, moved: int, start: tuple[float, ...]) -> Any:
-    """A network of `inputs` components and the context, for `moved` components with len(start) parameters each."""
-    net = ResidualNet(inputs, moved * len(start), hidden, context_features=context, num_blocks=1, activation=nn.functional.silu)
+    """A network of `inputs` components and the context, for `moved` components with len(start) parameters
+    each.
+    """
+    net = ResidualNet(
+        inputs,
+        moved * len(start),
+        hidden,
+        context_features=context,
+        num_blocks=1,
+        activation=nn.functional.silu,
+    )
     _start(net.final_layer, start)
     return net
 

@@ -3,9 +3,9 @@
     (A o B)(v) = A(B(v)),     log |det d(A o B)/dv| = log |det dB/dv| at v  +  log |det dA/du| at u = B(v)
     (A o B)^-1 = B^-1 o A^-1
 
-`compose(a, b, c)` is read from left to right, as data go: `to_noise` runs a, then b, then c; `to_value` runs them backwards.
-`Inverse` turns a layer round, and with it what is cheap: an autoregressive layer has a cheap density; turned round it has a cheap sample
-(inverse autoregressive flow, Kingma et al. 2016, 1606.04934).
+`compose(a, b, c)` is read from left to right, as data go: `to_noise` runs a, then b, then c; `to_value` runs
+them backwards. `Inverse` turns a layer round, and with it what is cheap: an autoregressive layer has a cheap
+density; turned round it has a cheap sample (inverse autoregressive flow, Kingma et al. 2016, 1606.04934).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Composed(Layer):
 
 
 class Inverse(Layer):
-    """The layer turned round: its `to_noise` is the other's `to_value`. Raises `SettingsError` for anything else."""
+    """The layer turned round: its `to_noise` is the other's `to_value`. Raises `SettingsError` for anything
+    else.
+    """
 
     def __init__(self, layer: Layer) -> None:
         check_layers([layer], "Inverse")

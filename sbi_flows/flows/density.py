@@ -1,9 +1,10 @@
 """A density fitted to samples: x -> log p(x), draws, and the map to noise and back.
 
-    noise = T((x - m) / c),   noise ~ N(0, I):     log p(x) = log N(T(u); 0, I) + log |det dT/du| - sum_j log c_j,   u = (x - m) / c
+    noise = T((x - m) / c),   noise ~ N(0, I):     log p(x) = log N(T(u); 0, I) + log |det dT/du| - sum_j log
+    c_j,   u = (x - m) / c
 
-m and c are the mean and standard deviation of each column. T is a flow of `flows.recipes`, trained by maximum likelihood in float32 and
-evaluated in float64. Papamakarios et al. (2021), 1912.02762.
+m and c are the mean and standard deviation of each column. T is a flow of `flows.recipes`, trained by maximum
+likelihood in float32 and evaluated in float64. Papamakarios et al. (2021), 1912.02762.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from sbi_flows.arrays import F, integer, numbers, spread
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
-from sbi_flows.flows.columns import numbers, spread
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
+from sbi_flows.machine import torch_threads
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.loop import History, train
 from sbi_flows.training.rows import LEAST_ROWS, TensorRows
 from sbi_flows.training.settings import TrainSettings
-from sbi_flows.training.trial import torch_threads
-
-F = NDArray[np.float64]
 
 _ROWS_SEEN = 1_000_000
 _MOST_EPOCHS = 200
@@ -33,7 +32,9 @@ _ROWS_AT_ONCE = 20_000
 
 
 class Density:
-    """A density over R^d; what it takes are rows (n, d), or for d = 1 also (n,), and what it gives is float64."""
+    """A density over R^d; what it takes are rows (n, d), or for d = 1 also (n,), and what it gives is
+    float64.
+    """
 
     def __init__(self, flow: ConditionalFlow, mean: F, sd: F, history: History) -> None:
         self.flow, self.mean, self.sd, self.history = flow.double().eval(), mean, sd, history
@@ -46,9 +47,7 @@ class Density:
 
     def sample(self, n: int, *, seed: int = 0) -> F:
         """n draws (n, d)."""
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise SettingsError(f"n must be a positive integer, got {n!r}.")
-        return self.to_value(stream(check_seed(seed), "density").standard_normal((n, self.d)))
+        return self.to_value(stream(check_seed(seed), "density").standard_normal((integer("n", n), self.d)))
 
     def to_noise(self, x: ArrayLike) -> F:
         """T of each row: standard normal (n, d) where x has this density."""
@@ -60,13 +59,18 @@ class Density:
 
     def log_det(self, x: ArrayLike) -> F:
         """log |det d noise / d x| at each row, (n,)."""
-        return np.asarray(self._by_parts(self.flow.to_noise, (_rows(x, self.d, "x") - self.mean) / self.sd)[1] - np.log(self.sd).sum())
+        return np.asarray(
+            self._by_parts(self.flow.to_noise, (_rows(x, self.d, "x") - self.mean) / self.sd)[1]
+            - np.log(self.sd).sum()
+        )
 
     def _by_parts(self, of: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, ...]], rows: F) -> list[F]:
         parts = []
         for i in range(0, len(rows), _ROWS_AT_ONCE):
             with torch.no_grad():
-                found = of(torch.from_numpy(rows[i : i + _ROWS_AT_ONCE]), torch.zeros(1, 1, dtype=torch.float64))
+                found = of(
+                    torch.from_numpy(rows[i : i + _ROWS_AT_ONCE]), torch.zeros(1, 1, dtype=torch.float64)
+                )
             parts.append(found if isinstance(found, tuple) else (found,))
         return [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
 
@@ -83,21 +87,29 @@ def fit_density(
 ) -> Density:
     """Fit a density to rows x (n, d), or (n,) for d = 1; a tenth of them decides when it is best.
 
-    kind: "maf", "nsf", "coupling" or "spline_coupling"; steps, hidden: its layers and their width. The same seed gives the same density.
+    kind: "maf", "nsf", "coupling" or "spline_coupling"; steps, hidden: its layers and their width. The same
+    seed gives the same density.
     settings: of training; progress(step, steps, text) is called now and then.
-    Raises `ShapeError`, `ObservationError` (not finite, a column that does not vary, or spreads beyond float64), `SettingsError`,
-    `TooFewSimulationsError` below 50 rows.
+    Raises `ShapeError`, `ObservationError` (not finite, a column that does not vary, or spreads beyond
+    float64), `SettingsError`, `TooFewSimulationsError` below 50 rows.
     """
     if not (settings is None or isinstance(settings, TrainSettings)):
         raise SettingsError(f"settings must be sf.TrainSettings(...), got {settings!r}.")
     values = numbers(x, "x", "rows of shape (n, d)")
     rows = _rows(values, values.shape[1] if values.ndim == 2 and values.shape[1] > 0 else 1, "x")
     if len(rows) < LEAST_ROWS:
-        raise TooFewSimulationsError(f"{len(rows)} rows are too few for a density; at least {LEAST_ROWS} are needed, thousands are usual.")
+        raise TooFewSimulationsError(
+            f"{len(rows)} rows are too few for a density; at least {LEAST_ROWS} are needed, thousands are "
+            f"usual."
+        )
     sd = spread(rows)
     if not (np.isfinite(sd) & (sd > 0)).all():
         column = int(np.argmax(~np.isfinite(sd) | (sd == 0)))
-        trouble = "is constant, so it has no density. Leave it out" if sd[column] == 0 else "spreads too far for float64. Change its unit"
+        trouble = (
+            "is constant, so it has no density. Leave it out"
+            if sd[column] == 0
+            else "spreads too far for float64. Change its unit"
+        )
         raise ObservationError(f"column {column} of x {trouble}.")
     mean = rows.mean(axis=0)
     check_seed(seed)
@@ -107,7 +119,13 @@ def fit_density(
         flow = build_flow(kind, rows.shape[1], 1, hidden=hidden, steps=steps)
     standard = torch.from_numpy(((rows - mean) / sd).astype(np.float32))
     with torch_threads(1):
-        history = train(flow, _negative_log_density, TensorRows((standard,), settings, seed), undecayed=("layers.0.",), progress=progress)
+        history = train(
+            flow,
+            _negative_log_density,
+            TensorRows((standard,), settings, seed),
+            undecayed=("layers.0.",),
+            progress=progress,
+        )
     return Density(flow, mean, sd, history)
 
 
@@ -124,5 +142,7 @@ def _rows(given: ArrayLike, d: int, name: str) -> F:
         more = "" if rows.size else " Pass at least one."
         raise ShapeError(f"{name} must be rows of shape (n, {d}), got {values.shape}.{more}")
     if not np.isfinite(rows).all():
-        raise ObservationError(f"{name} must be finite; row {int(np.argwhere(~np.isfinite(rows))[0][0])} is not.")
+        raise ObservationError(
+            f"{name} must be finite; row {int(np.argwhere(~np.isfinite(rows))[0][0])} is not."
+        )
     return rows

@@ -1,7 +1,9 @@
-"""Monotone maps of one component, their parameters given by a network: what autoregressive and coupling layers are made of.
+"""Monotone maps of one component, their parameters given by a network: what autoregressive and coupling
+layers are made of.
 
-A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may be 1 along an axis, and gives the image and the log slope,
-elementwise; the log slope may keep the parameters' rows. `value` is the first of `to_value`, for draws whose density nobody asks for.
+A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may be 1 along an axis, and gives the
+image and the log slope, elementwise; the log slope may keep the parameters' rows. `value` is the first of
+`to_value`, for draws whose density nobody asks for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Conditional affine, autoregressive and coupling layers, and permutations: what flows are composed of.
 
-Inside a flow the components lead: a value is (d, *rows), a context (k, *rows) with 1 for each axis of the rows along which it does not
-vary. Each component is then one contiguous line of memory, and nothing about a context is computed more than once.
+Inside a flow the components lead: a value is (d, *rows), a context (k, *rows) with 1 for each axis of the
+rows along which it does not vary. Each component is then one contiguous line of memory, and nothing about a
+context is computed more than once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _MAX_LOG_SCALE = 8.0
 
 
 class Layer(nn.Module):
-    """One invertible step. `cheap` names the directions that cost one pass of the network: "density", "sample" or both."""
+    """One invertible step. `cheap` names the directions that cost one pass of the network: "density",
+    "sample" or both.
+    """
 
     cheap: frozenset[str] = frozenset({"density", "sample"})
 
@@ -45,11 +48,16 @@ class Layer(nn.Module):
 def check_layers(layers: Sequence[object], taker: str) -> None:
     """Raise `SettingsError` where one of them is no layer."""
     if not all(isinstance(layer, Layer) for layer in layers):
-        raise SettingsError(f"{taker} takes layers of sbi_flows.flows, got {', '.join(type(layer).__name__ for layer in layers)}.")
+        raise SettingsError(
+            f"{taker} takes layers of sbi_flows.flows, got "
+            f"{', '.join(type(layer).__name__ for layer in layers)}."
+        )
 
 
 class ConditionalAffine(Layer):
-    """noise = (value - m(c)) exp(-s(c)), with m and s linear in the context, |s| < 8. Starts at the identity."""
+    """noise = (value - m(c)) exp(-s(c)), with m and s linear in the context, |s| < 8. Starts at the
+    identity.
+    """
 
     def __init__(self, d: int, context: int) -> None:
         super().__init__()
@@ -71,9 +79,11 @@ class ConditionalAffine(Layer):
 
 
 class Autoregressive(Layer):
-    """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map. Density in one pass, sampling in one pass by degrees.
+    """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map. Density in one pass, sampling in one
+    pass by degrees.
 
-    Papamakarios et al. (2017), 1705.07057, with its masks such that component 1 too depends on the context (`flows.bridge`).
+    Papamakarios et al. (2017), 1705.07057, with its masks such that component 1 too depends on the context
+    (`flows.bridge`).
     """
 
     cheap = frozenset({"density"})
@@ -103,7 +113,8 @@ class Autoregressive(Layer):
 
 
 class Coupling(Layer):
-    """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through. Dinh et al. (2017), 1605.08803.
+    """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through. Dinh et
+    al. (2017), 1605.08803.
 
     a: every second component, from the first, or from the second if `flip`. Both directions cost one pass.
     """

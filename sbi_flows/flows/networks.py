@@ -1,6 +1,7 @@
 """Networks evaluated with components leading, (features, *rows), and the context's part once a context.
 
-The residual network of coupling layers (`flows.bridge` makes it), and the product that it and the masked network are made of.
+The residual network of coupling layers (`flows.bridge` makes it), and the product that it and the masked
+network are made of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ Context = Float[Tensor, "k *#rows"]
 
 
 class ResidualNet(nn.Module):
-    """(value, context) -> p parameters of each of `moved` components, from the context and all components of the value."""
+    """(value, context) -> p parameters of each of `moved` components, from the context and all components of
+    the value.
+    """
 
     def __init__(self, inputs: int, context: int, hidden: int, moved: int, start: tuple[float, ...]) -> None:
         super().__init__()
@@ -27,14 +30,18 @@ class ResidualNet(nn.Module):
         self.context_gate = net.blocks[0].context_layer
 
     def forward(self, value: Float[Tensor, "i *rows"], context: Context) -> Float[Tensor, "moved p *rows"]:
-        of_value, of_context = self.into.weight.split([self.inputs, self.into.in_features - self.inputs], dim=1)
+        of_value, of_context = self.into.weight.split(
+            [self.inputs, self.into.in_features - self.inputs], dim=1
+        )
         h = affine(of_value, value, affine(of_context, context, column(self.into.bias, context)))
         z = affine_of(self.two, silu(affine_of(self.one, silu(h))))
         h = torch.addcmul(h, z, torch.sigmoid(affine_of(self.context_gate, context)))
         return affine_of(self.out, h).view(self.moved, self.p, *value.shape[1:])
 
 
-def affine(weight: Float[Tensor, "o i"], x: Float[Tensor, "i *rows"], offset: Float[Tensor, "o *#rows"]) -> Float[Tensor, "o *rows"]:
+def affine(
+    weight: Float[Tensor, "o i"], x: Float[Tensor, "i *rows"], offset: Float[Tensor, "o *#rows"]
+) -> Float[Tensor, "o *rows"]:
     """weight x + offset."""
     if x.ndim == 2:
         return torch.addmm(offset, weight, x)

@@ -1,12 +1,13 @@
 """Named flows: each recipe is a list of layers.
 
     maf               affine autoregressive layers; exact for Gaussians, however correlated
-    nsf               one affine autoregressive layer, then autoregressive rational-quadratic splines: any shape
-    coupling          affine coupling layers; density and sampling both cost one pass
+    nsf               one affine autoregressive layer, then autoregressive rational-quadratic splines: any
+    shape coupling          affine coupling layers; density and sampling both cost one pass
     spline_coupling   rational-quadratic spline coupling layers; likewise
 
-With one component no layer can couple anything, and an affine map would leave q Gaussian: every recipe is then one spline layer.
-Layers alternate with fixed permutations (reversal, which suffices for d <= 3; else drawn from the generator in scope).
+With one component no layer can couple anything, and an affine map would leave q Gaussian: every recipe is
+then one spline layer. Layers alternate with fixed permutations (reversal, which suffices for d <= 3; else
+drawn from the generator in scope).
 """
 
 from __future__ import annotations
@@ -58,14 +59,18 @@ RECIPES: dict[str, Callable[[int, int, int, int], list[Layer]]] = {
 
 
 def build_flow(kind: str, d: int, context: int, *, hidden: int = 64, steps: int = 4) -> ConditionalFlow:
-    """The flow called `kind` over R^d given a context of `context` numbers, with `steps` layers (pairs of them for couplings).
+    """The flow called `kind` over R^d given a context of `context` numbers, with `steps` layers (pairs of
+    them for couplings).
 
-    Initialised from torch's generator in scope. Raises `SettingsError` for an unknown kind or sizes out of range.
+    Initialised from torch's generator in scope. Raises `SettingsError` for an unknown kind or sizes out of
+    range.
     """
     if not isinstance(kind, str) or kind not in RECIPES:
         raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {kind!r}.")
     d, context, hidden, steps = check_sizes(d, context, hidden, steps)
-    layers = [spline_autoregressive(1, context, hidden)] if d == 1 else RECIPES[kind](d, context, hidden, steps)
+    layers = (
+        [spline_autoregressive(1, context, hidden)] if d == 1 else RECIPES[kind](d, context, hidden, steps)
+    )
     return ConditionalFlow(d, context, layers)
 
 

@@ -1,13 +1,16 @@
-"""Named flows whose draws, with their densities, are cheap: what q(z | x) needs where the objective is an average over draws of q.
+"""Named flows whose draws, with their densities, are cheap: what q(z | x) needs where the objective is an
+average over draws of q.
 
     diagonal          value = m(c) + s(c) noise
     full_rank         value = m(c) + diag(s(c)) L(c) noise, L lower triangular: a Cholesky factor
-    planar            planar steps, two for each of `steps`; the density of values that are not its own draws is not known
-    iaf               affine autoregressive layers turned round: a draw costs one pass a layer, the density of a given value d of them
-    coupling, spline_coupling      as in `flows.recipes`: both directions cost one pass
+    planar            planar steps, two for each of `steps`; the density of values that are not its own draws
+    is not known
+    iaf               affine autoregressive layers turned round: a draw costs one pass a layer, the density of
+    a given value d of them coupling, spline_coupling      as in `flows.recipes`: both directions cost one
+    pass
 
-All end in the conditional affine layer of `ConditionalFlow`. With one component nothing can be coupled: iaf, coupling and spline_coupling
-are then one spline, and full_rank is diagonal.
+All end in the conditional affine layer of `ConditionalFlow`. With one component nothing can be coupled: iaf,
+coupling and spline_coupling are then one spline, and full_rank is diagonal.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ SamplingKind = Literal["diagonal", "full_rank", "planar", "iaf", "coupling", "sp
 GAUSSIAN_KINDS = ("diagonal", "full_rank")
 
 
-def build_sampling_flow(kind: str, d: int, context: int, *, hidden: int = 64, steps: int = 4) -> ConditionalFlow:
+def build_sampling_flow(
+    kind: str, d: int, context: int, *, hidden: int = 64, steps: int = 4
+) -> ConditionalFlow:
     """The flow called `kind` over R^d given `context` numbers, initialised from torch's generator in scope.
 
     Raises `SettingsError` for an unknown kind or sizes out of range.
@@ -47,5 +52,8 @@ def _layers(kind: str, d: int, context: int, hidden: int, steps: int) -> list[La
     if d == 1:
         return [Inverse(spline_autoregressive(1, context, hidden))]
     if kind == "iaf":
-        return [layer if isinstance(layer, Permutation) else Inverse(layer) for layer in RECIPES["maf"](d, context, hidden, steps)]
+        return [
+            layer if isinstance(layer, Permutation) else Inverse(layer)
+            for layer in RECIPES["maf"](d, context, hidden, steps)
+        ]
     return RECIPES[kind](d, context, hidden, steps)

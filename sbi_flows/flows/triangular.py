@@ -1,7 +1,8 @@
-"""The triangular step of a full-rank Gaussian: value = L(c) noise, L lower triangular with ones on its diagonal, linear in the context.
+"""The triangular step of a full-rank Gaussian: value = L(c) noise, L lower triangular with ones on its
+diagonal, linear in the context.
 
-The determinant is 1: after the conditional affine layer, which scales and shifts, the two make value = m(c) + diag(s(c)) L(c) noise, a
-Gaussian whose Cholesky factor is diag(s) L.
+The determinant is 1: after the conditional affine layer, which scales and shifts, the two make value = m(c) +
+diag(s(c)) L(c) noise, a Gaussian whose Cholesky factor is diag(s) L.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ class Triangular(Layer):
         below = affine_of(self.below, context)
         noise = value[:1]
         for i in range(1, self.d):
-            noise = torch.cat([noise, value[i : i + 1] - (below[self._places[i]] * noise).sum(dim=0, keepdim=True)])
+            noise = torch.cat(
+                [noise, value[i : i + 1] - (below[self._places[i]] * noise).sum(dim=0, keepdim=True)]
+            )
         return noise, value.new_zeros(())
 
     def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
         below = affine_of(self.below, context)
         moved = [noise[:1]]
-        moved += [noise[i : i + 1] + (below[self._places[i]] * noise[:i]).sum(dim=0, keepdim=True) for i in range(1, self.d)]
+        moved += [
+            noise[i : i + 1] + (below[self._places[i]] * noise[:i]).sum(dim=0, keepdim=True)
+            for i in range(1, self.d)
+        ]
         return torch.cat(moved), noise.new_zeros(())

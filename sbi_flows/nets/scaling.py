@@ -1,16 +1,17 @@
 """Scaling of y, chosen from the simulations, column by column (or channel by channel for a series):
 
     counts (non-negative integers, not only 0 and 1)        u = sign(y) log(1 + |y|)
-    positive over orders of magnitude                       u = log(y), and log(m) + (y - m) / m below the smallest simulated value m
-    other heavy tails                                       u = asinh((y - median) / spread)
-    anything else                                           u = y
+    positive over orders of magnitude                       u = log(y), and log(m) + (y - m) / m below the
+    smallest simulated value m other heavy tails                                       u = asinh((y - median)
+    / spread) anything else                                           u = y
     then                                                    (u - mean(u)) / sd(u)
 
-A tail is the larger distance of the 0.1% and 99.9% points from the median, in interquartile ranges; it is heavy above 10. Positive
-columns are taken on the log scale where their tail is shorter by a factor of 0.7 there, or shorter at all and the 99.9% point is more than
-10,000 times the 0.1% point.
+A tail is the larger distance of the 0.1% and 99.9% points from the median, in interquartile ranges; it is
+heavy above 10. Positive columns are taken on the log scale where their tail is shorter by a factor of 0.7
+there, or shorter at all and the 99.9% point is more than 10,000 times the 0.1% point.
 
-A constant column carries no information and is dropped, with a word; what every simulation had there is kept, to hold observations against.
+A constant column carries no information and is dropped, with a word; what every simulation had there is kept,
+to hold observations against.
 The choice is a record of numbers: it is stored with the
 posterior and applied to the observation as it was to the simulations.
 """
@@ -25,9 +26,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import SimulatorContractError
-
-F = NDArray[np.float64]
 
 PLAIN, COUNTS, HEAVY, LOG = 0, 1, 2, 3
 _HEAVY_TAIL, _SHORTER, _WIDE = 10.0, 0.7, 1e4
@@ -39,10 +39,13 @@ _LARGEST = 1e140
 
 @dataclass(frozen=True)
 class Scaler:
-    """The scaling of events of shape event_shape. All arrays but `fixed` have shape (groups,): columns, or channels where `shared`.
+    """The scaling of events of shape event_shape. All arrays but `fixed` have shape (groups,): columns, or
+    channels where `shared`.
 
-    code: one of PLAIN, COUNTS, HEAVY, LOG; keep: False where dropped; centre, spread: of y, and m for LOG as its centre; mean, sd: of u.
-    fixed: for each element of an event, flat, the value that all simulations have there, NaN where they differ.
+    code: one of PLAIN, COUNTS, HEAVY, LOG; keep: False where dropped; centre, spread: of y, and m for LOG as
+    its centre; mean, sd: of u.
+    fixed: for each element of an event, flat, the value that all simulations have there, NaN where they
+    differ.
     """
 
     event_shape: tuple[int, ...]
@@ -57,7 +60,8 @@ class Scaler:
 
     @classmethod
     def from_data(cls, y: Shaped[np.ndarray, "n *event"], shared: bool) -> Scaler:
-        """Choose the scaling from simulations. `shared`: one choice for all time steps of a series (T,) or (T, channels).
+        """Choose the scaling from simulations. `shared`: one choice for all time steps of a series (T,) or
+        (T, channels).
 
         Raises `SimulatorContractError` if nothing varies.
         """
@@ -66,12 +70,17 @@ class Scaler:
         keep = greatest > least
         if not keep.any():
             raise SimulatorContractError(
-                "all simulated values are the same number: y carries no information on theta. Check the simulator."
+                "all simulated values are the same number: y carries no information on theta. Check the "
+                "simulator."
             )
         _check_size(least, greatest, shared)
         counts &= keep
         fixed = _fixed(y.reshape(len(y), -1))
-        part = _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared).astype(np.float64).reshape(-1, len(counts))
+        part = (
+            _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared)
+            .astype(np.float64)
+            .reshape(-1, len(counts))
+        )
         median, spread, tail = _tails(part)
         code = np.where(tail > _HEAVY_TAIL, HEAVY, PLAIN)
         positive = (least > 0) & ~counts
@@ -82,17 +91,31 @@ class Scaler:
             code[positive] = np.where(_tails(logs)[2] < shorter, LOG, code[positive])
         code = np.where(counts, COUNTS, code).astype(np.uint8)
         centre = np.where(code == LOG, least, median)
-        unscaled = cls(event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)), fixed)
+        unscaled = cls(
+            event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)), fixed
+        )
         u = unscaled._transform(part)
         sd = u.std(axis=0)
-        return cls(event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0), fixed)
+        return cls(
+            event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0), fixed
+        )
 
     @classmethod
     def given(cls, event_shape: tuple[int, ...], *, counts: bool, mean: F, sd: F) -> Scaler:
         """(y - mean) / sd element by element, of log1p(y) for counts."""
         m = len(mean)
         code = np.full(m, COUNTS if counts else PLAIN, dtype=np.uint8)
-        return cls(event_shape, False, code, np.ones(m, dtype=np.bool_), np.zeros(m), np.ones(m), mean, sd, np.full(m, np.nan))
+        return cls(
+            event_shape,
+            False,
+            code,
+            np.ones(m, dtype=np.bool_),
+            np.zeros(m),
+            np.ones(m),
+            mean,
+            sd,
+            np.full(m, np.nan),
+        )
 
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
         """Scaled y in float64: (n, kept) for vectors, (n, T, kept channels) for a series."""
@@ -113,7 +136,8 @@ class Scaler:
         return (self.event_shape[0], kept) if self.shared else (kept,)
 
     def unlike(self, y: Shaped[np.ndarray, "rows *event"]) -> Int[np.ndarray, "rows 3"]:
-        """How many values of each y are what no simulation gave: negative or fractional counts, zero or below where all were positive,
+        """How many values of each y are what no simulation gave: negative or fractional counts, zero or below
+        where all were positive,
         another value than the one that they have there.
         """
         values = _groups(y, self.event_shape, self.shared)
@@ -129,7 +153,12 @@ class Scaler:
     def describe(self) -> str:
         """What was chosen, in words."""
         what = "channel" if self.shared else "column"
-        names = {COUNTS: "log1p (counts)", HEAVY: "asinh (heavy tails)", LOG: "log (positive)", PLAIN: "linear"}
+        names = {
+            COUNTS: "log1p (counts)",
+            HEAVY: "asinh (heavy tails)",
+            LOG: "log (positive)",
+            PLAIN: "linear",
+        }
         kept = self.code[self.keep]
         parts = [
             f"{int((kept == code).sum())} {what}{'s' * (int((kept == code).sum()) != 1)} {names[code]}"
@@ -142,7 +171,9 @@ class Scaler:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The numbers, for a file."""
-        return {name: getattr(self, name) for name in ("code", "keep", "centre", "spread", "mean", "sd", "fixed")}
+        return {
+            name: getattr(self, name) for name in ("code", "keep", "centre", "spread", "mean", "sd", "fixed")
+        }
 
     def _standardised(self, y: Shaped[np.ndarray, "n *event"]) -> F:
         u = self._transform(_groups(y, self.event_shape, self.shared).astype(np.float64))
@@ -173,28 +204,39 @@ class Scaler:
                 if code == COUNTS:
                     u[..., chosen] = np.sign(part) * np.log1p(np.abs(part))
                 else:
-                    u[..., chosen] = np.arcsinh((part - centre) / self.spread[chosen]) if code == HEAVY else _log(part, centre)
+                    u[..., chosen] = (
+                        np.arcsinh((part - centre) / self.spread[chosen])
+                        if code == HEAVY
+                        else _log(part, centre)
+                    )
         return u
 
 
 def _check_size(least: F, greatest: F, shared: bool) -> None:
-    """Raise `SimulatorContractError` where values are so large or so near to one another that their squares leave floating point."""
+    """Raise `SimulatorContractError` where values are so large or so near to one another that their squares
+    leave floating point.
+    """
     with np.errstate(over="ignore"):
         range_of = greatest - least
-    bad = (range_of > 0) & ((np.maximum(np.abs(least), np.abs(greatest)) > _LARGEST) | (range_of < 1 / _LARGEST))
+    bad = (range_of > 0) & (
+        (np.maximum(np.abs(least), np.abs(greatest)) > _LARGEST) | (range_of < 1 / _LARGEST)
+    )
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
         raise SimulatorContractError(
-            f"{'channel' if shared else 'column'} {i} of the simulated data runs from {least[i]:.6g} to {greatest[i]:.6g}; "
+            f"{'channel' if shared else 'column'} {i} of the simulated data runs from {least[i]:.6g} to "
+            f"{greatest[i]:.6g}; "
             f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. "
             "Let the simulator give other units, or logs."
         )
 
 
 def _fixed(flat: Shaped[np.ndarray, "n elements"]) -> F:
-    """The one value of each element, NaN where there are others, and everywhere if new ones are to be expected.
+    """The one value of each element, NaN where there are others, and everywhere if new ones are to be
+    expected.
 
-    A new data set has an element that differs from all before with probability about (elements in which one of n differs) / n (Good 1953).
+    A new data set has an element that differs from all before with probability about (elements in which one
+    of n differs) / n (Good 1953).
     """
     unlike = [np.zeros(flat.shape[1], dtype=np.int64) for _ in range(2)]
     for start in range(0, len(flat), _ROWS_AT_ONCE):
@@ -229,7 +271,9 @@ def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: b
 
 
 def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F, F]:
-    """Of each column, or channel: whether it holds counts, not only 0 and 1, its least and its greatest value."""
+    """Of each column, or channel: whether it holds counts, not only 0 and 1, its least and its greatest
+    value.
+    """
     found, least, greatest = np.ones(1, dtype=np.bool_), np.full(1, np.inf), np.full(1, -np.inf)
     for start in range(0, len(y), _ROWS_AT_ONCE):
         part = _groups(y[start : start + _ROWS_AT_ONCE], y.shape[1:], shared)

@@ -1,12 +1,13 @@
 """Summary networks s(y): scaled data in, a fixed number of features out; and the rule that chooses one.
 
-    vector     residual perceptron plus a linear path:   s(y) = W y + MLP(y), of all columns or of those that passed a screen
-    series     convolutions along time, mean and standard deviation over time, perceptron
+    vector     residual perceptron plus a linear path:   s(y) = W y + MLP(y), of all columns or of those that
+    passed a screen series     convolutions along time, mean and standard deviation over time, perceptron
     encoder    the summary network of an autoencoder, as it is, and a vector network of what it gives
 
-The series network sees y through local windows and averages over time, so it suits data made by one process along an axis. The
-rule asks the simulations whether they are that: a long first axis whose neighbours depend on one another more (or less) than
-distant steps do.
+The series network sees y through local windows and averages over time, so it suits data made by one process
+along an axis. The
+rule asks the simulations whether they are that: a long first axis whose neighbours depend on one another more
+(or less) than distant steps do.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _CHANNELS = (16, 32, 64)
 
 
 class VectorSummary(nn.Module):
-    """s(y) = W y + MLP(y), two residual blocks; the last layer of the MLP starts at zero. (rows, m) -> (rows, features)."""
+    """s(y) = W y + MLP(y), two residual blocks; the last layer of the MLP starts at zero. (rows, m) -> (rows,
+    features).
+    """
 
     def __init__(self, inputs: int, features: int, hidden: int) -> None:
         super().__init__()
@@ -55,7 +58,9 @@ class VectorSummary(nn.Module):
 
 
 class ScreenedSummary(VectorSummary):
-    """A `VectorSummary` of the columns that are `seen` (m,), 1 or 0: at first all of them. (rows, m) -> (rows, features)."""
+    """A `VectorSummary` of the columns that are `seen` (m,), 1 or 0: at first all of them. (rows, m) ->
+    (rows, features).
+    """
 
     seen: Tensor
 
@@ -68,10 +73,11 @@ class ScreenedSummary(VectorSummary):
 
 
 class SeriesSummary(nn.Module):
-    """Convolution, max-pooling over 2 steps, two convolutions; mean and sd over time; perceptron; plus a `VectorSummary` of all values.
+    """Convolution, max-pooling over 2 steps, two convolutions; mean and sd over time; perceptron; plus a
+    `VectorSummary` of all values.
 
-    The pooled part is blind to where in the series something happens; the vector part is there for designs where that matters.
-    (rows, T, c) -> (rows, features).
+    The pooled part is blind to where in the series something happens; the vector part is there for designs
+    where that matters. (rows, T, c) -> (rows, features).
     """
 
     def __init__(self, length: int, channels: int, features: int, hidden: int) -> None:
@@ -99,7 +105,9 @@ class SeriesSummary(nn.Module):
 
 
 class EncodedSummary(nn.Module):
-    """s(y) = W e(y) + MLP(e(y)), e an encoder's network whose weights are not trained any more. (rows, m) -> (rows, features)."""
+    """s(y) = W e(y) + MLP(e(y)), e an encoder's network whose weights are not trained any more. (rows, m) ->
+    (rows, features).
+    """
 
     def __init__(self, encoder: VectorSummary, features: int, hidden: int) -> None:
         super().__init__()
@@ -121,7 +129,11 @@ class Learned:
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Its numbers in, features and width."""
-        return self.encoder.linear.in_features, self.encoder.linear.out_features, self.encoder.first.out_features
+        return (
+            self.encoder.linear.in_features,
+            self.encoder.linear.out_features,
+            self.encoder.first.out_features,
+        )
 
 
 def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]:
@@ -131,7 +143,8 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]
     if not 1 <= len(event) <= 2 or length < _SHORTEST_SERIES or channels > _MOST_CHANNELS:
         return (
             "vector",
-            f"of shape {event}, not a series of at least {_SHORTEST_SERIES} steps and at most {_MOST_CHANNELS} channels",
+            f"of shape {event}, not a series of at least {_SHORTEST_SERIES} steps and at most "
+            f"{_MOST_CHANNELS} channels",
         )
     near, far = _dependence(y[:_ROWS_TO_LOOK_AT].reshape(-1, length, channels))
     numbers = f"largest correlation of powers {near:.2f} between neighbours, {far:.2f} between distant steps"
@@ -140,7 +153,9 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[SummaryKind, str]
     return "series", f"{length} steps in time ({numbers})"
 
 
-def build_summary(kind: str, shape: tuple[int, ...], *, features: int, hidden: int, learned: Learned | None = None) -> nn.Module:
+def build_summary(
+    kind: str, shape: tuple[int, ...], *, features: int, hidden: int, learned: Learned | None = None
+) -> nn.Module:
     """The network called `kind` for scaled events of `shape`, initialised from torch's generator in scope."""
     if learned is not None:
         return EncodedSummary(learned.encoder, features, hidden)
@@ -154,8 +169,8 @@ def build_summary(kind: str, shape: tuple[int, ...], *, features: int, hidden: i
 def _dependence(y: Shaped[np.ndarray, "n T c"]) -> tuple[float, float]:
     """How much neighbouring and distant steps depend on one another beyond what the whole row shares.
 
-    Ranks tame the tails; u is the rank less its mean over the row. The largest absolute mean correlation among (u, u), (u^2, u),
-    (u, u^2), (u^2, u^2), because a chaotic map leaves no linear one.
+    Ranks tame the tails; u is the rank less its mean over the row. The largest absolute mean correlation
+    among (u, u), (u^2, u), (u, u^2), (u^2, u^2), because a chaotic map leaves no linear one.
     """
     ranks = rankdata(y, axis=0) / len(y)
     u = ranks - ranks.mean(axis=1, keepdims=True)

@@ -1,10 +1,12 @@
 """q(u | scaled y) as modules: one estimator, or an ensemble of them.
 
-    q(u | y) = q_flow(u | s(y))          or          sum_k w_k q_k(u | s_k(y))        (Lakshminarayanan et al. 2017, 1612.01474)
+    q(u | y) = q_flow(u | s(y))          or          sum_k w_k q_k(u | s_k(y))        (Lakshminarayanan et al.
+    2017, 1612.01474)
 
-The members of an ensemble differ in the weights that they start from and in how strongly weights decay. Each is trained as if it were the
-only one. Where simulations are few they err in different ways, and since -log is convex the mixture's expected loss is below the mean of
-theirs. The shares w are those of the largest density on the rows kept apart: stacking (Yao et al. 2018, 1704.02030).
+The members of an ensemble differ in the weights that they start from and in how strongly weights decay. Each
+is trained as if it were the only one. Where simulations are few they err in different ways, and since -log is
+convex the mixture's expected loss is below the mean of theirs. The shares w are those of the largest density
+on the rows kept apart: stacking (Yao et al. 2018, 1704.02030).
 """
 
 from __future__ import annotations
@@ -72,17 +74,23 @@ Network = PosteriorEstimator | Ensemble
 _STACKING_STEPS, _ALIKE = 500, 10
 
 
-def log_mixture(log_densities: Sequence[Float[Tensor, "*rows"]], shares: Float[Tensor, " members"]) -> Float[Tensor, "*rows"]:
+def log_mixture(
+    log_densities: Sequence[Float[Tensor, "*rows"]], shares: Float[Tensor, " members"]
+) -> Float[Tensor, "*rows"]:
     """log sum_k w_k q_k, in nats, for log q_k and shares w."""
     if len(log_densities) == 1:
         return log_densities[0]
     return torch.logsumexp(
-        torch.stack([part + share for part, share in zip(log_densities, shares.log().log_softmax(0), strict=True)]), dim=0
+        torch.stack(
+            [part + share for part, share in zip(log_densities, shares.log().log_softmax(0), strict=True)]
+        ),
+        dim=0,
     )
 
 
 def stacked(log_densities: Float[Tensor, "members rows"]) -> Float[Tensor, " members"]:
-    """The shares w that maximise sum_i log sum_k w_k q_k(row_i), as if ten rows more had come from all members alike; w > 0 sums to 1.
+    """The shares w that maximise sum_i log sum_k w_k q_k(row_i), as if ten rows more had come from all
+    members alike; w > 0 sums to 1.
 
     Concave in w, so that steps of expectation and maximisation, which never go down, lead to the one maximum.
     """

@@ -1,8 +1,10 @@
-"""The converted rows of blocks in a file without a name, so that a fit from a bank reads, verifies and converts each block once.
+"""The converted rows of blocks in a file without a name, so that a fit from a bank reads, verifies and
+converts each block once.
 
-The file holds float32 numbers part by part, and in each part the rows of block 0, then those of block 1 and so on: a block is one read a
-part. It is gone when the process is, however that ends, and nothing depends on it: where there is no disk for it, or the disk fills up, the
-blocks that it lacks are read from the bank again.
+The file holds float32 numbers part by part, and in each part the rows of block 0, then those of block 1 and
+so on: a block is one read a part. It is gone when the process is, however that ends, and nothing depends on
+it: where there is no disk for it, or the disk fills up, the blocks that it lacks are read from the bank
+again.
 """
 
 from __future__ import annotations
@@ -24,10 +26,16 @@ _PLACES: tuple[str, ...] = (tempfile.gettempdir(), "/var/tmp")
 
 
 def place_for(n_bytes: int) -> str | None:
-    """A folder for temporary files on a disk, at most half of whose free space n_bytes take; None where there is none."""
+    """A folder for temporary files on a disk, at most half of whose free space n_bytes take; None where there
+    is none.
+    """
     for place in _PLACES:
         try:
-            if not _in_memory(place) and os.access(place, os.W_OK) and n_bytes <= _FREE_SHARE * shutil.disk_usage(place).free:
+            if (
+                not _in_memory(place)
+                and os.access(place, os.W_OK)
+                and n_bytes <= _FREE_SHARE * shutil.disk_usage(place).free
+            ):
                 return place
         except OSError:
             continue
@@ -35,7 +43,8 @@ def place_for(n_bytes: int) -> str | None:
 
 
 class Scratch:
-    """Parts of rows by block: `keep` what was converted, `read` it back. `close` it, and the disk is as it was.
+    """Parts of rows by block: `keep` what was converted, `read` it back. `close` it, and the disk is as it
+    was.
 
     counts: the rows of each block. shapes: of one row in each part. place: a folder.
     """

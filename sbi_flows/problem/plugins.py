@@ -1,6 +1,8 @@
-"""How a simulator is found: by plug-in name, by `package.module:attribute`, or by `path/to/file.py:attribute`.
+"""How a simulator is found: by plug-in name, by `package.module:attribute`, or by
+`path/to/file.py:attribute`.
 
-Plug-ins register under the entry-point group `sbi_flows.simulators`. One broken plug-in never hides the others.
+Plug-ins register under the entry-point group `sbi_flows.simulators`. One broken plug-in never hides the
+others.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def load_simulator(reference: str) -> Simulator:
         if reference in points:
             return _from_entry_point(points[reference])
         raise PluginError(
-            f"there is no simulator plug-in called {reference!r}. Installed: {', '.join(sorted(points)) or 'none'}. "
+            f"there is no simulator plug-in called {reference!r}. Installed: "
+            f"{', '.join(sorted(points)) or 'none'}. "
             "Or name one as package.module:attribute or path/to/file.py:attribute."
         )
     loaded = _load_file(Path(module)) if module.endswith(".py") else _load_module(module, reference)
@@ -63,7 +66,10 @@ def _from_entry_point(point: EntryPoint) -> Simulator:
     except (AttributeError, ValueError):
         module = attribute = ""
     if not attribute:
-        raise PluginError(f"{reference}: the entry point does not read package.module:attribute. Mend the package that registers it.")
+        raise PluginError(
+            f"{reference}: the entry point does not read package.module:attribute. Mend the package that "
+            f"registers it."
+        )
     return _attribute(_load_module(module, reference), attribute, reference)
 
 
@@ -71,18 +77,25 @@ def _load_module(name: str, reference: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{reference}: importing {name} failed: {_last_line(error)}.{_shadow(name)}") from error
+        raise PluginError(
+            f"{reference}: importing {name} failed: {_last_line(error)}.{_shadow(name)}"
+        ) from error
 
 
 def _shadow(name: str) -> str:
-    """A hint where Python found another package of the same top-level name than the one that holds the module."""
+    """A hint where Python found another package of the same top-level name than the one that holds the
+    module.
+    """
     top = name.partition(".")[0]
     module = sys.modules.get(top)
     if module is None or top == name:
         return ""
-    places = [str(place) for place in getattr(module, "__path__", [])] or [str(getattr(module, "__file__", "?"))]
+    places = [str(place) for place in getattr(module, "__path__", [])] or [
+        str(getattr(module, "__file__", "?"))
+    ]
     return (
-        f" Python finds the top-level name {top!r} at {', '.join(places)}; if that is not the package that registered the plug-in, "
+        f" Python finds the top-level name {top!r} at {', '.join(places)}; if that is not the package that "
+        f"registered the plug-in, "
         "it shadows it: rename that folder or file, or run from another folder."
     )
 
@@ -119,7 +132,8 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Simulator:
     place = getattr(module, "__file__", None) or "a namespace package"
     got = "nothing" if value is None else f"a {type(value).__name__}"
     raise PluginError(
-        f"{reference}: {attribute!r} in {place} is {got}, not a simulator; simulators there: {', '.join(there) or 'none'}. "
+        f"{reference}: {attribute!r} in {place} is {got}, not a simulator; simulators there: "
+        f"{', '.join(there) or 'none'}. "
         "Decorate the function with @sf.simulator(prior)." + _shadow(module.__name__)
     )
 

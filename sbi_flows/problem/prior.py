@@ -3,13 +3,14 @@
     theta = (theta_1, ..., theta_d),   p(theta) = prod_j p_j(theta_j),   z = T(theta) in R^u,
     log p_Z(z) = log p(theta) - log |det dT/dtheta|
 
-A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or a `torch.distributions` object (one parameter, or a
-vector block with dependent components). T works in float64, marginal by marginal:
+A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or a `torch.distributions` object
+(one parameter, or a vector block with dependent components). T works in float64, marginal by marginal:
 
-    bounded [a, b]            logit of the position in the interval, computed from both ends so that no digits are lost at either
-    half-bounded              log of the distance to the bound, or log(exp(t) - 1) of it where the tail is lighter than a log-normal one
-    unbounded                 identity, or asinh where the tails are heavy, after centring on the median
-    simplex (Dirichlet)       stick-breaking, k components to k - 1 coordinates
+    bounded [a, b]            logit of the position in the interval, computed from both ends so that no digits
+    are lost at either half-bounded              log of the distance to the bound, or log(exp(t) - 1) of it
+    where the tail is lighter than a log-normal one unbounded                 identity, or asinh where the
+    tails are heavy, after centring on the median simplex (Dirichlet)       stick-breaking, k components to k
+    - 1 coordinates
 
 so that a flow that lives in R^u can never put mass outside the support, and needs no rejection step.
 """
@@ -35,17 +36,23 @@ Theta = Float[np.ndarray, "*rows d"]
 class Prior:
     """Named, independent marginals.
 
-        Prior(log_r=scipy.stats.uniform(2, 3), sigma=scipy.stats.halfnorm(), w=torch.distributions.Dirichlet(torch.ones(3)))
+        Prior(log_r=scipy.stats.uniform(2, 3), sigma=scipy.stats.halfnorm(),
+        w=torch.distributions.Dirichlet(torch.ones(3)))
 
-    names: one label a column, `w[0]`, `w[1]`, ... for a block. `d` columns; `unconstrained_dim` coordinates in R^u.
-    Raises `PriorError` for anything that is not a proper continuous distribution.
+    names: one label a column, `w[0]`, `w[1]`, ... for a block. `d` columns; `unconstrained_dim` coordinates
+    in R^u. Raises `PriorError` for anything that is not a proper continuous distribution.
     """
 
     def __init__(self, /, *unnamed: object, **marginals: Any) -> None:
         if unnamed:
-            raise PriorError(f"every marginal has a name: Prior(rate=scipy.stats.uniform(0, 5)), or Prior(**mapping); got {unnamed[0]!r}.")
+            raise PriorError(
+                f"every marginal has a name: Prior(rate=scipy.stats.uniform(0, 5)), or Prior(**mapping); "
+                f"got {unnamed[0]!r}."
+            )
         if not marginals:
-            raise PriorError("a prior needs at least one marginal, for example Prior(rate=scipy.stats.uniform(0, 5)).")
+            raise PriorError(
+                "a prior needs at least one marginal, for example Prior(rate=scipy.stats.uniform(0, 5))."
+            )
         self._set({name: marginal_from(name, distribution) for name, distribution in marginals.items()})
 
     def _set(self, marginals: Mapping[str, Marginal]) -> None:
@@ -61,7 +68,10 @@ class Prior:
             names += [name] if marginal.scalar else [f"{name}[{i}]" for i in range(marginal.size)]
         self.names = tuple(names)
         if len(set(names)) != len(names) or "" in self.marginals:
-            raise PriorError(f"the columns would be called {', '.join(names)}; give the parameters names that differ and are not empty.")
+            raise PriorError(
+                f"the columns would be called {', '.join(names)}; give the parameters names that differ and "
+                f"are not empty."
+            )
         self.d = column
         self.unconstrained_dim = coordinate
 
@@ -81,7 +91,9 @@ class Prior:
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> Float[np.ndarray, "*rows"]:
         """log p(theta) in nats, -inf outside the support. theta: (..., d), or one entry a name."""
         values = self.as_array(theta)
-        return np.asarray(sum(m.log_prob(values[..., self.slices[name]]) for name, m in self.marginals.items()))
+        return np.asarray(
+            sum(m.log_prob(values[..., self.slices[name]]) for name, m in self.marginals.items())
+        )
 
     def inside(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
         """Whether each row lies in the (closed) support."""
@@ -100,42 +112,64 @@ class Prior:
         return np.concatenate([m.upper for m in self.marginals.values()])
 
     def to_unconstrained(self, theta: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds themselves map to infinity."""
+        """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds themselves map to
+        infinity.
+        """
         values = self.as_array(theta)
         parts = [m.to_unconstrained(values[..., self.slices[name]]) for name, m in self.marginals.items()]
-        return np.concatenate([z for z, _ in parts], axis=-1), np.asarray(sum(log_det for _, log_det in parts))
+        return np.concatenate([z for z, _ in parts], axis=-1), np.asarray(
+            sum(log_det for _, log_det in parts)
+        )
 
     def from_unconstrained(self, z: ArrayLike) -> Theta:
-        """theta = T^-1(z), shape (..., d), always strictly inside the support (rounded to the nearest float64 that is)."""
+        """theta = T^-1(z), shape (..., d), always strictly inside the support (rounded to the nearest float64
+        that is).
+        """
         z = np.asarray(z, dtype=np.float64)
         if z.ndim == 0 or z.shape[-1] != self.unconstrained_dim:
             raise ShapeError(f"z must have shape (..., {self.unconstrained_dim}), got {z.shape}.")
-        parts = [m.from_unconstrained(z[..., self._unconstrained[name]]) for name, m in self.marginals.items()]
+        parts = [
+            m.from_unconstrained(z[..., self._unconstrained[name]]) for name, m in self.marginals.items()
+        ]
         return np.concatenate(parts, axis=-1)
 
     def as_array(self, theta: ArrayLike | Mapping[str, ArrayLike] | torch.Tensor) -> Theta:
-        """theta as float64 (..., d), from an array of that shape or from one entry a name. Raises `ShapeError`."""
+        """theta as float64 (..., d), from an array of that shape or from one entry a name. Raises
+        `ShapeError`.
+        """
         if isinstance(theta, Mapping):
             missing, unknown = set(self.marginals) - set(theta), set(theta) - set(self.marginals)
             if missing or unknown:
-                raise ShapeError(f"theta must name {', '.join(self.marginals)}; missing {sorted(missing)}, unknown {sorted(unknown)}.")
+                raise ShapeError(
+                    f"theta must name {', '.join(self.marginals)}; missing {sorted(missing)}, unknown "
+                    f"{sorted(unknown)}."
+                )
             entries = [_floats(theta[name]) for name in self.marginals]
             entries = [
-                value[..., None] if marginal.scalar else value for value, marginal in zip(entries, self.marginals.values(), strict=True)
+                value[..., None] if marginal.scalar else value
+                for value, marginal in zip(entries, self.marginals.values(), strict=True)
             ]
             rows = {value.shape[:-1] for value in entries}
             if len(rows) != 1:
-                raise ShapeError(f"all entries of theta must have the same number of rows, got {sorted(rows)}.")
+                raise ShapeError(
+                    f"all entries of theta must have the same number of rows, got {sorted(rows)}."
+                )
             values = np.concatenate(entries, axis=-1)
         elif hasattr(theta, "columns"):
             if set(theta.columns) != set(self.names):
-                raise ShapeError(f"theta must have the columns {', '.join(self.names)}, got {', '.join(map(str, theta.columns))}.")
+                raise ShapeError(
+                    f"theta must have the columns {', '.join(self.names)}, got "
+                    f"{', '.join(map(str, theta.columns))}."
+                )
             frame: Any = theta
             values = np.stack([_floats(frame[name]) for name in self.names], axis=-1)
         else:
             values = _floats(theta)
         if values.ndim == 0 or values.shape[-1] != self.d:
-            raise ShapeError(f"theta must have shape (..., {self.d}), one column for each of {', '.join(self.names)}; got {values.shape}.")
+            raise ShapeError(
+                f"theta must have shape (..., {self.d}), one column for each of {', '.join(self.names)}; "
+                f"got {values.shape}."
+            )
         return values
 
     def as_mapping(self, theta: Theta) -> dict[str, NDArray[np.float64]]:
@@ -151,7 +185,9 @@ class Prior:
 
     @classmethod
     def from_json(cls, records: list[dict[str, Any]]) -> Prior:
-        """Rebuild a prior from `to_json`. Raises `PriorError` where a marginal is not one that a file can hold."""
+        """Rebuild a prior from `to_json`. Raises `PriorError` where a marginal is not one that a file can
+        hold.
+        """
         prior = cls.__new__(cls)
         prior._set({record["name"]: marginal_from_json(record) for record in records})
         return prior

@@ -10,7 +10,8 @@
     def my_model(theta, rng):                    theta: name -> float
         return ...                               (*event_shape,)
 
-The decorated name is the `Simulator`; `my_model.function` is the plain function. All randomness must come from `rng`.
+The decorated name is the `Simulator`; `my_model.function` is the plain function. All randomness must come
+from `rng`.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Simulator:
     """A simulator with its prior. Made by `simulator`.
 
     summaries(y (n, *event)) -> (n, k): statistics for the distance of ABC.
-    log_likelihood(theta, y, rng) -> (n,): log p(y | theta) in nats for one y and n rows of theta (name -> (n,)), exact or the log
-        of an unbiased estimate (Andrieu & Roberts 2009): either gives exact inference by importance sampling.
+    log_likelihood(theta, y, rng) -> (n,): log p(y | theta) in nats for one y and n rows of theta (name ->
+        (n,)), exact or the log of an unbiased estimate (Andrieu & Roberts 2009): either gives exact inference
+        by importance sampling.
     exact_posterior(y, n, rng) -> (n, d): draws from p(theta | y) in closed form, for one y.
     observed: named data sets, each of shape event_shape.
     """
@@ -63,10 +65,19 @@ class Simulator:
         observed: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         if not isinstance(prior, Prior):
-            raise PriorError(f"a simulator needs an sf.Prior as its first argument, got {type(prior).__name__}: @sf.simulator(prior).")
+            raise PriorError(
+                f"a simulator needs an sf.Prior as its first argument, got {type(prior).__name__}: "
+                f"@sf.simulator(prior)."
+            )
         if not callable(function):
-            raise InputError(f"a simulator wraps a function (theta, rng) -> y, got {type(function).__name__}.")
-        for option, given in (("summaries", summaries), ("log_likelihood", log_likelihood), ("exact_posterior", exact_posterior)):
+            raise InputError(
+                f"a simulator wraps a function (theta, rng) -> y, got {type(function).__name__}."
+            )
+        for option, given in (
+            ("summaries", summaries),
+            ("log_likelihood", log_likelihood),
+            ("exact_posterior", exact_posterior),
+        ):
             if not (given is None or callable(given)):
                 raise InputError(f"{option} must be a function, got {given!r}.")
         self.function = function
@@ -78,14 +89,21 @@ class Simulator:
         self.summaries = summaries
         self.log_likelihood = log_likelihood
         self.exact_posterior = exact_posterior
-        self.observed = {name: np.asarray(value, dtype=np.float64) for name, value in (observed or {}).items()}
+        self.observed = {
+            name: np.asarray(value, dtype=np.float64) for name, value in (observed or {}).items()
+        }
 
     def __repr__(self) -> str:
         return f"Simulator({self.name!r}, {self.prior!r}, vectorized={self.vectorized})"
 
     def __reduce__(self) -> Any:
-        """Pickle by reference where a module holds the simulator under its function's name, which decorating hides; else by value."""
-        module, name = str(getattr(self.function, "__module__", None)), getattr(self.function, "__qualname__", "")
+        """Pickle by reference where a module holds the simulator under its function's name, which decorating
+        hides; else by value.
+        """
+        module, name = (
+            str(getattr(self.function, "__module__", None)),
+            getattr(self.function, "__qualname__", ""),
+        )
         found: Any = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part, None)
@@ -101,17 +119,21 @@ class Simulator:
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one y. Where it was not declared, one row is simulated at the first need.
 
-        Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be simulated.
+        Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be
+        simulated.
         """
         if self._event_shape is None:
             self._event_shape = self._find_event_shape()
         return self._event_shape
 
     def settle(self, event_shape: tuple[int, ...]) -> None:
-        """Take the shape of one y from a simulation that was run elsewhere. Raises `SimulatorContractError` if another was declared."""
+        """Take the shape of one y from a simulation that was run elsewhere. Raises `SimulatorContractError`
+        if another was declared.
+        """
         if self._event_shape is not None and self._event_shape != event_shape:
             raise SimulatorContractError(
-                f"{self.name}: made an event of shape {event_shape}; declared, or made before: {self._event_shape}. Return one shape."
+                f"{self.name}: made an event of shape {event_shape}; declared, or made before: "
+                f"{self._event_shape}. Return one shape."
             )
         self._event_shape = event_shape
 
@@ -126,14 +148,18 @@ class Simulator:
             except Exception as error:
                 failure = failure or error
         raise TooManyFailuresError(
-            f"{self.name}: raised on each of {_SHAPE_TRIES} draws from the prior, so the shape of its events is unknown. "
+            f"{self.name}: raised on each of {_SHAPE_TRIES} draws from the prior, so the shape of its "
+            f"events is unknown. "
             f"First cause: {type(failure).__name__}: {failure}. Mend the simulator or the prior."
         ) from failure
 
-    def run(self, theta: Float[np.ndarray, "n d"], rng: np.random.Generator) -> Shaped[np.ndarray, " n *event"]:
+    def run(
+        self, theta: Float[np.ndarray, "n d"], rng: np.random.Generator
+    ) -> Shaped[np.ndarray, " n *event"]:
         """Simulate one y a row of theta, all from `rng`, and check the contract.
 
-        Returns float64, or float32 where the function does. Raises `SimulatorContractError`, and whatever the function raises.
+        Returns float64, or float32 where the function does. Raises `SimulatorContractError`, and whatever the
+        function raises.
         """
         n = len(theta)
         if self.vectorized:
@@ -142,7 +168,10 @@ class Simulator:
         rows = [self._as_floats(np.asarray(self._call(self._one(row), rng))[None], 1) for row in theta]
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
-            raise SimulatorContractError(f"{self.name}: returned arrays of shapes {sorted(shapes)} for different theta; wanted one shape.")
+            raise SimulatorContractError(
+                f"{self.name}: returned arrays of shapes {sorted(shapes)} for different theta; wanted one "
+                f"shape."
+            )
         return np.concatenate(rows)
 
     def _call(self, theta: ThetaMap, rng: np.random.Generator) -> Any:
@@ -151,31 +180,40 @@ class Simulator:
         except ValueError as error:
             if "read-only" in str(error):
                 raise SimulatorContractError(
-                    f"{self.name}: writes to the theta that it is given ({error}). Work on a copy: x = theta[name].copy()."
+                    f"{self.name}: writes to the theta that it is given ({error}). Work on a copy: x = "
+                    f"theta[name].copy()."
                 ) from error
             raise
 
     def _one(self, row: Float[np.ndarray, " d"]) -> dict[str, Any]:
         values = self.prior.as_mapping(row)
-        return {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values.items()}
+        return {
+            name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values.items()
+        }
 
     def _as_floats(self, y: Any, n: int) -> NDArray[Any]:
         y = np.asarray(y)
         if y.dtype.kind not in "biuf":
             raise SimulatorContractError(
-                f"{self.name}: returned dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
+                f"{self.name}: returned dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, "
+                f"*event)."
             )
         if y.ndim == 0 or y.shape[0] != n:
-            wanted = f"({n}, {', '.join(map(str, self._event_shape))})" if self._event_shape else f"({n}, *event)"
+            wanted = (
+                f"({n}, {', '.join(map(str, self._event_shape))})" if self._event_shape else f"({n}, *event)"
+            )
             raise SimulatorContractError(
                 f"{self.name}: returned shape {y.shape} for {n} rows of theta; wanted {wanted}. "
                 "A simulator that handles one draw at a time is declared with vectorized=False."
             )
         if 0 in y.shape[1:]:
-            raise SimulatorContractError(f"{self.name}: returned shape {y.shape}, which holds no numbers. Return at least one a draw.")
+            raise SimulatorContractError(
+                f"{self.name}: returned shape {y.shape}, which holds no numbers. Return at least one a draw."
+            )
         if self._event_shape is not None and y.shape[1:] != self._event_shape:
             raise SimulatorContractError(
-                f"{self.name}: returned events of shape {y.shape[1:]}; declared, or returned before, was {self._event_shape}. "
+                f"{self.name}: returned events of shape {y.shape[1:]}; declared, or returned before, was "
+                f"{self._event_shape}. "
                 "Return one fixed shape (pad if the length varies)."
             )
         return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
@@ -190,13 +228,23 @@ class Simulator:
             return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         values = np.asarray(self.summaries(y), dtype=np.float64)
         if values.ndim != 2 or len(values) != len(y):
-            raise SimulatorContractError(f"{self.name}.summaries: returned shape {values.shape} for {len(y)} rows; wanted ({len(y)}, k).")
+            raise SimulatorContractError(
+                f"{self.name}.summaries: returned shape {values.shape} for {len(y)} rows; wanted ({len(y)}, "
+                f"k)."
+            )
         return values
+
+    @property
+    def declared_summaries(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
+        """`compute_summaries`, where summaries were declared."""
+        return None if self.summaries is None else self.compute_summaries
 
     def data(self, name: str) -> NDArray[np.float64]:
         """The named observed data set. Raises `ObservationError` with the names that exist."""
         if name not in self.observed:
-            raise ObservationError(f"{self.name} has no observed data set {name!r}; it has {sorted(self.observed) or 'none'}.")
+            raise ObservationError(
+                f"{self.name} has no observed data set {name!r}; it has {sorted(self.observed) or 'none'}."
+            )
         return self.check_observation(self.observed[name])
 
 
@@ -212,7 +260,9 @@ def simulator(
 ) -> Callable[[Callable[..., Any]], Simulator]:
     """Decorator: turn a function (theta, rng) -> y into a `Simulator`. See there for the optional parts."""
     if not isinstance(prior, Prior):
-        raise PriorError(f"@sf.simulator takes an sf.Prior, got {type(prior).__name__}: write @sf.simulator(prior).")
+        raise PriorError(
+            f"@sf.simulator takes an sf.Prior, got {type(prior).__name__}: write @sf.simulator(prior)."
+        )
 
     def wrap(function: Callable[..., Any]) -> Simulator:
         return Simulator(
@@ -238,34 +288,50 @@ def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False)
     if detach is not None:
         y = detach().cpu().double().numpy()
     if np.ma.is_masked(y):
-        raise ObservationError(f"{np.ma.count_masked(y)} of the observed data are masked. Cut the data to the part that was observed.")
+        raise ObservationError(
+            f"{np.ma.count_masked(y)} of the observed data are masked. Cut the data to the part that was "
+            f"observed."
+        )
     try:
         values = np.asarray(y)
         if values.dtype.kind in "cmM":
-            raise TypeError("complex values" if values.dtype.kind == "c" else "dates or times: pass numbers in a unit of your choice")
+            raise TypeError(
+                "complex values"
+                if values.dtype.kind == "c"
+                else "dates or times: pass numbers in a unit of your choice"
+            )
         values = values.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ObservationError(f"the observed data are not numbers ({error}). Pass an array of shape {event_shape}.") from error
-    stacked = stack and values.ndim == len(event_shape) + 1 and values.shape[1:] == event_shape and len(values) > 0
+        raise ObservationError(
+            f"the observed data are not numbers ({error}). Pass an array of shape {event_shape}."
+        ) from error
+    stacked = (
+        stack and values.ndim == len(event_shape) + 1 and values.shape[1:] == event_shape and len(values) > 0
+    )
     if not stacked and len(event_shape) == 1 and values.shape == (*event_shape, 1):
         values = values[:, 0]
     if not stacked and values.shape != event_shape:
         also = f", or a stack of shape (m, {', '.join(map(str, event_shape))})" if stack else ""
         raise ShapeError(
-            f"the observed data have shape {values.shape}; the simulator makes events of shape {event_shape}. Pass that shape{also}."
+            f"the observed data have shape {values.shape}; the simulator makes events of shape "
+            f"{event_shape}. Pass that shape{also}."
         )
     bad = ~np.isfinite(values)
     if bad.any():
         where = [tuple(int(i) for i in index) for index in np.argwhere(bad)[:3]]
         raise ObservationError(
-            f"the observed data hold {int(bad.sum())} NaN or infinite values of {bad.size} (first at {where}). Missing values cannot be "
-            "used as they are: build the missingness into the simulator, or cut the data to the part that was observed."
+            f"the observed data hold {int(bad.sum())} NaN or infinite values of {bad.size} (first at "
+            f"{where}). Missing values cannot be "
+            "used as they are: build the missingness into the simulator, or cut the data to the part that "
+            "was observed."
         )
     return values
 
 
 def _importable(module: str) -> bool:
-    """Whether another process can import the module by its name: not a script, and not a file that was loaded by its path."""
+    """Whether another process can import the module by its name: not a script, and not a file that was loaded
+    by its path.
+    """
     return module != "__main__" and not module.startswith(FILE_PREFIX)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-F = NDArray[np.float64]
+from sbi_flows.arrays import F
+
 HEAVY_TAIL = 10.0
 TAIL = np.array([0.5, 0.1, 0.01, 0.001, 0.0001])
 
@@ -35,9 +36,10 @@ class Support(Protocol):
 class Intervals:
     """The elementwise map of k intervals to R. All fields have shape (k,).
 
-    Bounded: z = log((x - a)/(b - x)). Half-bounded: z = log(t) where `heavy`, else log(exp(t) - 1), with t = (x - a)/s, or the same
-    mirrored with t = (b - x)/s. Unbounded: z = (x - m)/s, or asinh of it where `heavy`. m is the median of the marginal, s its
-    interquartile range, or of a half-bounded one that is not heavy the length over which its tail falls by a factor of e.
+    Bounded: z = log((x - a)/(b - x)). Half-bounded: z = log(t) where `heavy`, else log(exp(t) - 1), with t =
+    (x - a)/s, or the same mirrored with t = (b - x)/s. Unbounded: z = (x - m)/s, or asinh of it where
+    `heavy`. m is the median of the marginal, s its interquartile range, or of a half-bounded one that is not
+    heavy the length over which its tail falls by a factor of e.
     """
 
     lower: F
@@ -73,7 +75,11 @@ class Intervals:
             centred = np.where(self.heavy, np.sinh(z), z)
             x = np.select(
                 [below & above, below, above],
-                [bounded, self.lower + self.scale * self._distance(z), self.upper - self.scale * self._distance(-z)],
+                [
+                    bounded,
+                    self.lower + self.scale * self._distance(z),
+                    self.upper - self.scale * self._distance(-z),
+                ],
                 self.centre + self.scale * centred,
             )
         return self.interior(x)
@@ -97,7 +103,8 @@ class Simplex:
 
     z_i = log(x_i / (x_{i+1} + ... + x_k)) + log(k - i),   log |det dz/dx_{1..k-1}| = -sum_{i <= k} log x_i
 
-    The rest of the stick is summed from its own components, never as one minus the others, so small ones keep their digits.
+    The rest of the stick is summed from its own components, never as one minus the others, so small ones keep
+    their digits.
     """
 
     def __init__(self, size: int) -> None:
@@ -126,11 +133,13 @@ class Simplex:
 
 
 def light_tail(median: F, upper: F, far: F, further: F, furthest: F) -> tuple[NDArray[np.bool_], F]:
-    """Whether tails away from a bound are lighter than a log-normal's, and the lengths over which they fall by a factor of e.
+    """Whether tails away from a bound are lighter than a log-normal's, and the lengths over which they fall
+    by a factor of e.
 
-    The arguments are distances from the bound: of the median and of the points with 10%, 1%, 0.1% and 0.01% of the mass beyond. In logs the
-    third is 2.41 times as far from the median as the first for a log-normal law, 1.9 for an exponential one, 1.8 for a half-normal one. A
-    flow on log(x) with a tail that falls like a normal one would go far beyond what such a law allows.
+    The arguments are distances from the bound: of the median and of the points with 10%, 1%, 0.1% and 0.01%
+    of the mass beyond. In logs the third is 2.41 times as far from the median as the first for a log-normal
+    law, 1.9 for an exponential one, 1.8 for a half-normal one. A flow on log(x) with a tail that falls like a
+    normal one would go far beyond what such a law allows.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         light = np.log(further / median) < _LOG_NORMAL * np.log(upper / median)
@@ -153,10 +162,14 @@ def _bounded_above(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]
 
 
 def _light_above(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
-    near, near_slope = _bounded_below(x, lower, upper, centre, scale)  # the series of log(exp(t) - 1), where t itself may underflow
+    near, near_slope = _bounded_below(
+        x, lower, upper, centre, scale
+    )  # the series of log(exp(t) - 1), where t itself may underflow
     t = (x - lower) / scale
     log_share = np.log(-np.expm1(-t))
-    return np.where(t < _NEAR, near + t / 2, t + log_share), np.where(t < _NEAR, near_slope + t / 2, -np.log(scale) - log_share)
+    return np.where(t < _NEAR, near + t / 2, t + log_share), np.where(
+        t < _NEAR, near_slope + t / 2, -np.log(scale) - log_share
+    )
 
 
 def _light_below(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:

@@ -1,4 +1,6 @@
-"""The marginal of a `torch.distributions` object: one parameter or a block. The only module of `problem` that imports torch."""
+"""The marginal of a `torch.distributions` object: one parameter or a block. The only module of `problem` that
+imports torch.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.distributions import constraints
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import PriorError
-from sbi_flows.problem.support import HEAVY_TAIL, TAIL, F, Intervals, Simplex, Support, light_tail
+from sbi_flows.problem.support import HEAVY_TAIL, TAIL, Intervals, Simplex, Support, light_tail
 from sbi_flows.rng import torch_scope
 
 _KINDS = (
@@ -43,8 +46,10 @@ class TorchMarginal:
         dist = self.distribution
         if tuple(dist.batch_shape) != () or len(dist.event_shape) > 1:
             raise PriorError(
-                f"prior {name}: batch shape {tuple(dist.batch_shape)}, event shape {tuple(dist.event_shape)}; wanted batch shape () and an "
-                "event of rank 0 or 1. Wrap a batch of independent components in torch.distributions.Independent(..., 1)."
+                f"prior {name}: batch shape {tuple(dist.batch_shape)}, event shape "
+                f"{tuple(dist.event_shape)}; wanted batch shape () and an "
+                "event of rank 0 or 1. Wrap a batch of independent components in "
+                "torch.distributions.Independent(..., 1)."
             )
         self.scalar = len(dist.event_shape) == 0
         self.size = self.unconstrained_size = 1 if self.scalar else dist.event_shape[0]
@@ -57,24 +62,34 @@ class TorchMarginal:
             self._map: Support = Simplex(self.size)
         else:
             ends = (getattr(constraint, "lower_bound", -np.inf), getattr(constraint, "upper_bound", np.inf))
-            self.lower, self.upper = (np.broadcast_to(np.asarray(end, dtype=np.float64), (self.size,)).copy() for end in ends)
+            self.lower, self.upper = (
+                np.broadcast_to(np.asarray(end, dtype=np.float64), (self.size,)).copy() for end in ends
+            )
             self._map = self._intervals(name)
 
     def _intervals(self, name: str) -> Intervals:
         draws = self._draw(20_000, np.random.default_rng(0))
         if not (self.lower < self.upper).all() or not np.isfinite(draws).all():
             raise PriorError(
-                f"prior {name}: {self} is not a proper distribution (support {self.lower.tolist()} to {self.upper.tolist()}). "
+                f"prior {name}: {self} is not a proper distribution (support {self.lower.tolist()} to "
+                f"{self.upper.tolist()}). "
                 "Check its arguments."
             )
-        low, quarter, median, three_quarters, high = np.quantile(draws, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
+        low, quarter, median, three_quarters, high = np.quantile(
+            draws, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0
+        )
         scale = three_quarters - quarter
         heavy = np.maximum(high - median, median - low) / scale > 0.7 * HEAVY_TAIL
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
         if (below != above).any():
-            distances = np.where(below, draws - np.where(below, self.lower, 0.0), np.where(above, self.upper, 0.0) - draws)
+            distances = np.where(
+                below, draws - np.where(below, self.lower, 0.0), np.where(above, self.upper, 0.0) - draws
+            )
             light, length = light_tail(*np.quantile(distances, 1 - TAIL, axis=0))
-            heavy, scale = np.where(below != above, ~light, heavy), np.where((below != above) & light, length, scale)
+            heavy, scale = (
+                np.where(below != above, ~light, heavy),
+                np.where((below != above) & light, length, scale),
+            )
         return Intervals(self.lower, self.upper, median, scale, heavy)
 
     def __repr__(self) -> str:
@@ -113,8 +128,16 @@ class TorchMarginal:
 
 def _torch_json(dist: torch.distributions.Distribution) -> dict[str, Any]:
     if isinstance(dist, torch.distributions.Independent):
-        return {"kind": "Independent", "base": _torch_json(dist.base_dist), "dims": dist.reinterpreted_batch_ndims}
-    names = ["loc", "scale_tril"] if isinstance(dist, torch.distributions.MultivariateNormal) else sorted(dist.arg_constraints)
+        return {
+            "kind": "Independent",
+            "base": _torch_json(dist.base_dist),
+            "dims": dist.reinterpreted_batch_ndims,
+        }
+    names = (
+        ["loc", "scale_tril"]
+        if isinstance(dist, torch.distributions.MultivariateNormal)
+        else sorted(dist.arg_constraints)
+    )
     return {"kind": type(dist).__name__, "params": {key: getattr(dist, key).tolist() for key in names}}
 
 
@@ -125,7 +148,9 @@ def torch_from_json(record: dict[str, Any]) -> torch.distributions.Distribution:
     if record["kind"] not in _KINDS:
         raise ValueError(f"unknown kind {record['kind']!r}")
     family = getattr(torch.distributions, record["kind"])
-    rebuilt = family(**{key: torch.tensor(value, dtype=torch.float64) for key, value in record["params"].items()})
+    rebuilt = family(
+        **{key: torch.tensor(value, dtype=torch.float64) for key, value in record["params"].items()}
+    )
     return cast("torch.distributions.Distribution", rebuilt)
 
 
@@ -134,8 +159,13 @@ def _in_double(name: str, dist: torch.distributions.Distribution) -> torch.distr
     while isinstance(base, torch.distributions.Independent):
         base = base.base_dist
     if type(base).__name__ not in _KINDS:
-        raise PriorError(f"prior {name}: torch's {type(base).__name__} is not supported; choose one of {', '.join(_KINDS)}.")
+        raise PriorError(
+            f"prior {name}: torch's {type(base).__name__} is not supported; choose one of "
+            f"{', '.join(_KINDS)}."
+        )
     try:
         return torch_from_json(_torch_json(dist))
     except ValueError as error:
-        raise PriorError(f"prior {name}: {dist} is not a proper distribution ({error}). Check its arguments.") from error
+        raise PriorError(
+            f"prior {name}: {dist} is not a proper distribution ({error}). Check its arguments."
+        ) from error

@@ -1,12 +1,14 @@
-"""The simulation bank on disk: a folder of immutable shards, one a block, each holding theta, y, codes and causes together.
+"""The simulation bank on disk: a folder of immutable shards, one a block, each holding theta, y, codes and
+causes together.
 
-    ricker.bank/bank.json                       the campaign, for people and for a bank without blocks; made again from a shard if lost
-    ricker.bank/0000/00000000.safetensors       block 0; 1,000 blocks a folder
+    ricker.bank/bank.json                       the campaign, for people and for a bank without blocks; made
+    again from a shard if lost ricker.bank/0000/00000000.safetensors       block 0; 1,000 blocks a folder
     ricker.bank/writer.lock                     while it is being written
 
-A shard appears by one rename, so a block is there whole or not at all, and can be read while others are written. Every shard names its
-block and its campaign (simulator, prior, event shape, seed, block size) and carries a SHA-256 of all of it, so that the folder needs no
-index, a bank of something else is refused, and a block with a changed bit is never taken for a good one.
+A shard appears by one rename, so a block is there whole or not at all, and can be read while others are
+written. Every shard names its block and its campaign (simulator, prior, event shape, seed, block size) and
+carries a SHA-256 of all of it, so that the folder needs no index, a bank of something else is refused, and a
+block with a changed bit is never taken for a good one.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ from sbi_flows.errors import (
 )
 from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
 from sbi_flows.problem.prior import Prior
+from sbi_flows.simulation.assembly import Index
 from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
 from sbi_flows.simulation.probe import different
-from sbi_flows.simulation.rows import Index
 from sbi_flows.simulation.settings import check_place
 from sbi_flows.simulation.simulations import Block, Simulations
 
@@ -53,7 +55,9 @@ class Bank:
 
     @classmethod
     def found(cls, path: str | os.PathLike[str]) -> Bank | None:
-        """The bank at `path`, of the campaign that it says; None where there is none. Raises `StorageError`, `CorruptFileError`."""
+        """The bank at `path`, of the campaign that it says; None where there is none. Raises `StorageError`,
+        `CorruptFileError`.
+        """
         path = Path(path)
         with _storing(path):
             if path.exists() and not path.is_dir():
@@ -68,9 +72,13 @@ class Bank:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(f"{path}: cannot be used as a bank ({error}). Choose another place.") from error
+            raise StorageError(
+                f"{path}: cannot be used as a bank ({error}). Choose another place."
+            ) from error
         except (ValueError, RecursionError, CorruptFileError) as error:
-            raise CorruptFileError(f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder.") from error
+            raise CorruptFileError(
+                f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder."
+            ) from error
 
     def check(self, campaign: dict[str, Any]) -> None:
         """Raise `BankMismatchError`, with the difference, unless this bank is of that campaign."""
@@ -81,13 +89,17 @@ class Bank:
         ]
         if differences or fingerprint(self.campaign) != fingerprint(campaign):
             what = "; ".join(differences) or "written by another version of sbi_flows"
-            raise BankMismatchError(f"{self.path} is a bank of another campaign ({what}). Choose another folder, or repeat that call.")
+            raise BankMismatchError(
+                f"{self.path} is a bank of another campaign ({what}). Choose another folder, or repeat that "
+                f"call."
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the bank for writing: made if need be, and rid of what killed writers left half written.
 
-        Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just been begun there.
+        Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just been
+        begun there.
         """
         make_folder(self.path)
         with writing(self.path):
@@ -111,7 +123,9 @@ class Bank:
             return _present(self.path)
 
     def blocks(self, count: int, damaged: list[int]) -> Iterator[tuple[int, Block]]:
-        """The blocks among the first `count`, verified. Those that are not whole are put down in `damaged`."""
+        """The blocks among the first `count`, verified. Those that are not whole are put down in
+        `damaged`.
+        """
         for k in self.present():
             if k < count:
                 try:
@@ -133,20 +147,32 @@ class Bank:
         shard = _shard(self.path, k)
         arrays, manifest = read_file(shard, _KIND)
         if manifest.get("block") != k:
-            raise CorruptFileError(f"{shard} holds block {manifest.get('block')}, not {k}. Put the file back under its own name.")
+            raise CorruptFileError(
+                f"{shard} holds block {manifest.get('block')}, not {k}. Put the file back under its own name."
+            )
         if manifest.get("campaign") != self.campaign:
             Bank(shard, _campaign(manifest)).check(self.campaign)
         try:
             failures = tuple(Failure(**failure) for failure in manifest["failures"])
             start = k * self.campaign["block_size"]
-            return Block(start, arrays["theta"], arrays["y"], arrays["codes"], unpack_kinds(manifest["kinds"]), failures)
+            return Block(
+                start,
+                arrays["theta"],
+                arrays["y"],
+                arrays["codes"],
+                unpack_kinds(manifest["kinds"]),
+                failures,
+            )
         except (KeyError, TypeError, IndexError) as error:
-            raise CorruptFileError(f"{shard}: a part of the block is missing ({error!r}). Move the file away.") from error
+            raise CorruptFileError(
+                f"{shard}: a part of the block is missing ({error!r}). Move the file away."
+            ) from error
 
     def commit(self, k: int, block: Block) -> None:
         """Put block k on disk; it counts from the moment this returns.
 
-        Raises `StorageError`, and `NonDeterministicSimulatorError` if what is there already of that block differs.
+        Raises `StorageError`, and `NonDeterministicSimulatorError` if what is there already of that block
+        differs.
         """
         shard = _shard(self.path, k)
         make_folder(shard.parent)
@@ -155,7 +181,9 @@ class Bank:
         if there:
             stored = self.load(k)
             if not same_rows(stored, block):
-                raise NonDeterministicSimulatorError(different(self.campaign["simulator"], f"block {k}, made twice,"))
+                raise NonDeterministicSimulatorError(
+                    different(self.campaign["simulator"], f"block {k}, made twice,")
+                )
             if len(stored) >= len(block):
                 return
         manifest = {
@@ -169,11 +197,15 @@ class Bank:
 
 
 def same_rows(one: Block, other: Block) -> bool:
-    """Whether two blocks agree, byte for byte, in the rows that both have; rows that timed out or died in one need not."""
+    """Whether two blocks agree, byte for byte, in the rows that both have; rows that timed out or died in one
+    need not.
+    """
     rows = min(len(one), len(other))
     one, other = one.first(rows), other.first(rows)
     both = (one.codes == other.codes) | ((one.codes <= 2) & (other.codes <= 2))
-    return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(one.y[both], other.y[both], equal_nan=True)
+    return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(
+        one.y[both], other.y[both], equal_nan=True
+    )
 
 
 def first_difference(there: Block, here: Block) -> str:
@@ -182,21 +214,28 @@ def first_difference(there: Block, here: Block) -> str:
         one, other = getattr(there, name)[: len(here)], getattr(here, name)[: len(there)]
         if len(places := np.argwhere(~((one == other) | (np.isnan(one) & np.isnan(other))))):
             first = tuple(places[0])
-            return f"{name} of row {there.start + first[0]} was {one[first]:.6g} there and is {other[first]:.6g} here"
+            return (
+                f"{name} of row {there.start + first[0]} was {one[first]:.6g} there and is "
+                f"{other[first]:.6g} here"
+            )
     return "in what became of its rows"
 
 
 def read_bank(path: str | os.PathLike[str]) -> Simulations:
     """All committed rows of a bank up to the first gap, as `Simulations`; also while it is being written.
 
-    Each block is verified; theta and y are read from the folder when they are asked for. Raises `StorageError` where there is no bank, and
-    `CorruptFileError` for a damaged block, which `sf.simulate` makes again.
+    Each block is verified; theta and y are read from the folder when they are asked for. Raises
+    `StorageError` where there is no bank, and `CorruptFileError` for a damaged block, which `sf.simulate`
+    makes again.
     """
     check_place(path)
     bank = Bank.found(path)
     present = [] if bank is None else bank.present()
     if bank is None or not present:
-        error = StorageError(f"{path}: there is no simulation bank. Make one with sf.simulate(simulator, n, store={str(path)!r}).")
+        error = StorageError(
+            f"{path}: there is no simulation bank. Make one with sf.simulate(simulator, n, "
+            f"store={str(path)!r})."
+        )
         error.exit_code = 2
         raise error
     index = Index()
@@ -209,13 +248,16 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
             break
     if 0 < index.count < len(present):
         warnings.warn(
-            f"{path}: block {index.count} is missing or not full, so the {len(present) - index.count:,} blocks after it are not read. If "
+            f"{path}: block {index.count} is missing or not full, so the {len(present) - index.count:,} "
+            f"blocks after it are not read. If "
             "the bank is not being written just now, repeat the sf.simulate call that made it.",
             SimulationWarning,
             stacklevel=2,
         )
     if not index.count:
-        raise StorageError(f"{path}: the first block of the bank is missing. Repeat the sf.simulate call that made it.")
+        raise StorageError(
+            f"{path}: the first block of the bank is missing. Repeat the sf.simulate call that made it."
+        )
     return index.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
 
 
@@ -229,7 +271,11 @@ def _place(k: int) -> str:
 
 def _present(path: Path) -> list[int]:
     """The numbers of the blocks that are there, each under its own name."""
-    names = [f"{shard.parent.name}/{shard.name}" for shard in path.glob("[0-9]*/[0-9]*.safetensors") if shard.stem.isdecimal()]
+    names = [
+        f"{shard.parent.name}/{shard.name}"
+        for shard in path.glob("[0-9]*/[0-9]*.safetensors")
+        if shard.stem.isdecimal()
+    ]
     numbers = [int(name.partition("/")[2].partition(".")[0]) for name in names]
     return sorted(k for k, name in zip(numbers, names, strict=True) if name == _place(k))
 
@@ -239,7 +285,13 @@ def _campaign(manifest: Any) -> dict[str, Any]:
     campaign = manifest.get("campaign") if isinstance(manifest, dict) else None
     if isinstance(campaign, dict) and isinstance(campaign.get("prior"), dict | list):
         size, seed, event = (campaign.get(key) for key in ("block_size", "seed", "event_shape"))
-        if type(size) is int and size > 0 and type(seed) is int and isinstance(event, list) and all(type(k) is int for k in event):
+        if (
+            type(size) is int
+            and size > 0
+            and type(seed) is int
+            and isinstance(event, list)
+            and all(type(k) is int for k in event)
+        ):
             return campaign
     raise CorruptFileError("the manifest names no campaign")
 
@@ -250,7 +302,9 @@ def _storing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{place}: cannot be used ({error}). Choose another place, or mend it and repeat the call.") from error
+        raise StorageError(
+            f"{place}: cannot be used ({error}). Choose another place, or mend it and repeat the call."
+        ) from error
 
 
 def _show(key: str, value: Any) -> str:

@@ -1,9 +1,11 @@
 """What decides the bytes of a block, and the making of one.
 
-Block k of a vectorised simulator draws its theta, and then everything the simulator uses, from `SeedSequence(seed, spawn_key=(k,))`. A
-simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row 1000 g + j has theta from row j of
-`spawn_key=(g,)` and a stream of its own, `spawn_key=(g, j)`; and so have the rows (k, j) of a block in which a vectorised one fails, which
-are then run alone so that only the bad ones are lost. Which blocks run where, in what order and how often is without effect on the bytes.
+Block k of a vectorised simulator draws its theta, and then everything the simulator uses, from
+`SeedSequence(seed, spawn_key=(k,))`. A
+simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row 1000 g +
+j has theta from row j of `spawn_key=(g,)` and a stream of its own, `spawn_key=(g, j)`; and so have the rows
+(k, j) of a block in which a vectorised one fails, which are then run alone so that only the bad ones are
+lost. Which blocks run where, in what order and how often is without effect on the bytes.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A simulator, a root seed, a block size, and the shape of an event, which a simulator found by its name elsewhere need not know."""
+    """A simulator, a root seed, a block size, and the shape of an event, which a simulator found by its name
+    elsewhere need not know.
+    """
 
     simulator: Simulator
     seed: int
@@ -80,7 +84,9 @@ class Campaign:
     event_shape: tuple[int, ...]
 
     def rows(self, k: int, n: int) -> int:
-        """How many rows of block k a campaign of n needs: a vectorised simulator always makes whole blocks."""
+        """How many rows of block k a campaign of n needs: a vectorised simulator always makes whole
+        blocks.
+        """
         return self.block_size if self.simulator.vectorized else min(self.block_size, n - k * self.block_size)
 
     def to_json(self) -> dict[str, Any]:
@@ -133,7 +139,9 @@ def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block
     return _judged(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
 
 
-def _judged(campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubles: dict[int, Trouble]) -> Block:
+def _judged(
+    campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubles: dict[int, Trouble]
+) -> Block:
     rows, start = len(theta), k * campaign.block_size
     codes = np.zeros(rows, dtype=np.uint8)
     bad = np.flatnonzero(~np.isfinite(y.reshape(rows, -1)).all(axis=1))
@@ -148,7 +156,9 @@ def _judged(campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubl
         kinds.append(kind)
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] <= _RECORDS_A_KIND and len(records) < _RECORDS:
-            where = {name: value.tolist() for name, value in campaign.simulator.prior.as_mapping(theta[i]).items()}
+            where = {
+                name: value.tolist() for name, value in campaign.simulator.prior.as_mapping(theta[i]).items()
+            }
             cause = trouble.cause[:_LONGEST_TEXT]
             records.append(Failure(start + i, k, STATUS[trouble.code], cause, trouble.traceback, where))
     return Block(start, theta, y, codes, tuple(kinds), tuple(records))

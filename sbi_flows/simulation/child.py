@@ -1,4 +1,6 @@
-"""The child process of `sbi_flows.simulation.isolation`: takes a simulator, then requests, until its parent is gone."""
+"""The child process of `sbi_flows.simulation.isolation`: takes a simulator, then requests, until its parent
+is gone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, where it can (Linux); a broken pipe ends it elsewhere."""
+    """Have the kernel kill this process when its parent ends, where it can (Linux); a broken pipe ends it
+    elsewhere.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

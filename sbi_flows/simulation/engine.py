@@ -1,4 +1,6 @@
-"""Simulating: theta ~ p(theta), y ~ p(y | theta), block by block, in this process or by workers, in memory or into a bank."""
+"""Simulating: theta ~ p(theta), y ~ p(y | theta), block by block, in this process or by workers, in memory or
+into a bank.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from sbi_flows.errors import (
-    SettingsError,
-    SimulationWarning,
-    StorageError,
-    TooManyFailuresError,
-    WorkerError,
-)
+from sbi_flows.errors import SettingsError, SimulationWarning, StorageError, TooManyFailuresError, WorkerError
+from sbi_flows.machine import usable_cores
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
+from sbi_flows.simulation.assembly import Index, Table
 from sbi_flows.simulation.bank import Bank
 from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_block
 from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.isolation import Isolated, close_isolated, isolated
 from sbi_flows.simulation.probe import probe
-from sbi_flows.simulation.rows import Index, Table
 from sbi_flows.simulation.settings import Executors, SimulateSettings, check_options
 from sbi_flows.simulation.simulations import Block, Simulations
 from sbi_flows.simulation.watch import Recheck, Watch
@@ -35,7 +32,6 @@ from sbi_flows.simulation.workers import Job, finished, local_workers, packed
 
 _ROWS, _SINGLES, _BLOCK_BYTES = 1000, 20, 64_000_000
 _SLOW_SECONDS, _QUICK_SECONDS = 1.0, 0.005
-_ROWS_BEFORE_STOP = 200
 _WORTH_WORKERS_SECONDS = 20.0
 _UNWRITTEN = 1
 OFTEN = 0.1
@@ -54,25 +50,35 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     settings: SimulateSettings | None = None,
 ) -> Simulations:
-    """Simulate `n` pairs (theta, y). The rows are the same bytes wherever they are made, in whatever order, interrupted or not.
+    """Simulate `n` pairs (theta, y). The rows are the same bytes wherever they are made, in whatever order,
+    interrupted or not.
 
-    store: a folder for the bank; each finished block is on disk, whole, before it counts. The same call resumes after any kill, and a
-        larger n extends. The result then reads its rows from there when they are asked for.
+    store: a folder for the bank; each finished block is on disk, whole, before it counts. The same call
+        resumes after any kill, and a larger n extends. The result then reads its rows from there when they
+        are asked for.
     workers: local processes; 1 is this one. None: this one if it is quick enough, else one a core.
-    executor: instead, any `concurrent.futures.Executor` (Dask's `client.get_executor(pure=False)`, `mpi4py.futures.MPIPoolExecutor`) or,
-        better, a function that makes one, so that a pool in which a worker died can be made again; `workers` then says how many it has.
-    time_limit: seconds that one call of the simulator may take (a row, or a block of a vectorised one, whose rows are then run alone). The
-        calls are made in a child process, so that a hang can be ended, and a crash costs one row: `timeout` and `died` in `.status`.
+    executor: instead, any `concurrent.futures.Executor` (Dask's `client.get_executor(pure=False)`,
+        `mpi4py.futures.MPIPoolExecutor`) or, better, a function that makes one, so that a pool in which a
+        worker died can be made again; `workers` then says how many it has.
+    time_limit: seconds that one call of the simulator may take (a row, or a block of a vectorised one, whose
+    rows are then run alone). The
+        calls are made in a child process, so that a hang can be ended, and a crash costs one row: `timeout`
+        and `died` in `.status`.
     max_failures: the share of failed rows above which the run stops, checked from 200 rows on.
     progress(done, n) is called after each block.
 
-    Before it begins, up to 32 simulations test the simulator's contract. Raises `SettingsError`, `SimulatorContractError`,
-    `NonDeterministicSimulatorError`, `TooManyFailuresError`, `WorkerError`; and for a bank `BankMismatchError` if it belongs to something
-    else, `BankLockedError` if another run is writing it, and `StorageError` if the disk refuses, with all finished blocks kept.
+    Before it begins, up to 32 simulations test the simulator's contract. Raises `SettingsError`,
+    `SimulatorContractError`, `NonDeterministicSimulatorError`, `TooManyFailuresError`, `WorkerError`; and for
+    a bank `BankMismatchError` if it belongs to something else, `BankLockedError` if another run is writing
+    it, and `StorageError` if the disk refuses, with all finished blocks kept.
     """
     settings = SimulateSettings() if settings is None else settings
     check_options(simulator, n, store, executor, workers, time_limit, max_failures, progress, settings)
-    n, seed, isolate = int(n), check_seed(seed), time_limit is not None if settings.isolate is None else settings.isolate
+    n, seed, isolate = (
+        int(n),
+        check_seed(seed),
+        time_limit is not None if settings.isolate is None else settings.isolate,
+    )
     watch = Watch(simulator.name, n, max_failures, progress)
     with ExitStack() as stack:
         stack.callback(close_isolated)
@@ -93,12 +99,16 @@ def simulate(
             job = Job(b"", isolate, time_limit, settings.tries)
             if executor is None and workers is None:
                 return _as_fast(campaign, todo, runner, job, seconds)
-            return finished(campaign, job.of(campaign), todo, executor or local_workers(workers or 1), workers)
+            return finished(
+                campaign, job.of(campaign), todo, executor or local_workers(workers or 1), workers
+            )
 
         if store is None:
             simulations = _in_memory(campaign, n, make, watch)
         else:
-            simulations = _in_bank(campaign, n, make, watch, Bank(Path(store), campaign.to_json()), bank, runner)
+            simulations = _in_bank(
+                campaign, n, make, watch, Bank(Path(store), campaign.to_json()), bank, runner
+            )
     failed = float((simulations.codes != OK).mean())
     if failed > settings.warn_failures:
         warnings.warn(simulations.failure_text(), SimulationWarning, stacklevel=2)
@@ -120,7 +130,9 @@ def _in_memory(campaign: Campaign, n: int, make: Make, watch: Watch) -> Simulati
     return table.finished(campaign.simulator.prior, campaign.to_json())
 
 
-def _in_bank(campaign: Campaign, n: int, make: Make, watch: Watch, bank: Bank, found: Bank | None, runner: Runner) -> Simulations:
+def _in_bank(
+    campaign: Campaign, n: int, make: Make, watch: Watch, bank: Bank, found: Bank | None, runner: Runner
+) -> Simulations:
     if found is not None:
         found.check(bank.campaign)
     index, damaged, rows = Index(), list[int](), dict(_wanted(campaign, n))
@@ -145,7 +157,8 @@ def _in_bank(campaign: Campaign, n: int, make: Make, watch: Watch, bank: Bank, f
                         watch.see(block)
             except (KeyboardInterrupt, StorageError, TooManyFailuresError, WorkerError) as stop:
                 stop.add_note(
-                    f"{bank.path} holds {len(bank.present()):,} finished blocks of {campaign.block_size:,} rows; "
+                    f"{bank.path} holds {len(bank.present()):,} finished blocks of {campaign.block_size:,} "
+                    f"rows; "
                     "the same call goes on from them."
                 )
                 raise
@@ -161,14 +174,20 @@ def _in_turn(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner) ->
         yield k, make_block(campaign, k, rows, runner)
 
 
-def _as_fast(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, job: Job, seconds: float | None) -> Blocks:
+def _as_fast(
+    campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, job: Job, seconds: float | None
+) -> Blocks:
     """In this process while what is left is quick enough, else by one worker a core."""
     if multiprocessing.current_process().daemon:
         yield from _in_turn(campaign, todo, runner)
         return
     a_block = None if seconds is None or campaign.simulator.vectorized else seconds * campaign.block_size
     for i, (k, rows) in enumerate(todo):
-        if a_block is not None and a_block * (len(todo) - i) > _WORTH_WORKERS_SECONDS and (cores := usable_cores()) > 1:
+        if (
+            a_block is not None
+            and a_block * (len(todo) - i) > _WORTH_WORKERS_SECONDS
+            and (cores := usable_cores()) > 1
+        ):
             try:
                 job = job.of(campaign)
             except SettingsError as error:
@@ -181,13 +200,6 @@ def _as_fast(campaign: Campaign, todo: list[tuple[int, int]], runner: Runner, jo
         block = make_block(campaign, k, rows, runner)
         a_block = time.perf_counter() - began
         yield k, block
-
-
-def usable_cores() -> int:
-    """The cores that this process may use: by its affinity, by a quota of its cgroup, and by the variable LOKY_MAX_CPU_COUNT."""
-    from loky import cpu_count
-
-    return int(cpu_count())
 
 
 def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:
@@ -211,7 +223,8 @@ def _on_disk(bank: Bank, blocks: Blocks) -> Blocks:
 def _set_aside(bank: Bank, damaged: list[int]) -> None:
     places = ", ".join(str(bank.set_aside(k)) for k in damaged)
     warnings.warn(
-        f"{bank.path}: {len(damaged)} of its blocks are damaged (changed, cut short, or under another's name). They are made again; the "
+        f"{bank.path}: {len(damaged)} of its blocks are damaged (changed, cut short, or under another's "
+        f"name). They are made again; the "
         f"old files are kept: {places}.",
         SimulationWarning,
         stacklevel=4,

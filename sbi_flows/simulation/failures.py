@@ -22,7 +22,9 @@ _LONGEST_KIND = 200
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed simulation: its row and block, its theta, its status in words, the cause and, where it raised, the traceback."""
+    """One failed simulation: its row and block, its theta, its status in words, the cause and, where it
+    raised, the traceback.
+    """
 
     row: int
     block: int
@@ -36,9 +38,11 @@ class Failure:
 class Failures:
     """All failed rows of some simulations.
 
-    table: one row a cause (status, cause, count, share of all rows). Numbers in a cause are written as #, so that like causes count as one.
-    where: for each parameter, the share of rows that failed in each fifth of its simulated values: even shares mean that failing does not
-    depend on it. records: a sample of `Failure`, with tracebacks. Printing shows all of it in words.
+    table: one row a cause (status, cause, count, share of all rows). Numbers in a cause are written as #, so
+    that like causes count as one.
+    where: for each parameter, the share of rows that failed in each fifth of its simulated values: even
+    shares mean that failing does not depend on it. records: a sample of `Failure`, with tracebacks. Printing
+    shows all of it in words.
     """
 
     n: int
@@ -60,7 +64,8 @@ class Failures:
             f"{len(self):,} of {self.n:,} simulations failed\n\n{table.to_string(index=False)}\n\n"
             f"share that failed, by fifths of the simulated values of each parameter\n"
             f"{self.where.map(lambda share: f'{share:.1%}').to_string()}\n\n"
-            "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them out truncates the prior to the "
+            "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them "
+            "out truncates the prior to the "
             "part that runs: the posterior is then that of the truncated prior."
         )
 
@@ -79,8 +84,13 @@ class Failures:
         bad = codes != OK
         causes = pd.DataFrame({"status": np.array(STATUS)[codes[bad]], "cause": kinds}, dtype=object)
         counts = causes.value_counts().reset_index(name="count") if kinds else causes.assign(count=0)
-        counts = counts.sort_values(["count", "status", "cause"], ascending=[False, True, True], ignore_index=True)
-        shares = [[float(bad[places].mean()) for places in np.array_split(np.argsort(column, kind="stable"), 5)] for column in theta.T]
+        counts = counts.sort_values(
+            ["count", "status", "cause"], ascending=[False, True, True], ignore_index=True
+        )
+        shares = [
+            [float(bad[places].mean()) for places in np.array_split(np.argsort(column, kind="stable"), 5)]
+            for column in theta.T
+        ]
         where = pd.DataFrame(shares, index=list(names), columns=list(FIFTHS))
         return cls(len(codes), counts.assign(share=counts["count"] / len(codes)), where, records)
 

@@ -1,8 +1,9 @@
-"""Calling the simulator in a child process that can be given up: a hang is killed at its time limit, a crash ends only the child.
+"""Calling the simulator in a child process that can be given up: a hang is killed at its time limit, a crash
+ends only the child.
 
-One child belongs to each thread that simulates and, once a child has been lost, a spare that has already started. The
-child (`sbi_flows.simulation.child`) is a fresh Python, never a fork; it ends with its parent. Works the same in this process, in a
-worker of any executor and in a thread.
+One child belongs to each thread that simulates and, once a child has been lost, a spare that has already
+started. The child (`sbi_flows.simulation.child`) is a fresh Python, never a fork; it ends with its parent.
+Works the same in this process, in a worker of any executor and in a thread.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from sbi_flows.errors import WorkerError
 from sbi_flows.simulation.campaign import F, Key, Trouble
 from sbi_flows.simulation.failures import DIED, TIMEOUT
 
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
+ONE_THREAD = {
+    f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")
+}
 _START_SECONDS, _ENDING_SECONDS = 120.0, 5.0
 
 
 class Isolated:
-    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries: for a call that kills it.
+    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries:
+    for a call that kills it.
 
     event_shape: of one y, once it is known.
     """
@@ -55,7 +59,9 @@ class Isolated:
         return out
 
     def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterator[F | Trouble]:
-        """One row of theta at a time. A row that kills the child is tried again, then given up; the rest goes on in another child."""
+        """One row of theta at a time. A row that kills the child is tried again, then given up; the rest goes
+        on in another child.
+        """
         i = tried = 0
         asked = False
         while i < len(keys):
@@ -130,13 +136,17 @@ class _Child:
         if answer != "ready":
             ended = self.kill(_ENDING_SECONDS)
             raise WorkerError(
-                f"a child process for the simulator could not be started: it {ended}; {answer or 'no answer'}. A time limit needs a "
-                "simulator that a fresh Python can load: define it in an importable module, without reference to open files or locks."
+                f"a child process for the simulator could not be started: it {ended}; "
+                f"{answer or 'no answer'}. A time limit needs a "
+                "simulator that a fresh Python can load: define it in an importable module, without "
+                "reference to open files or locks."
             )
         self._payload = None
 
     def kill(self, patience: float = 0) -> str:
-        """End it, and all that it has started; say how it had ended. patience: seconds that it has to end by itself."""
+        """End it, and all that it has started; say how it had ended. patience: seconds that it has to end by
+        itself.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         code = self._process.poll()

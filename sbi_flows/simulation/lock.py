@@ -1,11 +1,12 @@
 """One writer a bank: a file that says who writes, kept fresh while they do.
 
-The lock is a file that is linked into place, which fails on every file system if it is there, rather than a lock of the operating system,
-which some shared file systems do not honour.
-Its holder touches it every few seconds. It is stale, and is taken over, if its process on this host has ended, or if another host has not
-touched it for a minute. A taker first links a claim that bears the name of the stale lock, which one alone can do, and then puts its own
-lock in the place of that one, so that the place is never empty in between; a claim of a taker that has ended is taken over likewise.
-Two writers would commit the same bytes, so a lock that were taken over wrongly could waste work but not spoil it.
+The lock is a file that is linked into place, which fails on every file system if it is there, rather than a
+lock of the operating system, which some shared file systems do not honour.
+Its holder touches it every few seconds. It is stale, and is taken over, if its process on this host has
+ended, or if another host has not touched it for a minute. A taker first links a claim that bears the name of
+the stale lock, which one alone can do, and then puts its own lock in the place of that one, so that the place
+is never empty in between; a claim of a taker that has ended is taken over likewise. Two writers would commit
+the same bytes, so a lock that were taken over wrongly could waste work but not spoil it.
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ _BEAT_SECONDS, _LEASE_SECONDS = 10.0, 60.0
 _TAKES, _AGAIN_SECONDS = 50, 0.01
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
-_tokens: set[str] = set()  # of the locks that this process holds or is about to: another that bears its name is a leftover
+_tokens: set[str] = (
+    set()
+)  # of the locks that this process holds or is about to: another that bears its name is a leftover
 
 
 @contextmanager
 def writing(bank: Path) -> Iterator[None]:
-    """Hold the bank's lock inside the block. Raises `BankLockedError` if another live process holds it, and `StorageError`."""
+    """Hold the bank's lock inside the block. Raises `BankLockedError` if another live process holds it, and
+    `StorageError`.
+    """
     path = bank / "writer.lock"
     token = secrets.token_hex(8)
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "token": token,
+    }
     _tokens.add(token)
     try:
         try:
@@ -96,7 +106,9 @@ def _taken_over(path: Path, stale: dict[str, Any], mine: dict[str, Any]) -> bool
 
 
 def _placed(path: Path, mine: dict[str, Any]) -> bool:
-    """Whether the place was free. Written aside and linked there, so that a lock without its holder's name is never seen."""
+    """Whether the place was free. Written aside and linked there, so that a lock without its holder's name is
+    never seen.
+    """
     try:
         with _aside(path, mine) as aside:
             os.link(aside, path)
@@ -110,7 +122,9 @@ def _placed(path: Path, mine: dict[str, Any]) -> bool:
 
 
 def _created(path: Path, mine: dict[str, Any]) -> bool:
-    """The same on a file system that has no links, where a lock can be seen, and is respected, before it says whose it is."""
+    """The same on a file system that has no links, where a lock can be seen, and is respected, before it says
+    whose it is.
+    """
     try:
         with open(path, "x", encoding="utf-8") as file:
             json.dump(mine, file)
@@ -164,7 +178,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _started(pid: int) -> str | None:
-    """When process `pid` began, in the system's own words; "" where that cannot be told; None if there is no such process."""
+    """When process `pid` began, in the system's own words; "" where that cannot be told; None if there is no
+    such process.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -185,6 +201,8 @@ def _held(path: Path, holder: dict[str, Any]) -> str:
     except OSError:
         since = "now"
     return (
-        f"{path.parent} is being written by process {holder.get('pid', '?')} on {holder.get('host', '?')} (last sign of life {since}). "
-        f"Wait for it, or write to another folder. A lock of a host that is gone is taken over after {_LEASE_SECONDS:g} seconds."
+        f"{path.parent} is being written by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+        f"(last sign of life {since}). "
+        f"Wait for it, or write to another folder. A lock of a host that is gone is taken over after "
+        f"{_LEASE_SECONDS:g} seconds."
     )

@@ -1,4 +1,6 @@
-"""A few simulations before a campaign, so that a simulator that breaks its contract is found out before days are spent on it."""
+"""A few simulations before a campaign, so that a simulator that breaks its contract is found out before days
+are spent on it.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,13 @@ class Probe:
 
 
 def probe(simulator: Simulator, runner: Runner) -> Probe:
-    """Run the simulator on 1 and, if it is vectorised, on 8 draws, each twice from the same stream: at most 32 simulations.
+    """Run the simulator on 1 and, if it is vectorised, on 8 draws, each twice from the same stream: at most
+    32 simulations.
 
     An exception, a hang or a crash is not a broken contract: other draws are tried, and the
-    campaign records the bad ones. Raises `SimulatorContractError` for shapes, types, writing to theta, and batches that do not run;
-    `NonDeterministicSimulatorError`; `TooManyFailuresError` where no draw of the prior can be simulated.
+    campaign records the bad ones. Raises `SimulatorContractError` for shapes, types, writing to theta, and
+    batches that do not run; `NonDeterministicSimulatorError`; `TooManyFailuresError` where no draw of the
+    prior can be simulated.
     """
     seen = _Examination(simulator, runner).result()
     simulator.settle(seen.event_shape)
@@ -47,7 +51,8 @@ class _Examination:
         single = self._first(1, range(_MOST_SINGLES))
         if single is None:
             raise TooManyFailuresError(
-                f"{self.simulator.name}: failed on each of {_MOST_SINGLES} draws from the prior. First cause: {self.troubles[0].cause}. "
+                f"{self.simulator.name}: failed on each of {_MOST_SINGLES} draws from the prior. First "
+                f"cause: {self.troubles[0].cause}. "
                 "Mend the simulator or the prior."
             )
         place, y = single
@@ -58,7 +63,8 @@ class _Examination:
             if batch is not None:
                 if batch[1].shape[1:] != shape:
                     raise SimulatorContractError(
-                        f"{self.simulator.name}: events of shape {batch[1].shape[1:]} for {BATCH} draws, {shape} for 1; wanted one shape. "
+                        f"{self.simulator.name}: events of shape {batch[1].shape[1:]} for {BATCH} draws, "
+                        f"{shape} for 1; wanted one shape. "
                         "Look for a sum of arrays of shapes (n,) and (n, 1)."
                     )
                 self._repeat(BATCH, *batch)
@@ -70,7 +76,8 @@ class _Examination:
         """Three single draws run: then the batches of 8 should too, unless failing is common."""
         if self._first(BATCH, range(1, 2)) is None:
             raise SimulatorContractError(
-                f"{self.simulator.name}: runs on one draw at a time but not on {BATCH}: {self.troubles[-1].cause}. Declare it with "
+                f"{self.simulator.name}: runs on one draw at a time but not on {BATCH}: "
+                f"{self.troubles[-1].cause}. Declare it with "
                 "vectorized=False, or let it take arrays (n,)."
             )
 
@@ -94,13 +101,16 @@ class _Examination:
         began = time.perf_counter()
         again = self._run(rows, place)
         if isinstance(again, Trouble) or again.shape != y.shape or again.tobytes() != y.tobytes():
-            raise NonDeterministicSimulatorError(different(self.simulator.name, "the same theta and random stream, given twice,"))
+            raise NonDeterministicSimulatorError(
+                different(self.simulator.name, "the same theta and random stream, given twice,")
+            )
         return time.perf_counter() - began
 
 
 def different(name: str, what: str) -> str:
     """The message of `NonDeterministicSimulatorError`."""
     return (
-        f"{name}: {what} gave different numbers. All randomness must come from the rng that the simulator is given (not np.random, random, "
+        f"{name}: {what} gave different numbers. All randomness must come from the rng that the simulator "
+        f"is given (not np.random, random, "
         "torch or the clock), and nothing may be remembered from one call to the next."
     )

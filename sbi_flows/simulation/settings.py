@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-import numpy as np
-
+from sbi_flows.arrays import integer, is_real
 from sbi_flows.errors import SettingsError
 from sbi_flows.problem.simulator import Simulator
 
@@ -24,10 +22,12 @@ _MOST = 10**10
 class SimulateSettings:
     """How `sf.simulate` runs.
 
-    block_size: rows a block; a block is what is handed to a worker and put on disk whole. None: 1,000, or less where these would take more
-        than 64 MB; for a simulator that runs one draw at a time 20, or 1 or 1,000 where that takes more than a second or less than 5 ms; or
-        what the bank has. It decides the random numbers of a vectorised simulator, and not those of one that runs one draw at a time.
-    isolate: call the simulator in a child process, which contains crashes. None: if there is a time limit, or a worker has been lost.
+    block_size: rows a block; a block is what is handed to a worker and put on disk whole. None: 1,000, or
+        less where these would take more than 64 MB; for a simulator that runs one draw at a time 20, or 1 or
+        1,000 where that takes more than a second or less than 5 ms; or what the bank has. It decides the
+        random numbers of a vectorised simulator, and not those of one that runs one draw at a time.
+    isolate: call the simulator in a child process, which contains crashes. None: if there is a time limit, or
+    a worker has been lost.
     warn_failures: the share of failed rows above which a `SimulationWarning` is given.
     tries: how often a call that kills its process is tried before its row is marked died.
     """
@@ -40,7 +40,9 @@ class SimulateSettings:
     def __post_init__(self) -> None:
         for name in ("block_size", "tries"):
             value = getattr(self, name)
-            if not (name == "block_size" and value is None) and not (type(value) is int and 1 <= value <= _LARGEST_BLOCK):
+            if not (name == "block_size" and value is None) and not (
+                type(value) is int and 1 <= value <= _LARGEST_BLOCK
+            ):
                 raise SettingsError(f"{name} must be an integer from 1 to {_LARGEST_BLOCK:,}, got {value!r}.")
         if not (self.isolate is None or isinstance(self.isolate, bool)):
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
@@ -60,23 +62,27 @@ def check_options(
 ) -> None:
     """Raise `SettingsError` for arguments of `simulate` that cannot be used."""
     if not isinstance(simulator, Simulator):
-        raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}.")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise SettingsError(f"n must be a positive integer, got {n!r}.")
-    if n > _MOST:
+        raise SettingsError(
+            f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}."
+        )
+    if integer("n", n) > _MOST:
         raise SettingsError(f"n is {n:,}; at most {_MOST:,} simulations can be asked for.")
     if store is not None:
         check_place(store)
-    if not (executor is None or isinstance(executor, Executor) or callable(executor)) or isinstance(executor, type):
+    if not (executor is None or isinstance(executor, Executor) or callable(executor)) or isinstance(
+        executor, type
+    ):
         raise SettingsError(
-            f"executor must be a concurrent.futures.Executor or a function that makes one, got {executor!r}. Of a Dask client, pass "
+            f"executor must be a concurrent.futures.Executor or a function that makes one, got "
+            f"{executor!r}. Of a Dask client, pass "
             "client.get_executor(pure=False); for local processes, workers=8."
         )
-    if workers is not None and not (type(workers) is int and workers >= 1):
-        raise SettingsError(f"workers must be a positive integer, got {workers!r}.")
-    usable = isinstance(time_limit, Real) and not isinstance(time_limit, bool)
-    if time_limit is not None and not (usable and 0 < time_limit <= _LONGEST_LIMIT):
-        raise SettingsError(f"time_limit is a number of seconds above 0 and up to {_LONGEST_LIMIT:.0e}, got {time_limit!r}.")
+    if workers is not None:
+        integer("workers", workers)
+    if time_limit is not None and not (is_real(time_limit) and 0 < time_limit <= _LONGEST_LIMIT):
+        raise SettingsError(
+            f"time_limit is a number of seconds above 0 and up to {_LONGEST_LIMIT:.0e}, got {time_limit!r}."
+        )
     _check_share("max_failures", max_failures)
     if progress is not None and not callable(progress):
         raise SettingsError(f"progress must be a function of (done, n), got {progress!r}.")
@@ -87,9 +93,11 @@ def check_options(
 def check_place(store: object) -> None:
     """Raise `SettingsError` unless `store` can name a folder."""
     if not isinstance(store, str | os.PathLike) or str(store) in ("", ".") or "\0" in str(store):
-        raise SettingsError(f"a bank is named by the path of its own folder, such as 'my.bank', got {store!r}.")
+        raise SettingsError(
+            f"a bank is named by the path of its own folder, such as 'my.bank', got {store!r}."
+        )
 
 
 def _check_share(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+    if not is_real(value) or not 0 <= float(value) <= 1:
         raise SettingsError(f"{name} is a share in [0, 1], got {value!r}.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Block:
     """The rows of one block, the first of which is row `start` of the whole.
 
-    kinds: the kind of cause of each failed row, in order; failures: a sample of them, with tracebacks. alone: why the rows were run one at
-    a time although the simulator is vectorised (not kept on disk).
+    kinds: the kind of cause of each failed row, in order; failures: a sample of them, with tracebacks. alone:
+    why the rows were run one at a time although the simulator is vectorised (not kept on disk).
     """
 
     start: int
@@ -51,9 +51,10 @@ class Block:
 class Simulations:
     """n pairs (theta, y), in memory or in a bank on disk.
 
-    theta (n, d) float64 and y (n, *event), NaN in rows that failed, are read when first asked for and then kept; `read_block` and `gather`
-    read parts of them. codes: (n,) into `STATUS`; records: a sample of the failures, with tracebacks; dtype: of y; source: block k.
-    The same (simulator, prior, seed, block_size) and a larger n continue the same rows.
+    theta (n, d) float64 and y (n, *event), NaN in rows that failed, are read when first asked for and then
+    kept; `read_block` and `gather` read parts of them. codes: (n,) into `STATUS`; records: a sample of the
+    failures, with tracebacks; dtype: of y; source: block k. The same (simulator, prior, seed, block_size) and
+    a larger n continue the same rows.
     """
 
     prior: Prior
@@ -71,7 +72,10 @@ class Simulations:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts().items())
-        return f"Simulations({len(self):,} of {self.simulator_name!r}: theta ({', '.join(self.names)}), y {self.event_shape}; {counts})"
+        return (
+            f"Simulations({len(self):,} of {self.simulator_name!r}: theta ({', '.join(self.names)}), y "
+            f"{self.event_shape}; {counts})"
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,14 +118,20 @@ class Simulations:
     @property
     def n_bytes(self) -> int:
         """What theta and y of all rows take in memory."""
-        return len(self) * (8 * self.prior.d + self.dtype.itemsize * int(np.prod(self.event_shape, dtype=np.int64)))
+        return len(self) * (
+            8 * self.prior.d + self.dtype.itemsize * int(np.prod(self.event_shape, dtype=np.int64))
+        )
 
     def read_block(self, k: int) -> Block:
-        """Block k of `n_blocks`: rows k * block_size onward. Raises `StorageError` where a bank has changed since it was opened."""
+        """Block k of `n_blocks`: rows k * block_size onward. Raises `StorageError` where a bank has changed
+        since it was opened.
+        """
         start = k * self.block_size
         return self.source(k).first(min(self.block_size, len(self) - start))
 
-    def gather(self, rows: Int[np.ndarray, " m"]) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
+    def gather(
+        self, rows: Int[np.ndarray, " m"]
+    ) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
         """theta and y of the given rows, in their order, reading each block that holds one of them once."""
         if {"theta", "y"} <= vars(self).keys():
             return self.theta[rows], self.y[rows]
@@ -131,7 +141,10 @@ class Simulations:
         blocks = rows[order] // self.block_size
         for places in np.split(order, np.flatnonzero(np.diff(blocks)) + 1) if len(rows) else []:
             block = self.read_block(int(rows[places[0]]) // self.block_size)
-            theta[places], y[places] = block.theta[rows[places] - block.start], block.y[rows[places] - block.start]
+            theta[places], y[places] = (
+                block.theta[rows[places] - block.start],
+                block.y[rows[places] - block.start],
+            )
         return theta, y
 
     def counts(self) -> dict[str, int]:
@@ -161,12 +174,16 @@ class Simulations:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts().items() if name != "ok")
         first = f" First cause: {self.records[0].cause}." if self.records else ""
         return (
-            f"{failed:,} of {len(self):,} simulations failed ({counts}) and are left out.{first} If failing depends on theta, leaving "
-            "them out truncates the prior to the part that runs; print(simulations.failures()) shows where they fail."
+            f"{failed:,} of {len(self):,} simulations failed ({counts}) and are left out.{first} If failing "
+            f"depends on theta, leaving "
+            "them out truncates the prior to the part that runs; print(simulations.failures()) shows where "
+            "they fail."
         )
 
     def to_xarray(self) -> xr.Dataset:
-        """An xarray Dataset with dimensions simulation and parameter: theta, y, status; `.to_netcdf(path, engine="h5netcdf")` saves it."""
+        """An xarray Dataset with dimensions simulation and parameter: theta, y, status; `.to_netcdf(path,
+        engine="h5netcdf")` saves it.
+        """
         import xarray as xr
 
         event = [f"y_dim_{i}" for i in range(len(self.event_shape))]
@@ -175,18 +192,28 @@ class Simulations:
             "y": (("simulation", *event), self.y),
             "status": ("simulation", self.status),
         }
-        facts = {"simulator": self.simulator_name, "prior": repr(self.prior), "seed": self.seed, "block_size": self.block_size}
+        facts = {
+            "simulator": self.simulator_name,
+            "prior": repr(self.prior),
+            "seed": self.seed,
+            "block_size": self.block_size,
+        }
         return xr.Dataset(variables, {"parameter": list(self.names)}, facts)
 
     def check_matches(self, prior: Prior, event_shape: tuple[int, ...]) -> None:
-        """Raise `ShapeError` or `PriorError` unless these simulations have those parameters and events, drawn from that prior."""
+        """Raise `ShapeError` or `PriorError` unless these simulations have those parameters and events, drawn
+        from that prior.
+        """
         if self.names != prior.names or self.event_shape != event_shape:
             raise ShapeError(
-                f"these simulations are of {self.simulator_name!r} with parameters {self.names} and events {self.event_shape}; "
-                f"wanted parameters {prior.names} and events {event_shape}. Simulate again with the simulator that you pass."
+                f"these simulations are of {self.simulator_name!r} with parameters {self.names} and events "
+                f"{self.event_shape}; "
+                f"wanted parameters {prior.names} and events {event_shape}. Simulate again with the "
+                f"simulator that you pass."
             )
         if self.prior != prior:
             raise PriorError(
-                f"these simulations were drawn from {self.prior}; the simulator that you pass has {prior}. A posterior trained on them "
+                f"these simulations were drawn from {self.prior}; the simulator that you pass has {prior}. "
+                f"A posterior trained on them "
                 "would be that of the other prior. Simulate again with the simulator that you pass."
             )

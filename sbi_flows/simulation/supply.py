@@ -1,8 +1,12 @@
-"""Blocks 0, 1, 2, ... of a campaign, made in the background, a little ahead of their use and without a last one.
+"""Blocks 0, 1, 2, ... of a campaign, made in the background, a little ahead of their use and without a last
+one.
 
-They begin in a thread of this process, which is the quickest to start, and may be moved to worker processes when it is known what they
-cost: Python that holds the interpreter's lock slows whatever else this process does, and a call that hangs can be ended in no other way.
-Where they are made is without effect on their bytes: row i is row i of `simulate` with the same simulator and seed.
+They begin in a thread of this process, which is the quickest to start, and may be moved to worker processes
+when it is known what they
+cost: Python that holds the interpreter's lock slows whatever else this process does, and a call that hangs
+can be ended in no other way.
+Where they are made is without effect on their bytes: row i is row i of `simulate` with the same simulator and
+seed.
 """
 
 from __future__ import annotations
@@ -45,11 +49,19 @@ class _Ended(Exception):  # noqa: N818 (a signal, not an error)
 class Supply:
     """Use it as a context: what it has started ends with it, but for a call in a thread that never returns.
 
-    most_ahead: rows that may wait to be taken; one block always may. watch: rows and failed rows of the blocks taken. campaign: known once
-    a block has been taken. Rows that a simulator makes one draw at a time come in blocks of a tenth of a second, or of block_size.
+    most_ahead: rows that may wait to be taken; one block always may. watch: rows and failed rows of the
+    blocks taken. campaign: known once a block has been taken. Rows that a simulator makes one draw at a time
+    come in blocks of a tenth of a second, or of block_size.
     """
 
-    def __init__(self, simulator: Simulator, seed: int, *, block_size: int | None = None, max_failures: float = MAX_FAILURES) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        seed: int,
+        *,
+        block_size: int | None = None,
+        max_failures: float = MAX_FAILURES,
+    ) -> None:
         self.simulator, self.seed = simulator, seed
         self.campaign: Campaign | None = None
         self.workers = 0
@@ -71,7 +83,9 @@ class Supply:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._news:
             self._ending.set()
             self._news.notify_all()
@@ -83,7 +97,9 @@ class Supply:
 
     @property
     def rate(self) -> float:
-        """Rows a second that one maker makes: the thread, or one of the workers. 0.0 before the first block."""
+        """Rows a second that one maker makes: the thread, or one of the workers. 0.0 before the first
+        block.
+        """
         return self._rows / self._seconds if self._seconds > 0 else 0.0
 
     @property
@@ -97,7 +113,9 @@ class Supply:
         return sum(map(len, self._ready))
 
     def take(self, seconds: float = 0.0) -> Block | None:
-        """The next block, in any order; None if none is there in so many seconds. Raises what ended the supply, `TooManyFailuresError`."""
+        """The next block, in any order; None if none is there in so many seconds. Raises what ended the
+        supply, `TooManyFailuresError`.
+        """
         with self._news:
             self._news.wait_for(lambda: self._ready or self._error is not None, seconds)
             if not self._ready:
@@ -110,7 +128,9 @@ class Supply:
         return block
 
     def move(self, workers: int) -> None:
-        """From the next block on, have so many fresh processes make them. Raises `SettingsError` where they cannot be had."""
+        """From the next block on, have so many fresh processes make them. Raises `SettingsError` where they
+        cannot be had.
+        """
         if self.campaign is None or multiprocessing.current_process().daemon:
             raise SettingsError("a daemonic process may not start others.")
         self._job = self._job.of(self.campaign)
@@ -131,12 +151,16 @@ class Supply:
         """What should be said, at the end, of the simulator."""
         watch, texts = self.watch, []
         if watch.bad > _WARN_FAILURES * watch.done and watch.first is not None:
-            texts.append(f"{watch.bad:,} of {watch.done:,} simulations of {watch.name} failed. First cause: {watch.first.cause}.")
+            texts.append(
+                f"{watch.bad:,} of {watch.done:,} simulations of {watch.name} failed. First cause: "
+                f"{watch.first.cause}."
+            )
         if watch.clean or watch.alone > OFTEN * watch.blocks:
             texts.append(watch.slow_text())
         if self._ending.is_set() and self._thread.is_alive():
             texts.append(
-                f"{watch.name}: a call was still running when the time was up, and is left behind in a thread, which cannot be ended. "
+                f"{watch.name}: a call was still running when the time was up, and is left behind in a "
+                f"thread, which cannot be ended. "
                 "If it hangs, simulate with sf.simulate(..., time_limit=...) and pass simulations=."
             )
         return texts
@@ -146,7 +170,9 @@ class Supply:
             with closing(self._blocks()) as blocks:
                 for block in blocks:
                     with self._news:
-                        self._news.wait_for(lambda: self._ending.is_set() or not self._ready or self.ahead < self.most_ahead)
+                        self._news.wait_for(
+                            lambda: self._ending.is_set() or not self._ready or self.ahead < self.most_ahead
+                        )
                         if self._ending.is_set():
                             return
                         if self.number(block) >= self._floor:
@@ -182,7 +208,9 @@ class Supply:
         left = dict.fromkeys(self._numbers(_AT_A_TIME), campaign.block_size)
         heard: float | None = None
         self._provisional = True
-        with closing(finished(campaign, self._job, list(left.items()), self._pool_of(workers), workers)) as blocks:
+        with closing(
+            finished(campaign, self._job, list(left.items()), self._pool_of(workers), workers)
+        ) as blocks:
             for k, block in blocks:
                 del left[k]
                 now = time.perf_counter()
@@ -218,7 +246,9 @@ class Supply:
         return numbers
 
     def _count(self, rows: float, seconds: float) -> None:
-        """Count towards the rate. What was counted provisionally is forgotten: a first call may load and compile."""
+        """Count towards the rate. What was counted provisionally is forgotten: a first call may load and
+        compile.
+        """
         if self._provisional:
             self._rows, self._seconds, self._provisional = 0.0, 0.0, False
         self._rows, self._seconds = self._rows + rows, self._seconds + seconds

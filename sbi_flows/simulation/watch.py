@@ -1,4 +1,6 @@
-"""What is watched while blocks come in: failures and progress, and whether a simulator is still the one that began a bank."""
+"""What is watched while blocks come in: failures and progress, and whether a simulator is still the one that
+began a bank.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _RECHECK_SECONDS, _RECHECK_ROWS = 1.0, 200
 class Recheck:
     """Makes stored rows again, so that an edited simulator does not extend the bank of another.
 
-    One block of a vectorised simulator; of one that runs a draw at a time as many rows as a second allows, at least one and at most 200.
+    One block of a vectorised simulator; of one that runs a draw at a time as many rows as a second allows, at
+    least one and at most 200.
     Blocks in which a call hung or died are passed over while there are others: they may do so again.
     """
 
@@ -36,7 +39,9 @@ class Recheck:
     _lost: tuple[int, Block] | None = None
 
     def see(self, k: int, block: Block) -> None:
-        """Raise `BankMismatchError` or `NonDeterministicSimulatorError` if rows of this stored block come out differently."""
+        """Raise `BankMismatchError` or `NonDeterministicSimulatorError` if rows of this stored block come out
+        differently.
+        """
         if np.isin(block.codes, (TIMEOUT, DIED)).any():
             self._lost = self._lost or (k, block)
             return
@@ -68,10 +73,14 @@ class Recheck:
             return
         if not same_rows(again, make_block(self.campaign, k, rows, self.runner)):
             name = self.campaign.simulator.name
-            raise NonDeterministicSimulatorError(different(name, f"block {k} of {self.bank.path}, made again twice,"))
+            raise NonDeterministicSimulatorError(
+                different(name, f"block {k} of {self.bank.path}, made again twice,")
+            )
         raise BankMismatchError(
-            f"{self.bank.path}: block {k}, made again with this simulator and these package versions, comes out differently "
-            f"({first_difference(block, again)}). The simulator has changed since, or a package that it uses. Choose another folder."
+            f"{self.bank.path}: block {k}, made again with this simulator and these package versions, comes "
+            f"out differently "
+            f"({first_difference(block, again)}). The simulator has changed since, or a package that it "
+            f"uses. Choose another folder."
         )
 
 
@@ -96,13 +105,20 @@ class Watch:
         self.done, self.bad = self.done + len(block), self.bad + int((block.codes != OK).sum())
         if self.first is None and block.failures:
             self.first = block.failures[0]
-        if self.done >= min(self.n, _ROWS_BEFORE_STOP) and self.bad > self.max_failures * self.done and self.first is not None:
+        if (
+            self.done >= min(self.n, _ROWS_BEFORE_STOP)
+            and self.bad > self.max_failures * self.done
+            and self.first is not None
+        ):
             where = ", ".join(
-                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.first.theta.items()
+                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+                for name, value in self.first.theta.items()
             )
             raise TooManyFailuresError(
-                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than max_failures={self.max_failures:g}. "
-                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or the prior, or allow more."
+                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than "
+                f"max_failures={self.max_failures:g}. "
+                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or "
+                f"the prior, or allow more."
             )
         self.blocks += 1
         if block.alone:
@@ -115,6 +131,8 @@ class Watch:
     def slow_text(self) -> str:
         """On blocks of a vectorised simulator whose rows had to run alone."""
         return (
-            f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, and its rows were run one at a "
-            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it cannot make, or raise time_limit."
+            f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, "
+            f"and its rows were run one at a "
+            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it "
+            f"cannot make, or raise time_limit."
         )

@@ -1,10 +1,12 @@
 """Blocks made by workers: any PEP 3148 executor, in any order, each block returned once.
 
-An executor promises less than a campaign needs: loky and the standard pools lose what was running when a worker dies, Dask runs it
-again. So a block is handed out again until it comes back. After a first loss it is made in a child process of the worker, which finds the
-row that kills and leaves the worker alive; after a second it runs alone, so that it answers for itself; a block that is then lost as often
-as `tries` says is given up as died, and the others go on. Dask can also lose a block without a word: if an executor that was given is
-silent for much longer than ever before, what is out is handed out once more, and whatever comes first is taken.
+An executor promises less than a campaign needs: loky and the standard pools lose what was running when a
+worker dies, Dask runs it again. So a block is handed out again until it comes back. After a first loss it is
+made in a child process of the worker, which finds the row that kills and leaves the worker alive; after a
+second it runs alone, so that it answers for itself; a block that is then lost as often as `tries` says is
+given up as died, and the others go on. Dask can also lose a block without a word: if an executor that was
+given is silent for much longer than ever before, what is out is handed out once more, and whatever comes
+first is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _ORPHAN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """How blocks are made: the campaign as bytes, and in a child process or not. time_limit in seconds; tries before giving up."""
+    """How blocks are made: the campaign as bytes, and in a child process or not. time_limit in seconds; tries
+    before giving up.
+    """
 
     payload: bytes
     isolate: bool
@@ -47,7 +51,9 @@ class Job:
     tries: int
 
     def of(self, campaign: Campaign) -> Job:
-        """The same for that campaign. Raises `SettingsError` where its simulator cannot be sent to another process."""
+        """The same for that campaign. Raises `SettingsError` where its simulator cannot be sent to another
+        process.
+        """
         return replace(self, payload=packed(campaign))
 
 
@@ -59,8 +65,10 @@ def packed(thing: Any) -> bytes:
         return bytes(cloudpickle.dumps(thing))
     except Exception as error:
         raise SettingsError(
-            f"the simulator cannot be sent to another process ({type(error).__name__}: {error}). Define it without reference to open "
-            "files, locks, connections or generators (make them inside the function), or run in this process: workers=1 and no time limit."
+            f"the simulator cannot be sent to another process ({type(error).__name__}: {error}). Define it "
+            f"without reference to open "
+            "files, locks, connections or generators (make them inside the function), or run in this "
+            "process: workers=1 and no time limit."
         ) from error
 
 
@@ -92,7 +100,9 @@ def _unpacked(payload: bytes) -> tuple[Campaign, bytes]:
 def finished(
     campaign: Campaign, job: Job, todo: list[tuple[int, int]], executors: Executors, workers: int | None
 ) -> Generator[tuple[int, Block]]:
-    """Blocks as they finish. todo: (block, rows). Raises `WorkerError` if workers cannot load the simulator or an executor stays broken."""
+    """Blocks as they finish. todo: (block, rows). Raises `WorkerError` if workers cannot load the simulator
+    or an executor stays broken.
+    """
     waiting, losses = deque(todo), dict.fromkeys((k for k, _ in todo), 0)
     careful = Job(job.payload, True, job.time_limit, job.tries)
     breaks = 0
@@ -102,11 +112,17 @@ def finished(
         running: dict[Future[Block | str], tuple[int, int]] = {}
         with opened(executors) as executor:
             silence = _Silence(infinite=not isinstance(executors, Executor))
-            most = _IN_FLIGHT_A_WORKER * (workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN)
+            most = _IN_FLIGHT_A_WORKER * (
+                workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN
+            )
             try:
                 while left and broken is None:
                     try:
-                        while waiting and len(running) < most and not (running and losses[waiting[0][0]] > _SHARED):
+                        while (
+                            waiting
+                            and len(running) < most
+                            and not (running and losses[waiting[0][0]] > _SHARED)
+                        ):
                             k, rows = waiting[0]
                             if k not in left:
                                 waiting.popleft()
@@ -148,30 +164,44 @@ def finished(
             breaks += 1
             if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
                 raise WorkerError(
-                    f"the executor broke ({_told(broken)}). {_FACTORY if isinstance(executors, Executor) else _ENDS}"
+                    f"the executor broke ({_told(broken)}). "
+                    f"{_FACTORY if isinstance(executors, Executor) else _ENDS}"
                 ) from broken
 
 
-_INSTALL = "Install the module that defines it on every worker, in the same version, or define it in the script itself."
-_FACTORY = "Give a function that makes one, such as executor=lambda: ProcessPoolExecutor(8), so that it can be made again."
+_INSTALL = (
+    "Install the module that defines it on every worker, in the same version, or define it in the "
+    "script itself."
+)
+_FACTORY = (
+    "Give a function that makes one, such as executor=lambda: ProcessPoolExecutor(8), so that it can "
+    "be made again."
+)
 _ENDS = (
-    f"It was made again {_MOST_BREAKS} times without a block coming back. Look at what the workers printed before they ended; a pool that "
+    f"It was made again {_MOST_BREAKS} times without a block coming back. Look at what the workers printed "
+    f"before they ended; a pool that "
     "spawns needs `if __name__ == '__main__':` around the script (workers=8 does not)."
 )
 
 
 class _Silence:
-    """How long an executor has brought nothing, and how long that is bearable: three times the longest yet, and twice that each time."""
+    """How long an executor has brought nothing, and how long that is bearable: three times the longest yet,
+    and twice that each time.
+    """
 
     def __init__(self, infinite: bool) -> None:
         self._infinite, self._heard_once = infinite, False
         self._last, self._longest, self._patience = time.monotonic(), 0.0, 1.0
 
     def bearable(self) -> float | None:
-        """Seconds from now, or None for as long as it takes: for a pool of processes, which loses nothing, and before the first block."""
+        """Seconds from now, or None for as long as it takes: for a pool of processes, which loses nothing,
+        and before the first block.
+        """
         if self._infinite or not self._heard_once:
             return None
-        return max(self._last + self._patience * max(_SILENT_SECONDS, 3 * self._longest) - time.monotonic(), 0.0)
+        return max(
+            self._last + self._patience * max(_SILENT_SECONDS, 3 * self._longest) - time.monotonic(), 0.0
+        )
 
     def heard(self, anything: bool) -> bool:
         """Note whether something came; return it."""
@@ -186,7 +216,9 @@ class _Silence:
 
 def _loaded(out: Block | str, campaign: Campaign) -> Block:
     if isinstance(out, str):
-        raise WorkerError(f"{campaign.simulator.name}: a worker cannot load the simulator ({out}). {_INSTALL}")
+        raise WorkerError(
+            f"{campaign.simulator.name}: a worker cannot load the simulator ({out}). {_INSTALL}"
+        )
     return out
 
 
@@ -201,14 +233,17 @@ def _told(error: BaseException) -> str:
 
 @contextmanager
 def opened(executors: Executors) -> Iterator[Executor]:
-    """An executor that was given stays open; one that a factory made is shut down, at once if something went wrong."""
+    """An executor that was given stays open; one that a factory made is shut down, at once if something went
+    wrong.
+    """
     if isinstance(executors, Executor):
         yield executors
         return
     executor = executors()
     if not isinstance(executor, Executor):
         raise SettingsError(
-            f"executor must be a concurrent.futures.Executor or a function that makes one, which made {type(executor).__name__}."
+            f"executor must be a concurrent.futures.Executor or a function that makes one, which made "
+            f"{type(executor).__name__}."
         )
     try:
         yield executor
@@ -217,7 +252,9 @@ def opened(executors: Executors) -> Iterator[Executor]:
 
 
 def _shut_down(executor: Any) -> None:
-    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's takes no options."""
+    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's takes no
+    options.
+    """
     for options in ({"wait": True, "kill_workers": True}, {"wait": False, "cancel_futures": True}):
         try:
             executor.shutdown(**options)
@@ -228,7 +265,9 @@ def _shut_down(executor: Any) -> None:
 
 
 def local_workers(count: int) -> Callable[[], Executor]:
-    """A factory of pools of `count` fresh local processes, never forks, each with one BLAS, OpenMP and torch thread."""
+    """A factory of pools of `count` fresh local processes, never forks, each with one BLAS, OpenMP and torch
+    thread.
+    """
 
     def make() -> Executor:
         from loky import ProcessPoolExecutor
@@ -242,7 +281,9 @@ def local_workers(count: int) -> Callable[[], Executor]:
 
 
 def _begin_worker(parent: int, quiet: bool) -> None:
-    """Leave Ctrl-C to the parent, and end when it has ended. quiet: what is printed goes to standard error, as in the parent."""
+    """Leave Ctrl-C to the parent, and end when it has ended. quiet: what is printed goes to standard error,
+    as in the parent.
+    """
     if quiet:
         os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

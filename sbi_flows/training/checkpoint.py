@@ -22,7 +22,8 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Checkpoint:
-    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the history after some epoch.
+    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the
+    history after some epoch.
 
     rows: the state of the rows then, {} before any; seconds: how long had been trained.
     """
@@ -50,7 +51,9 @@ class Checkpoint:
         return cls(Path(path), module, optimiser, average, {**run, "shapes": shapes})
 
     def restore(self, history: History) -> int:
-        """Load what is there into module, optimiser and history; return the epoch to go on with (0 if there is no file)."""
+        """Load what is there into module, optimiser and history; return the epoch to go on with (0 if there
+        is no file).
+        """
         self.best = self.module.state_dict()
         if not self.path.exists():
             return 0
@@ -58,7 +61,8 @@ class Checkpoint:
         if manifest["run"] != self.run:
             different = [key for key in self.run if manifest["run"].get(key) != self.run[key]]
             raise BankMismatchError(
-                f"{self.path} is the checkpoint of another run (other {', '.join(different)}). Remove it or choose another path."
+                f"{self.path} is the checkpoint of another run (other {', '.join(different)}). Remove it or "
+                f"choose another path."
             )
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
         self.module.load_state_dict(_under("now/", tensors))
@@ -73,7 +77,9 @@ class Checkpoint:
         self.rows, self.seconds = manifest.get("state", {}), manifest.get("seconds", 0.0)
         return int(manifest["epoch"])
 
-    def save(self, epoch: int, best: dict[str, Tensor], history: History, rows: dict[str, Any], seconds: float) -> None:
+    def save(
+        self, epoch: int, best: dict[str, Tensor], history: History, rows: dict[str, Any], seconds: float
+    ) -> None:
         """Write the state before `epoch`."""
         self.best = best
         arrays = {f"now/{name}": value.numpy(force=True) for name, value in self.module.state_dict().items()}
@@ -90,11 +96,17 @@ class Checkpoint:
 
 def recorded_rows(path: str | os.PathLike[str] | None) -> str | None:
     """The fingerprint of the rows that the checkpoint at `path` is bound to; None where there is no file."""
-    return str(read_file(path, _KIND)[1]["run"].get("rows")) if path is not None and Path(path).exists() else None
+    return (
+        str(read_file(path, _KIND)[1]["run"].get("rows"))
+        if path is not None and Path(path).exists()
+        else None
+    )
 
 
 def recorded_state(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The training settings and the state of the rows in the checkpoint at `path`; empty where there is no file."""
+    """The training settings and the state of the rows in the checkpoint at `path`; empty where there is no
+    file.
+    """
     if path is None or not Path(path).exists():
         return {}, {}
     manifest = read_file(path, _KIND)[1]

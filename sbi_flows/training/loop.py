@@ -2,9 +2,9 @@
 
     minimise  mean_i loss(module, row_i)  by AdamW (Loshchilov & Hutter 2019, 1711.05101)
 
-with linear warm-up and a cosine to zero, gradients clipped by norm, validation on all rows kept apart, the weights of the best epoch
-returned, and a stop at the first loss that is not finite. The order of the rows is a function of the seed and the epoch, so a run that is
-resumed from a checkpoint ends at the same bytes.
+with linear warm-up and a cosine to zero, gradients clipped by norm, validation on all rows kept apart, the
+weights of the best epoch returned, and a stop at the first loss that is not finite. The order of the rows is
+a function of the seed and the epoch, so a run that is resumed from a checkpoint ends at the same bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _CHECKPOINT_SECONDS = 30.0
 
 @dataclass
 class History:
-    """What happened: mean loss by epoch on the training rows (while they were trained on) and on the rows kept apart.
+    """What happened: mean loss by epoch on the training rows (while they were trained on) and on the rows
+    kept apart.
 
     best_epoch counts from 0; stopped is "finished", "patience" or "time".
     """
@@ -64,30 +65,45 @@ def train(
 ) -> History:
     """Train `module` in place and leave it in evaluation mode with its best weights.
 
-    rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) -> (rows,), one number a row.
-    undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths that may be linear.
+    rows: the training rows and those kept apart, with the settings and the seed. loss(module, batch) ->
+    (rows,), one number a row.
+    undecayed: prefixes of the names of weights that are not to decay, besides biases and norms: the paths
+    that may be linear.
     decay: a factor on the weight decay of the settings.
-    settled: the first epoch whose weights are compared with others'; until then, while the objective itself changes, the newest are kept.
-    limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before a kill counting.
+    settled: the first epoch whose weights are compared with others'; until then, while the objective itself
+    changes, the newest are kept.
+    limit_seconds: the schedule is then shortened so that training ends in that time, what was trained before
+    a kill counting.
     checkpoint: a file written every 30 s or so, from which the same call goes on.
-    identity: what else, in JSON, tells this run from others: the options of the loss. A checkpoint is bound to it.
-    progress(step, steps, text) is called now and then.
+    identity: what else, in JSON, tells this run from others: the options of the loss. A checkpoint is bound
+    to it. progress(step, steps, text) is called now and then.
 
-    Raises `NonFiniteLossError` (with the rows), `BankMismatchError` for another run's checkpoint, and what reading `rows` raises.
+    Raises `NonFiniteLossError` (with the rows), `BankMismatchError` for another run's checkpoint, and what
+    reading `rows` raises.
     """
     settings = rows.settings
     steps = settings.epochs * rows.steps
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
-        _groups(module, undecayed), lr=settings.learning_rate, weight_decay=decay * settings.weight_decay, fused=True
+        _groups(module, undecayed),
+        lr=settings.learning_rate,
+        weight_decay=decay * settings.weight_decay,
+        fused=True,
     )
     average = [p.detach().clone() for p in parameters]
     keeper = (
-        None if checkpoint is None else Checkpoint.of(checkpoint, module, optimiser, average, {**_run_of(rows, decay), **(identity or {})})
+        None
+        if checkpoint is None
+        else Checkpoint.of(
+            checkpoint, module, optimiser, average, {**_run_of(rows, decay), **(identity or {})}
+        )
     )
     history = History()
     first_epoch = 0 if keeper is None else keeper.restore(history)
-    best = {name: value.detach().clone() for name, value in (keeper.best if keeper else module.state_dict()).items()}
+    best = {
+        name: value.detach().clone()
+        for name, value in (keeper.best if keeper else module.state_dict()).items()
+    }
     if keeper is not None and keeper.rows:
         rows.go_on(keeper.rows)
     saved = time.monotonic()
@@ -114,10 +130,14 @@ def train(
                 value.backward()
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
                 if not math.isfinite(float(norm) + float(value.detach())):
-                    raise NonFiniteLossError(_diverged(f"in step {i}", float(value.detach()), epoch, settings), numbers)
+                    raise NonFiniteLossError(
+                        _diverged(f"in step {i}", float(value.detach()), epoch, settings), numbers
+                    )
                 optimiser.step()
                 with torch.no_grad():
-                    torch._foreach_lerp_(average, parameters, 1 - min(settings.averaging, (1 + step) / (10 + step)))
+                    torch._foreach_lerp_(
+                        average, parameters, 1 - min(settings.averaging, (1 + step) / (10 + step))
+                    )
                 total += value.detach()
                 if progress is not None and (i % 20 == 0 or i + 1 == rows.steps):
                     progress(max(step + 1, int(place * steps)), steps, f"loss {float(total) / (i + 1):.3f}")
@@ -126,7 +146,10 @@ def train(
             with _averaged(parameters, average):
                 history.valid_loss.append(mean_loss(module, loss, rows.valid))
                 if not math.isfinite(history.valid_loss[-1]):
-                    raise NonFiniteLossError(_diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings), rows.valid_rows)
+                    raise NonFiniteLossError(
+                        _diverged("on the rows kept apart", history.valid_loss[-1], epoch, settings),
+                        rows.valid_rows,
+                    )
                 if history.best_epoch < settled or history.valid_loss[-1] < history.best_loss:
                     history.best_epoch = len(history.valid_loss) - 1
                     best = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -160,7 +183,9 @@ def losses(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> Float[Tenso
     """The loss of each row, in evaluation mode."""
     module.eval()
     starts = range(0, len(rows[0]), _ROWS_AT_ONCE)
-    return torch.cat([loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double() for i in starts])
+    return torch.cat(
+        [loss(module, tuple(part[i : i + _ROWS_AT_ONCE] for part in rows)).double() for i in starts]
+    )
 
 
 def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
@@ -178,7 +203,9 @@ def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, obj
     decayed: list[Tensor] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (free if parameter.ndim < 2 or name.startswith(undecayed or ("\0",)) else decayed).append(parameter)
+            (free if parameter.ndim < 2 or name.startswith(undecayed or ("\0",)) else decayed).append(
+                parameter
+            )
     return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
 
 
@@ -190,6 +217,8 @@ def _schedule(place: float, warmup: float) -> float:
 
 def _diverged(where: str, value: float, epoch: int, settings: TrainSettings) -> str:
     return (
-        f"the loss became {value}, or its gradient was not finite, in epoch {epoch} {where}, at learning rate {settings.learning_rate:g}. "
-        "The rows of that batch are in this error's `.rows`. Look for extreme values in them; else lower learning_rate."
+        f"the loss became {value}, or its gradient was not finite, in epoch {epoch} {where}, at learning "
+        f"rate {settings.learning_rate:g}. "
+        "The rows of that batch are in this error's `.rows`. Look for extreme values in them; else lower "
+        "learning_rate."
     )

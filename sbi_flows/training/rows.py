@@ -1,7 +1,7 @@
 """Where training rows come from and in what order, so that the loop need not know where they lie.
 
-An epoch is a pass over the training rows or, where they are many, one of the equal pieces of a pass. Rows that would not fill the last
-batch of an epoch wait for another pass.
+An epoch is a pass over the training rows or, where they are many, one of the equal pieces of a pass. Rows
+that would not fill the last batch of an epoch wait for another pass.
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ class Rows(Protocol):
     valid_rows: NDArray[np.int64]
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The `steps` batches of an epoch: the numbers of the rows, and their tensors, which moved along together."""
+        """The `steps` batches of an epoch: the numbers of the rows, and their tensors, which moved along
+        together.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """A text that no other rows, and no other order of them at the same settings and seed, share: a checkpoint is bound to it."""
+        """A text that no other rows, and no other order of them at the same settings and seed, share: a
+        checkpoint is bound to it.
+        """
         ...
 
     def state(self) -> dict[str, Any]:
@@ -73,7 +77,9 @@ class Pace:
 
 
 class TensorRows:
-    """Rows held in memory: tensors with one row a simulation. Raises `TooFewSimulationsError` below 50 rows."""
+    """Rows held in memory: tensors with one row a simulation. Raises `TooFewSimulationsError` below 50
+    rows.
+    """
 
     def __init__(self, tensors: Sequence[Tensor], settings: TrainSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
@@ -110,7 +116,9 @@ def digest(tensors: Sequence[Tensor]) -> str:
 
 
 def split_rows(n: int, settings: TrainSettings, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A seeded split of n rows into training rows and rows kept apart. Raises `TooFewSimulationsError` below 50 rows."""
+    """A seeded split of n rows into training rows and rows kept apart. Raises `TooFewSimulationsError` below
+    50 rows.
+    """
     kept_apart = rows_apart(n, settings)
     order = stream(seed, "split").permutation(n)
     return np.sort(order[kept_apart:]), np.sort(order[:kept_apart])
@@ -120,6 +128,7 @@ def rows_apart(n: int, settings: TrainSettings) -> int:
     """How many of n rows are kept apart. Raises `TooFewSimulationsError` below 50 rows."""
     if n < LEAST_ROWS:
         raise TooFewSimulationsError(
-            f"{n} usable simulations are too few to train on; at least {LEAST_ROWS} are needed, thousands are usual."
+            f"{n} usable simulations are too few to train on; at least {LEAST_ROWS} are needed, thousands "
+            f"are usual."
         )
     return min(max(int(n * settings.validation_share), LEAST_APART), settings.validation_most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sbi_flows.arrays import integer
 from sbi_flows.errors import SettingsError
 
 
@@ -11,11 +12,12 @@ from sbi_flows.errors import SettingsError
 class TrainSettings:
     """How `train` runs.
 
-    epochs: the length of the schedule; an epoch is a pass over the training rows, or over the next `epoch_rows` of them where there are
-    more. batch_size: rows a step.
+    epochs: the length of the schedule; an epoch is a pass over the training rows, or over the next
+    `epoch_rows` of them where there are more. batch_size: rows a step.
     learning_rate: the peak, reached after `warmup` of the schedule and then lowered to zero along a cosine.
-    weight_decay: AdamW's. clip: largest norm of the gradient. averaging: decay, per step, of the running average of the weights, which is
-    what is validated and kept (0: none). patience: epochs without improvement before stopping.
+    weight_decay: AdamW's. clip: largest norm of the gradient. averaging: decay, per step, of the running
+    average of the weights, which is what is validated and kept (0: none). patience: epochs without
+    improvement before stopping.
     validation_share, validation_most: rows kept apart, all of which are scored after each epoch.
     """
 
@@ -33,11 +35,16 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "validation_most", "epoch_rows"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SettingsError(f"{name} must be a positive integer, got {value!r}.")
-        for name, low, high in (("learning_rate", 0, 1), ("warmup", 0, 1), ("clip", 0, float("inf")), ("validation_share", 0, 1)):
+            object.__setattr__(self, name, integer(name, getattr(self, name)))
+        for name, low, high in (
+            ("learning_rate", 0, 1),
+            ("warmup", 0, 1),
+            ("clip", 0, float("inf")),
+            ("validation_share", 0, 1),
+        ):
             if not low < getattr(self, name) < high:
-                raise SettingsError(f"{name} must lie strictly between {low} and {high}, got {getattr(self, name)!r}.")
+                raise SettingsError(
+                    f"{name} must lie strictly between {low} and {high}, got {getattr(self, name)!r}."
+                )
         if not 0 <= self.weight_decay <= 10:
             raise SettingsError(f"weight_decay must lie in [0, 10], got {self.weight_decay!r}.")

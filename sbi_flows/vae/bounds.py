@@ -1,10 +1,11 @@
 """Bounds on log p(x) and its estimate, row by row, in nats.
 
     bound       E_q[log p(x | z)] - KL(q(z | x) || p(z))  <=  log p(x)
-    evidence    log (1/n) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   z_i ~ q            Burda et al. (2016), 1509.00519
+    evidence    log (1/n) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   z_i ~ q            Burda et al. (2016),
+    1509.00519
 
-The expectation of the second rises to log p(x) with n; for given n it is a bound too, whose value depends on q. Its standard error is
-sd(w) / (mean(w) sqrt(n)), which is to be believed where k-hat is below 0.7.
+The expectation of the second rises to log p(x) with n; for given n it is a bound too, whose value depends on
+q. Its standard error is sd(w) / (mean(w) sqrt(n)), which is to be believed where k-hat is below 0.7.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
+from sbi_flows.arrays import F
+from sbi_flows.diagnostics.importance import k_hat
 from sbi_flows.vae.network import Terms
 from sbi_flows.vae.objective import kl_parts
-from sbi_flows.vae.pareto import k_hat
-
-F = NDArray[np.float64]
 
 _PAIRS_AT_ONCE, _NUMBERS_AT_ONCE = 20_000, 10_000_000
 
@@ -39,10 +38,11 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True)
 class Elbo:
-    """The terms of the bound for each row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) || p(z)).
+    """The terms of the bound for each row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) ||
+    p(z)).
 
-    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one; of a latent SDE, one for z at the
-    first time and one for the path from there.
+    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one; of a
+    latent SDE, one for z at the first time and one for the path from there.
     """
 
     reconstruction: F

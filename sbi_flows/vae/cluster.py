@@ -1,10 +1,13 @@
-"""Clustering in latent space: a Gaussian mixture with full covariances as the prior. After Jiang et al. (2017), 1611.05148.
+"""Clustering in latent space: a Gaussian mixture with full covariances as the prior. After Jiang et al.
+(2017), 1611.05148.
 
-    c ~ pi,  z ~ N(m_c, S_c),  x ~ p(x | decoder(z)),     p(z) = sum_c pi_c N(z; m_c, S_c),     q(c | x) = E_q(z | x)[p(c | z)]
+    c ~ pi,  z ~ N(m_c, S_c),  x ~ p(x | decoder(z)),     p(z) = sum_c pi_c N(z; m_c, S_c),     q(c | x) =
+    E_q(z | x)[p(c | z)]
 
-The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) in place of N(0, I). It is fitted in three steps: an
-autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation maximisation, each S_c widened by the mean covariance of
-q(z | x), so that p(z) covers what q draws; both together. Components are stored by the
+The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) in place of N(0, I). It
+is fitted in three steps: an autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation
+maximisation, each S_c widened by the mean covariance of q(z | x), so that p(z) covers what q draws; both
+together. Components are stored by the
 inverse U_c of their Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 2 - d log(2 pi) / 2.
 """
 
@@ -20,14 +23,12 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError
 from sbi_flows.rng import stream
 from sbi_flows.training.loop import History
 from sbi_flows.training.settings import TrainSettings
-from sbi_flows.vae.data import count, rows_of
 from sbi_flows.vae.model import VAE
-
-F = NDArray[np.float64]
 
 _LOG_2PI = math.log(2 * math.pi)
 _STARTS, _DRAWS = 10, 64
@@ -65,14 +66,18 @@ class Mixture(nn.Module):
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def place(self, z: F, seed: int) -> None:
-        """Fit the components to the means of draws z (n, draws, d) by expectation maximisation, the best of ten starts, and widen them."""
+        """Fit the components to the means of draws z (n, draws, d) by expectation maximisation, the best of
+        ten starts, and widen them.
+        """
         from sklearn.mixture import GaussianMixture
 
         state = int(stream(seed, "mixture").integers(2**32))
         means = z.mean(axis=1)
         apart = z - means[:, None]
         within = np.einsum("nsi,nsj->ij", apart, apart) / (len(z) * (z.shape[1] - 1))
-        found = GaussianMixture(len(self.logits), n_init=_STARTS, reg_covar=_LEAST_VARIANCE, random_state=state).fit(means)
+        found = GaussianMixture(
+            len(self.logits), n_init=_STARTS, reg_covar=_LEAST_VARIANCE, random_state=state
+        ).fit(means)
         inverse = np.linalg.inv(np.linalg.cholesky(found.covariances_ + within))
         with torch.no_grad():
             self.logits.copy_(torch.from_numpy(np.log(found.weights_)))
@@ -92,10 +97,12 @@ class Mixture(nn.Module):
 
 
 class ClusterVAE(VAE):
-    """A `VAE` whose prior is a Gaussian mixture of so many `clusters`; all other arguments are those of `VAE`."""
+    """A `VAE` whose prior is a Gaussian mixture of so many `clusters`; all other arguments are those of
+    `VAE`.
+    """
 
     def __init__(self, *, clusters: int, **options: Any) -> None:
-        self.clusters = count("clusters", clusters)
+        self.clusters = integer("clusters", clusters)
         super().__init__(**options)
 
     def fit(
@@ -109,27 +116,53 @@ class ClusterVAE(VAE):
         progress: Callable[[int, int, str], None] | None = None,
         **options: Any,
     ) -> History:
-        """Fit with the prior N(0, I) for `epochs` (300), place the clusters, then fit all for `tuning_epochs`, none of them if 0.
+        """Fit with the prior N(0, I) for `epochs` (300), place the clusters, then fit all for
+        `tuning_epochs`, none of them if 0.
 
-        Options are those of `VAE.fit`; all but frozen and progress count for the first fit, `checkpoint` too. A second call tunes on with
-        the clusters where they are, and takes no others. Raises `SettingsError` for fewer rows than clusters, besides what `VAE.fit`
-        raises.
+        Options are those of `VAE.fit`; all but frozen and progress count for the first fit, `checkpoint` too.
+        A second call tunes on with the clusters where they are, and takes no others. Raises `SettingsError`
+        for fewer rows than clusters, besides what `VAE.fit` raises.
         """
-        tuning_epochs = count("tuning_epochs", tuning_epochs, 0)
+        tuning_epochs = integer("tuning_epochs", tuning_epochs, 0)
         n = len(rows_of(x_train, self.event_shape, "x_train"))
         placed = self._module is not None and self.module.placed
         if placed and (epochs is not None or options):
             given = ", ".join([*(["epochs"] if epochs is not None else []), *options])
-            raise SettingsError(f"the clusters have been placed: fit now tunes them, and has no use for {given}. Pass tuning_epochs.")
+            raise SettingsError(
+                f"the clusters have been placed: fit now tunes them, and has no use for {given}. Pass "
+                f"tuning_epochs."
+            )
         if not placed and n < self.clusters:
-            raise SettingsError(f"{self.clusters} clusters need at least as many rows, got {n}. Pass fewer clusters or more rows.")
+            raise SettingsError(
+                f"{self.clusters} clusters need at least as many rows, got {n}. Pass fewer clusters or more "
+                f"rows."
+            )
         with self._unchanged_unless_done():
             if not placed:
-                super().fit(x_train, x_valid, epochs=300 if epochs is None else epochs, frozen=frozen, progress=progress, **options)
+                super().fit(
+                    x_train,
+                    x_valid,
+                    epochs=300 if epochs is None else epochs,
+                    frozen=frozen,
+                    progress=progress,
+                    **options,
+                )
                 self.mixture.place(self.encode(x_train, _DRAWS, seed=self.seed), self.seed)
             if tuning_epochs:
-                settings = TrainSettings(batch_size=64, learning_rate=_TUNING_RATE, weight_decay=_TUNING_DECAY, patience=tuning_epochs)
-                super().fit(x_train, x_valid, epochs=tuning_epochs, frozen=frozen, progress=progress, train_settings=settings)
+                settings = TrainSettings(
+                    batch_size=64,
+                    learning_rate=_TUNING_RATE,
+                    weight_decay=_TUNING_DECAY,
+                    patience=tuning_epochs,
+                )
+                super().fit(
+                    x_train,
+                    x_valid,
+                    epochs=tuning_epochs,
+                    frozen=frozen,
+                    progress=progress,
+                    train_settings=settings,
+                )
         return self.history
 
     def responsibilities(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> F:

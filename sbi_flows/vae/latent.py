@@ -1,13 +1,16 @@
 """Arithmetic in latent space.
 
     linear       z(t) = (1 - t) a + t b
-    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)                      Shoemake (1985)
-    attribute    v = mean of E[z | x] over the events that have the attribute - mean over those that have not     White (2016), 1609.04468
-                 of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by draws of z and v' the v of its upper half
-    optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018), 1610.02415
+    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)
+    Shoemake (1985) attribute    v = mean of E[z | x] over the events that have the attribute - mean over
+    those that have not     White (2016), 1609.04468
+                 of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by draws of z
+                 and v' the v of its upper half
+    optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018),
+    1610.02415
 
-The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior term the last leaves what
-the decoder was trained on, where f means nothing.
+The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior
+term the last leaves what the decoder was trained on, where f means nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +21,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from sbi_flows.arrays import F, integer, numbers, real, rows_of
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
-from sbi_flows.flows.columns import numbers
-from sbi_flows.vae.data import count, number, rows_of
 
 if TYPE_CHECKING:
     from sbi_flows.vae.model import VAE
-    from sbi_flows.vae.sentences import SentenceVAE
-
-F = NDArray[np.float64]
+    from sbi_flows.vae.text.model import SentenceVAE
 
 _PARALLEL = 1e-6
 _DRAWS = 20
@@ -37,7 +37,9 @@ _DRAWS = 20
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where an ascent led: z of every step (steps + 1, rows, latent) from the start on, and f there (steps + 1, rows)."""
+    """Where an ascent led: z of every step (steps + 1, rows, latent) from the start on, and f there (steps +
+    1, rows).
+    """
 
     path: F
     values: F
@@ -55,12 +57,16 @@ class Optimum:
 
 def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -> F:
     """Points on the "linear" or "spherical" path from a to b (latent,), both included, (steps, latent)."""
-    start, end = (numbers(point, "a path", "from one point of shape (latent,) to another") for point in (a, b))
+    start, end = (
+        numbers(point, "a path", "from one point of shape (latent,) to another") for point in (a, b)
+    )
     if start.ndim != 1 or start.shape != end.shape:
-        raise ShapeError(f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}.")
+        raise ShapeError(
+            f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}."
+        )
     if path not in ("linear", "spherical"):
         raise SettingsError(f"path must be 'linear' or 'spherical', got {path!r}.")
-    t = np.linspace(0, 1, count("steps", steps, 2))[:, None]
+    t = np.linspace(0, 1, integer("steps", steps, 2))[:, None]
     lengths = np.linalg.norm(start) * np.linalg.norm(end)
     angle = np.arccos(np.clip(start @ end / lengths, -1, 1)) if path == "spherical" and lengths > 0 else 0.0
     if not _PARALLEL < angle < np.pi - _PARALLEL:
@@ -69,11 +75,13 @@ def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -
 
 
 def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
-    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or numbers; of two, the larger has it
+    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or
+    numbers; of two, the larger has it
 
-    Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from the lower one along it: what
-    else differs between the halves is left out. The fit is by draws from q(z | x), whose spread keeps it from latent numbers that are not
-    used. `model.decode(z + a * attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite
+    Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from
+    the lower one along it: what else differs between the halves is left out. The fit is by draws from q(z |
+    x), whose spread keeps it from latent numbers that are not used. `model.decode(z + a *
+    attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite
     numbers, and `SettingsError` where all events are of one kind.
     """
     _check_model(model)
@@ -81,17 +89,24 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
     if given.shape != (len(z),):
         raise ShapeError(f"labels must be one a row of x, shape ({len(z)},), got {given.shape}.")
     if not np.isfinite(given).all():
-        raise ObservationError(f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out the events that have none.")
+        raise ObservationError(
+            f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out the events that have "
+            f"none."
+        )
     kinds = np.unique(given)
     if len(kinds) == 1:
-        raise SettingsError("all events have the attribute, or none has: labels must differ. Pass events of both kinds.")
+        raise SettingsError(
+            "all events have the attribute, or none has: labels must differ. Pass events of both kinds."
+        )
     middle = np.median(given)
     has = given > middle if middle < kinds[-1] else given == middle
     apart = z[has].mean(axis=0) - z[~has].mean(axis=0)
     if len(kinds) == 2:
         return np.asarray(apart)
     draws, scaled = model.encode(x, _DRAWS).reshape(-1, model.latent), given / np.abs(kinds[[0, -1]]).max()
-    slope = np.linalg.lstsq(draws - draws.mean(axis=0), np.repeat(scaled - scaled.mean(), _DRAWS), rcond=None)[0]
+    slope = np.linalg.lstsq(
+        draws - draws.mean(axis=0), np.repeat(scaled - scaled.mean(), _DRAWS), rcond=None
+    )[0]
     return np.asarray(slope * (abs(slope @ apart) / (slope @ slope)))
 
 
@@ -106,12 +121,16 @@ def optimise(
 ) -> Optimum:
     """Ascend f(z) - prior_weight |z|^2 / 2 from each row of `start` (rows, latent).
 
-    f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor on z, or of a
-    `VAE` a function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term is for. Raises `ShapeError`, and
-    `SettingsError`, also where f fails, or gives what no gradient comes from, or numbers that are not finite.
+    f: a differentiable function of torch tensors (rows, latent) -> (rows,), in float64: a property predictor
+    on z, or of a `VAE` a function of `model.module.decoder.mean(z)`. prior_weight=0 shows what the prior term
+    is for. Raises `ShapeError`, and `SettingsError`, also where f fails, or gives what no gradient comes
+    from, or numbers that are not finite.
     """
-    prior_weight, learning_rate = number("prior_weight", prior_weight), number("learning_rate", learning_rate, positive=True)
-    steps = count("steps", steps)
+    prior_weight, learning_rate = (
+        real("prior_weight", prior_weight),
+        real("learning_rate", learning_rate, positive=True),
+    )
+    steps = integer("steps", steps)
     if not callable(f):
         raise SettingsError(f"f must be a function of torch tensors (rows, latent) -> (rows,), got {f!r}.")
     _check_model(model)
@@ -123,16 +142,21 @@ def optimise(
             value = f(z)
         except Exception as error:
             raise SettingsError(
-                f"f failed in step {step} with {type(error).__name__}: {error}. It is given z of shape {tuple(z.shape)} in float64; a "
+                f"f failed in step {step} with {type(error).__name__}: {error}. It is given z of shape "
+                f"{tuple(z.shape)} in float64; a "
                 "network takes that after its .double()."
             ) from error
         if not isinstance(value, Tensor) or not value.requires_grad:
-            raise SettingsError(f"f must give a tensor that torch can differentiate by z, got {value!r}. Make it of torch functions of z.")
+            raise SettingsError(
+                f"f must give a tensor that torch can differentiate by z, got {value!r}. Make it of torch "
+                f"functions of z."
+            )
         if value.shape != (len(z),):
             raise ShapeError(f"f must give one number a row, shape ({len(z)},), got {tuple(value.shape)}.")
         if not torch.isfinite(value).all():
             raise SettingsError(
-                f"f must be finite on the way, got {value.detach().tolist()} in step {step}. Start elsewhere, or lower learning_rate."
+                f"f must be finite on the way, got {value.detach().tolist()} in step {step}. Start "
+                f"elsewhere, or lower learning_rate."
             )
         path.append(z.detach().numpy().copy())
         values.append(value.detach().numpy().astype(np.float64))
@@ -146,7 +170,7 @@ def optimise(
 def _check_model(model: object) -> None:
     """Raise `SettingsError` unless it is an autoencoder whose networks are there."""
     from sbi_flows.vae.model import VAE
-    from sbi_flows.vae.sentences import SentenceVAE
+    from sbi_flows.vae.text.model import SentenceVAE
 
     if not isinstance(model, VAE | SentenceVAE):
         raise SettingsError(f"model must be a vae.VAE or a vae.SentenceVAE, got {type(model).__name__}.")

@@ -1,13 +1,16 @@
-"""Likelihoods p(x | z) = prod_j p(x_j | out_j), where a decoder gives `heads` numbers for each of the m elements of x.
+"""Likelihoods p(x | z) = prod_j p(x_j | out_j), where a decoder gives `heads` numbers for each of the m
+elements of x.
 
-    bernoulli     log p = x l - softplus(l)                                        out: the logit l;  x is 0 or 1
-    binomial      log p = log C(n, x) + x l - n softplus(l)                        out: the logit l;  x in 0, ..., n
-    poisson       log p = x l - exp(l) - log x!                                    out: the log rate l;  x in 0, 1, ...
-    categorical   log p = l_x - logsumexp(l)                                       out: K logits;  x in 0, ..., K - 1
-    gaussian      log p = -(x - mu)^2 / (2 s^2) - log s - log(2 pi) / 2            out: the mean mu, and log s where a network gives it
+    bernoulli     log p = x l - softplus(l)                                        out: the logit l;  x is 0
+    or 1 binomial      log p = log C(n, x) + x l - n softplus(l)                        out: the logit l;  x
+    in 0, ..., n poisson       log p = x l - exp(l) - log x!                                    out: the log
+    rate l;  x in 0, 1, ... categorical   log p = l_x - logsumexp(l)
+    out: K logits;  x in 0, ..., K - 1 gaussian      log p = -(x - mu)^2 / (2 s^2) - log s - log(2 pi) / 2
+    out: the mean mu, and log s where a network gives it
 
-The standard deviation s of a Gaussian is one of four: a given number; "learned", one for all elements; "per_feature", one an element; or
-"network", a function of z. A squared-error loss is the first with s = 1/sqrt(2), and blurs.
+The standard deviation s of a Gaussian is one of four: a given number; "learned", one for all elements;
+"per_feature", one an element; or "network", a function of z. A squared-error loss is the first with s =
+1/sqrt(2), and blurs.
 
 Outputs are (..., heads, m), x is (..., m), log p is summed over the elements, in nats.
 """
@@ -24,10 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sbi_flows.arrays import F, integer, is_real, spread
 from sbi_flows.errors import ObservationError, SettingsError
-from sbi_flows.flows.columns import spread
-
-F = NDArray[np.float64]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LEAST_SHARE = 0.01
@@ -38,7 +39,9 @@ _MOST_SIZE = 1e30
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A record of what p(x | z) is. `name` names it; `heads` is the number of decoder outputs an element, 0 where it is not known yet."""
+    """A record of what p(x | z) is. `name` names it; `heads` is the number of decoder outputs an element, 0
+    where it is not known yet.
+    """
 
     @property
     def name(self) -> str: ...
@@ -96,7 +99,9 @@ class Bernoulli(_NothingFree):
         return self
 
     def objection(self, x: F) -> str | None:
-        return _outside(x, (x == 0) | (x == 1), "0 or 1 (threshold grey values first, or use 'gaussian' or 'binomial')")
+        return _outside(
+            x, (x == 0) | (x == 1), "0 or 1 (threshold grey values first, or use 'gaussian' or 'binomial')"
+        )
 
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0)), np.ones((1, x.shape[1])), np.zeros(0)
@@ -134,7 +139,9 @@ class Binomial(_NothingFree):
         return self if self.trials is not None else Binomial(max(int(x.max()), 1))
 
     def objection(self, x: F) -> str | None:
-        return _outside(x, _whole(x) & (x <= self._n), f"a whole number from 0 to {self._n}, the number of trials")
+        return _outside(
+            x, _whole(x) & (x <= self._n), f"a whole number from 0 to {self._n}, the number of trials"
+        )
 
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0) / self._n), np.ones((1, x.shape[1])), np.zeros(0)
@@ -184,7 +191,9 @@ class Poisson(_NothingFree):
 
 @dataclass(frozen=True)
 class Categorical(_NothingFree):
-    """x_j is one of `classes` classes 0, 1, ...; None takes what the training data have. Its mean is the most probable class."""
+    """x_j is one of `classes` classes 0, 1, ...; None takes what the training data have. Its mean is the most
+    probable class.
+    """
 
     classes: int | None = None
     name = "categorical"
@@ -226,10 +235,12 @@ class Gaussian(_Elements):
     name = "gaussian"
 
     def __post_init__(self) -> None:
-        if isinstance(self.sd, int | float | np.integer | np.floating) and not isinstance(self.sd, bool) and 0 < self.sd < math.inf:
+        if is_real(self.sd) and 0 < float(self.sd) < math.inf:
             object.__setattr__(self, "sd", float(self.sd))
         elif not isinstance(self.sd, str) or self.sd not in ("learned", "per_feature", "network"):
-            raise SettingsError(f"sd must be a positive number, 'learned', 'per_feature' or 'network', got {self.sd!r}.")
+            raise SettingsError(
+                f"sd must be a positive number, 'learned', 'per_feature' or 'network', got {self.sd!r}."
+            )
 
     @property
     def heads(self) -> int:
@@ -242,7 +253,11 @@ class Gaussian(_Elements):
         return self
 
     def objection(self, x: F) -> str | None:
-        return _outside(x, np.abs(x) <= _MOST_SIZE, f"of a size up to {_MOST_SIZE:g} (networks train in single precision: change the unit)")
+        return _outside(
+            x,
+            np.abs(x) <= _MOST_SIZE,
+            f"of a size up to {_MOST_SIZE:g} (networks train in single precision: change the unit)",
+        )
 
     def start(self, x: F) -> tuple[F, F, F]:
         sd = spread(x)
@@ -272,7 +287,9 @@ class Gaussian(_Elements):
         return out.new_full((1,), math.log(self.sd)).expand(out.shape[-1])
 
 
-LIKELIHOODS: dict[str, type[Any]] = {kind.name: kind for kind in (Bernoulli, Gaussian, Poisson, Categorical, Binomial)}
+LIKELIHOODS: dict[str, type[Any]] = {
+    kind.name: kind for kind in (Bernoulli, Gaussian, Poisson, Categorical, Binomial)
+}
 
 
 def likelihood_of(given: object) -> Likelihood:
@@ -283,7 +300,8 @@ def likelihood_of(given: object) -> Likelihood:
     if type(given) in LIKELIHOODS.values():
         return given  # type: ignore[return-value]
     raise SettingsError(
-        f"likelihood must be one of {', '.join(LIKELIHOODS)}, or a record such as vae.Gaussian(sd=0.1) or vae.Binomial(16), got {given!r}."
+        f"likelihood must be one of {', '.join(LIKELIHOODS)}, or a record such as vae.Gaussian(sd=0.1) or "
+        f"vae.Binomial(16), got {given!r}."
     )
 
 
@@ -329,6 +347,4 @@ def _set_count(record: object, name: str, least: int) -> None:
     value = getattr(record, name)
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise SettingsError(f"{name} must be an integer of at least {least}, or None, got {value!r}.")
-    object.__setattr__(record, name, int(value))
+    object.__setattr__(record, name, integer(name, value, least))

@@ -1,8 +1,10 @@
 """The variational autoencoder: a deep latent variable model and its amortised posterior, trained together.
 
-    z ~ N(0, I),  x ~ p(x | decoder(z)),     q(z | x) by the encoder,     maximise  sum_i E_q[log p(x_i | z)] - KL(q(z | x_i) || p(z))
+    z ~ N(0, I),  x ~ p(x | decoder(z)),     q(z | x) by the encoder,     maximise  sum_i E_q[log p(x_i | z)]
+    - KL(q(z | x_i) || p(z))
 
-Kingma & Welling (2014), 1312.6114. Weights are trained in float32 by the loop of `training`; all that is evaluated is in float64.
+Kingma & Welling (2014), 1312.6114. Weights are trained in float32 by the loop of `training`; all that is
+evaluated is in float64.
 """
 
 from __future__ import annotations
@@ -18,25 +20,22 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from sbi_flows.arrays import F, integer, real, rows_of, spread
 from sbi_flows.errors import SettingsError, ShapeError
-from sbi_flows.flows.columns import spread
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
+from sbi_flows.machine import torch_threads
 from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.loop import History, train
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
-from sbi_flows.training.trial import torch_threads
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
-from sbi_flows.vae.data import check_enough, count, in_float32, number, rows_of
 from sbi_flows.vae.latent import path_between
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
 from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, check_decoder
-from sbi_flows.vae.objective import NoisyRows, loss_with
+from sbi_flows.vae.objective import NoisyRows, check_enough, in_float32, loss_with
 from sbi_flows.vae.settings import VAESettings, training_for
 from sbi_flows.vae.warmup import Warmup, warmup_of
-
-F = NDArray[np.float64]
 
 _DRAWS_OF_A_MEAN = 64
 _FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder", "prior")}
@@ -45,14 +44,17 @@ _FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder"
 class VAE:
     """A variational autoencoder of events x of shape `event_shape` with `latent` numbers z.
 
-    likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record (`vae.Gaussian(sd="per_feature")`).
+    likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record
+    (`vae.Gaussian(sd="per_feature")`).
     encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling".
     seed: the weights at the start and all that is random in `fit` are a function of it.
-    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron, in the units of x; it is trained in
-    place. heads: how many numbers the likelihood takes an element: 1 (a logit, a log rate or a mean), for categories their logits,
-    for vae.Gaussian(sd="network") 2, mean and log sd. settings: sizes of the networks.
+    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron, in the
+    units of x; it is trained in place. heads: how many numbers the likelihood takes an element: 1 (a logit, a
+    log rate or a mean), for categories their logits, for vae.Gaussian(sd="network") 2, mean and log sd.
+    settings: sizes of the networks.
 
-    Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for each event.
+    Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for
+    each event.
     """
 
     _undecayed: tuple[str, ...] = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
@@ -69,8 +71,8 @@ class VAE:
         settings: VAESettings | None = None,
     ) -> None:
         shape = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
-        self.event_shape = tuple(count("each size in event_shape", size) for size in shape)
-        self.latent, self.encoder, self.seed = count("latent", latent), encoder, check_seed(seed)
+        self.event_shape = tuple(integer("each size in event_shape", size) for size in shape)
+        self.latent, self.encoder, self.seed = integer("latent", latent), encoder, check_seed(seed)
         self.likelihood = likelihood_of(likelihood)
         self.settings = VAESettings() if settings is None else settings
         if not isinstance(self.settings, VAESettings):
@@ -81,7 +83,9 @@ class VAE:
         self.own_decoder, self.scaled = decoder is not None, False
         self._decoder = decoder
         if not isinstance(encoder, str) or encoder not in get_args(SamplingKind):
-            raise SettingsError(f"encoder must be one of {', '.join(get_args(SamplingKind))}, got {encoder!r}.")
+            raise SettingsError(
+                f"encoder must be one of {', '.join(get_args(SamplingKind))}, got {encoder!r}."
+            )
         self._module = self._built(self.likelihood) if self.likelihood.heads else None
 
     def fit(
@@ -98,26 +102,36 @@ class VAE:
         checkpoint: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> History:
-        """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is best after the warm-up.
+        """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is
+        best after the warm-up.
 
-        epochs: passes over x_train. warmup: epochs over which the weight of the KL rises from 0 to 1, or `vae.Warmup(...)`. free_bits: nats
-        a dimension that are not penalised. draws: of z for each row and step. frozen: what is left as it is, the "decoder", the
-        "encoder", or the "model", which is the decoder and the prior.
+        epochs: passes over x_train. warmup: epochs over which the weight of the KL rises from 0 to 1, or
+        `vae.Warmup(...)`. free_bits: nats a dimension that are not penalised. draws: of z for each row and
+        step. frozen: what is left as it is, the "decoder", the "encoder", or the "model", which is the
+        decoder and the prior.
         train_settings: in place of those of `vae.settings.training_for`; its `epochs` gives way to `epochs`.
-        checkpoint: a file written every 30 s or so and at the end, from which the same call on a new model goes on; once it is finished,
-        the call takes its weights and trains no more, so train further without it or with another path.
-        progress(step, steps, text) is called now and then.
+        checkpoint: a file written every 30 s or so and at the end, from which the same call on a new model
+        goes on; once it is finished, the call takes its weights and trains no more, so train further without
+        it or with another path. progress(step, steps, text) is called now and then.
 
-        A second call goes on from the weights, and in the units, of the first. A call that is refused or interrupted leaves the model as it
-        was. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`, `NonFiniteLossError`, and
-        `BankMismatchError` for the checkpoint of another run.
+        A second call goes on from the weights, and in the units, of the first. A call that is refused or
+        interrupted leaves the model as it was. Raises `ShapeError`, `ObservationError`, `SettingsError`,
+        `TooFewSimulationsError`, `NonFiniteLossError`, and `BankMismatchError` for the checkpoint of another
+        run.
         """
         if frozen not in (None, *_FROZEN):
             raise SettingsError(f"frozen must be 'decoder', 'encoder', 'model' or None, got {frozen!r}.")
-        free_bits, epochs, draws = number("free_bits", free_bits), count("epochs", epochs), count("draws", draws)
+        free_bits, epochs, draws = (
+            real("free_bits", free_bits),
+            integer("epochs", epochs),
+            integer("draws", draws),
+        )
         schedule = warmup_of(warmup)
         if schedule.epochs >= epochs:
-            raise SettingsError(f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} epochs.")
+            raise SettingsError(
+                f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} "
+                f"epochs."
+            )
         if not (train_settings is None or isinstance(train_settings, TrainSettings)):
             raise SettingsError(f"train_settings must be sf.TrainSettings(...), got {train_settings!r}.")
         x = rows_of(x_train, self.event_shape, "x_train")
@@ -131,12 +145,30 @@ class VAE:
             if not self.scaled:
                 self._scale(module, x, frozen)
             # Training is in float32, which could not tell numbers apart that are large for their spread.
-            offset = module.encoder.centre.clone() if self.likelihood.name == "gaussian" else torch.zeros_like(module.encoder.centre)
+            offset = (
+                module.encoder.centre.clone()
+                if self.likelihood.name == "gaussian"
+                else torch.zeros_like(module.encoder.centre)
+            )
             near = None if valid is None else in_float32(valid - offset.numpy())
-            rows = NoisyRows(in_float32(x - offset.numpy()), near, settings, self.seed, schedule, (draws, module.noise_width))
-            still = [part for name in _FROZEN.get(frozen or "", ()) if (part := getattr(module, name)) is not None]
+            rows = NoisyRows(
+                in_float32(x - offset.numpy()),
+                near,
+                settings,
+                self.seed,
+                schedule,
+                (draws, module.noise_width),
+            )
+            still = [
+                part for name in _FROZEN.get(frozen or "", ()) if (part := getattr(module, name)) is not None
+            ]
             fixed = [p for part in still for p in part.parameters() if p.requires_grad]
-            options = {"free_bits": free_bits, "warmup": asdict(schedule), "frozen": frozen, "encoder": self.encoder}
+            options = {
+                "free_bits": free_bits,
+                "warmup": asdict(schedule),
+                "frozen": frozen,
+                "encoder": self.encoder,
+            }
             try:
                 module.shift(-offset)
                 module.float()
@@ -150,7 +182,11 @@ class VAE:
                         undecayed=self._undecayed,
                         settled=schedule.epochs,
                         checkpoint=checkpoint,
-                        identity={**options, "likelihood": to_json(self.likelihood), "offset": digest([offset])},
+                        identity={
+                            **options,
+                            "likelihood": to_json(self.likelihood),
+                            "offset": digest([offset]),
+                        },
                         progress=progress,
                     )
             finally:
@@ -169,27 +205,41 @@ class VAE:
         epochs: int = 12,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> History:
-        """Train the encoder alone further, on so many `draws` of events from the model beside x_train: p(x) stays what it is.
+        """Train the encoder alone further, on so many `draws` of events from the model beside x_train: p(x)
+        stays what it is.
 
-        Few data are learned by heart by the encoder before they are by the decoder, and the bound on other events is then loose. Draws from
-        the model are as many as one likes (the sleep phase of Hinton et al. 1995, here with the bound as its objective). x_train is
-        repeated until it makes a tenth of all. Arguments and errors as for `fit`; raises `SettingsError` before it.
+        Few data are learned by heart by the encoder before they are by the decoder, and the bound on other
+        events is then loose. Draws from the model are as many as one likes (the sleep phase of Hinton et al.
+        1995, here with the bound as its objective). x_train is repeated until it makes a tenth of all.
+        Arguments and errors as for `fit`; raises `SettingsError` before it.
         """
-        draws, x = count("draws", draws), rows_of(x_train, self.event_shape, "x_train")
+        draws, x = integer("draws", draws), rows_of(x_train, self.event_shape, "x_train")
         if not self.scaled:
-            raise SettingsError("refine_encoder takes an autoencoder that has been trained. Call fit(x_train) first.")
+            raise SettingsError(
+                "refine_encoder takes an autoencoder that has been trained. Call fit(x_train) first."
+            )
         check_enough(len(x), x_valid is None)
         if x_valid is None:
             apart = np.arange(len(x)) % 10 == 0
             x, x_valid = x[~apart], x[apart].reshape(-1, *self.event_shape)
-        rows = np.concatenate([self.sample(draws, seed=self.seed).reshape(draws, -1), *[x] * max(1, draws // (9 * len(x)))])
-        settings = TrainSettings(epochs=epochs, batch_size=64, learning_rate=1e-3, patience=max(count("epochs", epochs), 1))
+        rows = np.concatenate(
+            [self.sample(draws, seed=self.seed).reshape(draws, -1), *[x] * max(1, draws // (9 * len(x)))]
+        )
+        settings = TrainSettings(
+            epochs=epochs, batch_size=64, learning_rate=1e-3, patience=max(integer("epochs", epochs), 1)
+        )
         shaped = rows.reshape(-1, *self.event_shape)
-        return VAE.fit(self, shaped, x_valid, epochs=epochs, frozen="model", train_settings=settings, progress=progress)
+        return VAE.fit(
+            self, shaped, x_valid, epochs=epochs, frozen="model", train_settings=settings, progress=progress
+        )
 
     def elbo(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> Elbo:
-        """The bound on log p(x) of each row and its terms, in nats, from n draws of z; the KL in closed form for Gaussian encoders."""
-        return elbo(self.module, torch.from_numpy(self._numbers(x)), count("n", n), stream(check_seed(seed), "elbo"))
+        """The bound on log p(x) of each row and its terms, in nats, from n draws of z; the KL in closed form
+        for Gaussian encoders.
+        """
+        return elbo(
+            self.module, torch.from_numpy(self._numbers(x)), integer("n", n), stream(check_seed(seed), "elbo")
+        )
 
     def log_evidence(self, x: ArrayLike, n: int = 500, *, seed: int = 0) -> Evidence:
         """log p(x) of each row by importance sampling from q, with standard error and k-hat, in nats."""
@@ -197,18 +247,27 @@ class VAE:
 
     def log_weights(self, x: ArrayLike, n: int, *, seed: int = 0) -> F:
         """log p(x, z) - log q(z | x) of n draws from q for each row, (rows, n), in nats."""
-        return log_weights(self.module, torch.from_numpy(self._numbers(x)), count("n", n), stream(check_seed(seed), "weights of draws"))
+        return log_weights(
+            self.module,
+            torch.from_numpy(self._numbers(x)),
+            integer("n", n),
+            stream(check_seed(seed), "weights of draws"),
+        )
 
     def encode(self, x: ArrayLike, n: int = 1, *, seed: int = 0) -> F:
         """n draws from q(z | x) for each row, (rows, n, latent)."""
         numbers = torch.from_numpy(self._numbers(x))
-        noise = stream(check_seed(seed), "encode").standard_normal((len(numbers), count("n", n), self.latent))
+        noise = stream(check_seed(seed), "encode").standard_normal(
+            (len(numbers), integer("n", n), self.latent)
+        )
         with torch.no_grad():
             z, _ = self.module.encoder.draw(self.module.encoder.context(numbers), torch.from_numpy(noise))
         return z.numpy()
 
     def latent_mean(self, x: ArrayLike) -> F:
-        """E[z | x] under q for each row, (rows, latent): exact for Gaussian encoders, else the mean of 64 draws in opposite pairs."""
+        """E[z | x] under q for each row, (rows, latent): exact for Gaussian encoders, else the mean of 64
+        draws in opposite pairs.
+        """
         numbers = torch.from_numpy(self._numbers(x))
         half = stream(0, "latent mean").standard_normal((1, _DRAWS_OF_A_MEAN // 2, self.latent))
         noise = np.concatenate([half, -half], axis=1).repeat(len(numbers), axis=0)
@@ -217,7 +276,9 @@ class VAE:
         return z.mean(dim=1).numpy()
 
     def decode(self, z: ArrayLike) -> F:
-        """E[x | z] of each row of z (rows, latent), in the shape (rows, *event_shape); the most probable class where x is categorical."""
+        """E[x | z] of each row of z (rows, latent), in the shape (rows, *event_shape); the most probable
+        class where x is categorical.
+        """
         with torch.no_grad():
             mean = self.module.decoder.mean(torch.from_numpy(rows_of(z, (self.latent,), "z")))
         return mean.numpy().reshape(-1, *self.event_shape)
@@ -226,7 +287,10 @@ class VAE:
         """log p(x | z) of each pair of rows, (rows,), in nats."""
         numbers, places = self._numbers(x), rows_of(z, (self.latent,), "z")
         if len(numbers) != len(places) and 1 not in (len(numbers), len(places)):
-            raise ShapeError(f"x and z must have as many rows as one another, or one; got {len(numbers)} and {len(places)}.")
+            raise ShapeError(
+                f"x and z must have as many rows as one another, or one; got {len(numbers)} and "
+                f"{len(places)}."
+            )
         with torch.no_grad():
             found = self.module.decoder.log_prob(torch.from_numpy(numbers), torch.from_numpy(places))
         return found.numpy()
@@ -236,20 +300,26 @@ class VAE:
         return self.decode(self.latent_mean(x))
 
     def sample(self, n: int, *, seed: int = 0) -> F:
-        """n draws from p(x), (n, *event_shape): z from the prior, then x from p(x | z), noise included. For means use `decode`."""
+        """n draws from p(x), (n, *event_shape): z from the prior, then x from p(x | z), noise included. For
+        means use `decode`.
+        """
         rng = stream(check_seed(seed), "sample")
-        z = self._prior_draws(count("n", n), rng)
+        z = self._prior_draws(integer("n", n), rng)
         decoder = self.module.decoder
         with torch.no_grad():
             out = decoder(torch.from_numpy(z)).numpy()
         return self.likelihood.sample(out, decoder.free.detach().numpy(), rng).reshape(-1, *self.event_shape)
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int, *, path: str = "linear") -> F:
-        """E[x | z] along the "linear" or "spherical" path from E[z | a] to E[z | b], both ends included, (steps, *event_shape)."""
+        """E[x | z] along the "linear" or "spherical" path from E[z | a] to E[z | b], both ends included,
+        (steps, *event_shape).
+        """
         ends = [self.latent_mean(end) for end in (a, b)]
         if len(ends[0]) != 1 or len(ends[1]) != 1:
-            raise ShapeError(f"a path leads from one event to one event, got {len(ends[0])} and {len(ends[1])}.")
-        return self.decode(path_between(ends[0][0], ends[1][0], count("steps", steps), path))
+            raise ShapeError(
+                f"a path leads from one event to one event, got {len(ends[0])} and {len(ends[1])}."
+            )
+        return self.decode(path_between(ends[0][0], ends[1][0], integer("steps", steps), path))
 
     def active_units(self, x: ArrayLike, least: float = 0.01) -> NDArray[np.bool_]:
         """Which latent dimensions say anything about x: those with Var_x E[z_j | x] > least, (latent,)."""
@@ -257,7 +327,7 @@ class VAE:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, from which `vae.load` makes the same autoencoder."""
-        from sbi_flows.vae.artefact import save_vae
+        from sbi_flows.vae.load import save_vae
 
         save_vae(self, path)
 
@@ -266,7 +336,8 @@ class VAE:
         """The networks, in float64. Raises `SettingsError` where they wait for data."""
         if self._module is None:
             raise SettingsError(
-                f"the {self.likelihood.name} likelihood takes its number of values from the training data. Call fit(x_train) first."
+                f"the {self.likelihood.name} likelihood takes its number of values from the training data. "
+                f"Call fit(x_train) first."
             )
         return self._module
 
@@ -293,7 +364,9 @@ class VAE:
         with torch_scope(stream(self.seed, "weights")):
             features = sizes.features or 2 * self.latent
             summary = VectorSummary(m, features, sizes.hidden)
-            flow = build_sampling_flow(self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps)
+            flow = build_sampling_flow(
+                self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps
+            )
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
             prior = self._prior()
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
@@ -310,15 +383,23 @@ class VAE:
         return rng.standard_normal((n, self.latent))
 
     def _scale(self, module: Autoencoder, x: F, frozen: str | None) -> None:
-        """Bring what the networks see and give to the units of the data; only a Gaussian's elements have units of their own."""
-        encoder, decoder, generates = module.encoder, module.decoder, "decoder" in _FROZEN.get(frozen or "", ())
+        """Bring what the networks see and give to the units of the data; only a Gaussian's elements have
+        units of their own.
+        """
+        encoder, decoder, generates = (
+            module.encoder,
+            module.decoder,
+            "decoder" in _FROZEN.get(frozen or "", ()),
+        )
         centre, scale, free = self.likelihood.start(x)
         with torch.no_grad():
             seen = encoder.seen(torch.from_numpy(x)).numpy()
             apart = self.likelihood.name == "gaussian"
             sd = spread(seen if apart else seen.reshape(-1, 1))
             encoder.centre.copy_(torch.from_numpy(np.broadcast_to(seen.mean(axis=0), seen.shape[1:]).copy()))
-            encoder.scale.copy_(torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy()))
+            encoder.scale.copy_(
+                torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy())
+            )
             if not generates:
                 decoder.free.copy_(torch.from_numpy(free))
             if not self.own_decoder and not generates:

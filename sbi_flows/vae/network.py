@@ -3,9 +3,9 @@
     p(x, z) = N(z; 0, I) p(x | decoder(z)),     q(z | x) = flow(z | s(x))
     log p(x) >= E_q[log p(x | z)] - KL(q(z | x) || N(0, I))
 
-For a flow z = T^-1(e; s(x)), log q = log N(e) - log |det dz/de|: the bound of the talk, E_e[log p(x, z_K) - log N(e) + sum_k log |det_k|],
-each log |det_k| at z_{k-1}, where its step starts. For a Gaussian q the KL has a closed form, which is used. Kingma & Welling (2014),
-1312.6114; Rezende & Mohamed (2015), 1505.05770.
+For a flow z = T^-1(e; s(x)), log q = log N(e) - log |det dz/de|: the bound of the talk, E_e[log p(x, z_K) -
+log N(e) + sum_k log |det_k|], each log |det_k| at z_{k-1}, where its step starts. For a Gaussian q the KL has
+a closed form, which is used. Kingma & Welling (2014), 1312.6114; Rezende & Mohamed (2015), 1505.05770.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ _LOG_2PI = math.log(2 * math.pi)
 class Encoder(nn.Module):
     """q(z | x): a summary network and a conditional flow, the classes that q(theta | y) is made of.
 
-    gaussian: "diagonal" or "full_rank" where q is a Gaussian of that kind, else "". counts: x is brought to log(1 + x) first.
+    gaussian: "diagonal" or "full_rank" where q is a Gaussian of that kind, else "". counts: x is brought to
+    log(1 + x) first.
     """
 
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, summary: nn.Module, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool) -> None:
+    def __init__(
+        self, summary: nn.Module, flow: ConditionalFlow, m: int, *, gaussian: str, counts: bool
+    ) -> None:
         super().__init__()
         self.summary, self.flow = summary, flow
         self.gaussian, self.counts = gaussian, counts
@@ -60,11 +63,14 @@ class Encoder(nn.Module):
         return gaussian_kl(self.flow, self.gaussian, context)
 
 
-def gaussian_kl(flow: ConditionalFlow, kind: str, context: Float[Tensor, "rows k"]) -> Float[Tensor, "rows parts"]:
-    """KL(q || N(0, I)) in closed form, for each dimension of a "diagonal" Gaussian, in one part for a "full_rank" one.
+def gaussian_kl(
+    flow: ConditionalFlow, kind: str, context: Float[Tensor, "rows k"]
+) -> Float[Tensor, "rows parts"]:
+    """KL(q || N(0, I)) in closed form, for each dimension of a "diagonal" Gaussian, in one part for a
+    "full_rank" one.
 
-    A Gaussian flow is the affine map z = m + L e, so its images of 0 and of the unit vectors are all that there is to know:
-    KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
+    A Gaussian flow is the affine map z = m + L e, so its images of 0 and of the unit vectors are all that
+    there is to know: KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
     """
     d = flow.d
     unit = torch.ones(1, d) if kind == "diagonal" else torch.eye(d)
@@ -78,7 +84,9 @@ def gaussian_kl(flow: ConditionalFlow, kind: str, context: Float[Tensor, "rows k
 
 
 class Decoder(nn.Module):
-    """p(x | z): a network, whose outputs are scaled to the data's units, and a likelihood with its free numbers."""
+    """p(x | z): a network, whose outputs are scaled to the data's units, and a likelihood with its free
+    numbers.
+    """
 
     centre: Tensor
     scale: Tensor
@@ -109,7 +117,9 @@ class Decoder(nn.Module):
 
 
 class Terms(NamedTuple):
-    """log p(x | z), log p(z) and log q(z | x) of each draw (rows, n), and the KL in closed form (rows, parts) where there is one."""
+    """log p(x | z), log p(z) and log q(z | x) of each draw (rows, n), and the KL in closed form (rows, parts)
+    where there is one.
+    """
 
     log_likelihood: Tensor
     log_prior: Tensor
@@ -118,7 +128,9 @@ class Terms(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Both of them, and a prior with a log_prob(z, noise) where it is not N(0, I); it may use so many numbers of noise."""
+    """Both of them, and a prior with a log_prob(z, noise) where it is not N(0, I); it may use so many numbers
+    of noise.
+    """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, prior: nn.Module | None = None) -> None:
         super().__init__()
@@ -154,13 +166,17 @@ class Autoencoder(nn.Module):
 
 
 def check_decoder(net: nn.Module, latent: int, heads: int, m: int) -> None:
-    """Try a decoder of the user's on two rows. Raises `SettingsError` where it fails, `ShapeError` where it gives something else."""
+    """Try a decoder of the user's on two rows. Raises `SettingsError` where it fails, `ShapeError` where it
+    gives something else.
+    """
     wanted = f"(rows, {latent}) to (rows, {heads}, {m})"
     try:
         with torch.no_grad():
             out = net(torch.zeros(2, latent, dtype=torch.float64))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise SettingsError(f"decoder must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error}).") from error
+        raise SettingsError(
+            f"decoder must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error})."
+        ) from error
     shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
     if not isinstance(out, Tensor) or out.numel() != 2 * heads * m or out.shape[0] != 2:
         raise ShapeError(f"decoder must take {wanted}, so give (2, {heads}, {m}) for two rows, got {shape}.")

@@ -1,8 +1,11 @@
-"""What an autoencoder is trained on: rows that carry their own noise and the weight of their KL, and the loss of such a row.
+"""What an autoencoder is trained on: rows that carry their own noise and the weight of their KL, and the loss
+of such a row.
 
-    loss_i = -(mean_s log p(x_i | z_is) - beta KL_i),     KL_i in closed form, or mean_s [log q(z_is | x_i) - log p(z_is)]
+    loss_i = -(mean_s log p(x_i | z_is) - beta KL_i),     KL_i in closed form, or mean_s [log q(z_is | x_i) -
+    log p(z_is)]
 
-With `free_bits` f, the KL of each part (a dimension of a diagonal Gaussian; else all d together, then d f), averaged over the batch, counts
+With `free_bits` f, the KL of each part (a dimension of a diagonal Gaussian; else all d together, then d f),
+averaged over the batch, counts
 as f where it is lower: no latent dimension gains by being switched off. Kingma et al. (2016), 1606.04934.
 """
 
@@ -16,21 +19,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sbi_flows.arrays import F
+from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.rng import stream
-from sbi_flows.training.rows import Batch, Pace, digest, split_rows
+from sbi_flows.training.rows import LEAST_ROWS, Batch, Pace, digest, split_rows
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.network import Terms
 from sbi_flows.vae.warmup import Warmup
 
 
 class NoisyRows:
-    """Rows of x with noise (rows, draws, d) and a KL weight (rows,): new noise in each epoch, always the same for the rows kept apart.
+    """Rows of x with noise (rows, draws, d) and a KL weight (rows,): new noise in each epoch, always the same
+    for the rows kept apart.
 
     valid: the rows kept apart, whose weight is 1; None takes a share of x.
     """
 
     def __init__(
-        self, x: Tensor, valid: Tensor | None, settings: TrainSettings, seed: int, warmup: Warmup, noise_shape: tuple[int, int]
+        self,
+        x: Tensor,
+        valid: Tensor | None,
+        settings: TrainSettings,
+        seed: int,
+        warmup: Warmup,
+        noise_shape: tuple[int, int],
     ) -> None:
         self.settings, self.seed = settings, seed
         self._warmup, self._noise_shape = warmup, noise_shape
@@ -42,7 +54,11 @@ class NoisyRows:
         self._x = x
         self._pace = Pace.of(len(x), settings)
         self.steps = self._pace.steps
-        self.valid: tuple[Tensor, ...] = (valid, self._noise(len(valid), "validation noise", 0), torch.ones(len(valid)))
+        self.valid: tuple[Tensor, ...] = (
+            valid,
+            self._noise(len(valid), "validation noise", 0),
+            torch.ones(len(valid)),
+        )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         number, piece = divmod(epoch, self._pace.pieces)
@@ -65,7 +81,9 @@ class NoisyRows:
         """The epoch says it all."""
 
     def _noise(self, rows: int, name: str, index: int) -> Tensor:
-        return torch.from_numpy(stream(self.seed, name, index).standard_normal((rows, *self._noise_shape), dtype=np.float32))
+        return torch.from_numpy(
+            stream(self.seed, name, index).standard_normal((rows, *self._noise_shape), dtype=np.float32)
+        )
 
 
 def loss_with(free_bits: float) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
@@ -84,5 +102,20 @@ def loss_with(free_bits: float) -> Callable[[nn.Module, tuple[Tensor, ...]], Ten
 
 
 def kl_parts(terms: Terms) -> Tensor:
-    """KL(q || p) of each row, (rows, parts), in closed form where there is one, else estimated from the draws."""
+    """KL(q || p) of each row, (rows, parts), in closed form where there is one, else estimated from the
+    draws.
+    """
     return terms.kl if terms.kl is not None else (terms.log_q - terms.log_prior).mean(dim=1, keepdim=True)
+
+
+def in_float32(rows: F) -> Tensor:
+    """The rows as the networks are trained on them."""
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def check_enough(n: int, held_out_share: bool) -> None:
+    """Raise `TooFewSimulationsError` where n rows are too few to hold out a share of them."""
+    if held_out_share and n < LEAST_ROWS:
+        raise TooFewSimulationsError(
+            f"{n} rows are too few to train on; at least {LEAST_ROWS} are needed, or pass x_valid too."
+        )

@@ -1,14 +1,16 @@
-"""Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5] [--json]`. Not run by pytest.
+"""Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5] [--json]`.
+Not run by pytest.
 
-Ricker: held-out density (5,000 pairs), and for the eight exact posteriors by particle MCMC in `tests/data` the distance of the neural
-posterior and of ABC on 100,000 simulations: C2ST, offset of the means in exact sd, ratio of the sds; of the neural one also the forward
-divergence,
+Ricker: held-out density (5,000 pairs), and for the eight exact posteriors by particle MCMC in `tests/data`
+the distance of the neural
+posterior and of ABC on 100,000 simulations: C2ST, offset of the means in exact sd, ratio of the sds; of the
+neural one also the forward divergence,
 
     KL(p || q) = E_p [log p(theta) + log p(y | theta) - log p(y) - log q(theta | y)],
 
-the mean over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence kept with the draws, whose
-error of about 0.01 nats it inherits. --json: the figures once more, as one line. Gaussian toy: distance from the closed form at 20,000
-simulations.
+the mean over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence
+kept with the draws, whose error of about 0.01 nats it inherits. --json: the figures once more, as one line.
+Gaussian toy: distance from the closed form at 20,000 simulations.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def distances(name: str, values: F, rng: np.random.Generator) -> dict[str, Any]:
     n = min(len(values), len(exact))
     return {
         "c2st": c2st(exact[:n], rng.permutation(values)[:n]),
-        "offset": dict(zip(ricker.prior.names, (np.abs(values.mean(axis=0) - mean) / sd).tolist(), strict=True)),
+        "offset": dict(
+            zip(ricker.prior.names, (np.abs(values.mean(axis=0) - mean) / sd).tolist(), strict=True)
+        ),
         "sd_ratio": dict(zip(ricker.prior.names, (values.std(axis=0) / sd).tolist(), strict=True)),
     }
 
@@ -60,13 +64,21 @@ def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
     fit, began = sf.fit, time.monotonic()  # loading the package is not fitting
     posterior = fit(ricker, minutes=minutes, seed=seed, say=None)
     took = time.monotonic() - began
-    print(f"Ricker, fit in {took:.0f} s with {posterior.facts['simulations']:,} simulations, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"Ricker, fit in {took:.0f} s with {posterior.facts['simulations']:,} simulations, load "
+        f"{os.getloadavg()[0]:.1f}"
+    )
     rng = np.random.default_rng(77)
     theta = ricker.prior.sample(5000, rng)
     losses = -posterior.log_prob(theta, ricker.run(theta, rng))
     error = losses.std() / np.sqrt(5000)
     print(f"  mean negative log density at the truth, 5,000 pairs: {losses.mean():.2f} +- {error:.2f} nats")
-    figures: dict[str, Any] = {"seconds": took, "simulations": posterior.facts["simulations"], "loss": losses.mean(), "loss_error": error}
+    figures: dict[str, Any] = {
+        "seconds": took,
+        "simulations": posterior.facts["simulations"],
+        "loss": losses.mean(),
+        "loss_error": error,
+    }
     divergences = {name: forward_kl(posterior, name) for name in SETS}
     figures["kl"] = {name: kl for name, (kl, _) in divergences.items()}
     each = ", ".join(f"{name} {kl:.2f} +- {spread:.2f}" for name, (kl, spread) in divergences.items())
@@ -84,12 +96,17 @@ def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
             found[name] = distances(name, draws.to_numpy(), rng)
         figures[method] = found
         scores = np.array([row["c2st"] for row in found.values()])
-        offset, ratio = (np.array([list(row[of].values()) for row in found.values()]) for of in ("offset", "sd_ratio"))
+        offset, ratio = (
+            np.array([list(row[of].values()) for row in found.values()]) for of in ("offset", "sd_ratio")
+        )
         print(
-            f"  {method}: largest offset of a mean {offset.max(axis=1).mean():.2f} exact sd, sd ratio {ratio.min(axis=1).mean():.2f}.."
+            f"  {method}: largest offset of a mean {offset.max(axis=1).mean():.2f} exact sd, sd ratio "
+            f"{ratio.min(axis=1).mean():.2f}.."
             f"{ratio.max(axis=1).mean():.2f}, C2ST {scores.mean():.2f} (means over {len(SETS)} data sets)"
         )
-        print(f"    C2ST {', '.join(f'{name} {score:.2f}' for name, score in zip(SETS, scores, strict=True))}")
+        print(
+            f"    C2ST {', '.join(f'{name} {score:.2f}' for name, score in zip(SETS, scores, strict=True))}"
+        )
         columns = zip(ricker.prior.names, offset.mean(axis=0), ratio.mean(axis=0), strict=True)
         print(f"    mean offset, sd ratio: {', '.join(f'{name} {o:.2f}, {r:.2f}' for name, o, r in columns)}")
     if as_json:
@@ -112,9 +129,13 @@ def gaussian_figures() -> None:
         reference = law.rvs(4000, random_state=3).reshape(4000, d)
         simulations = sf.simulate(simulator, 20_000, seed=1)
         abc = sf.rejection_abc(simulator, y[0], simulations=simulations, quantile=0.05).to_numpy()
-        scores = c2st(reference, posterior.sample(y[0], 4000, seed=1).to_numpy()), c2st(reference[: len(abc)], abc)
+        scores = (
+            c2st(reference, posterior.sample(y[0], 4000, seed=1).to_numpy()),
+            c2st(reference[: len(abc)], abc),
+        )
         print(
-            f"Gaussian, d = {d}, 20,000 simulations, {seconds:.0f} s: mean log density {divergence:.3f} nats below the exact one, "
+            f"Gaussian, d = {d}, 20,000 simulations, {seconds:.0f} s: mean log density {divergence:.3f} "
+            f"nats below the exact one, "
             f"C2ST {scores[0]:.2f} (rejection ABC {scores[1]:.2f})"
         )
 
@@ -124,7 +145,9 @@ if __name__ == "__main__":
     parser.add_argument("problem", choices=("ricker", "gaussian"))
     parser.add_argument("--minutes", type=float, default=2.5, help="budget of the Ricker fit")
     parser.add_argument("--seed", type=int, default=1, help="of the Ricker fit")
-    parser.add_argument("--json", action="store_true", help="print the Ricker figures as one line of JSON too")
+    parser.add_argument(
+        "--json", action="store_true", help="print the Ricker figures as one line of JSON too"
+    )
     options = parser.parse_args()
     if options.problem == "ricker":
         ricker_figures(options.minutes, options.seed, options.json)

@@ -1,9 +1,10 @@
-"""What the defaults were chosen from: `python -m tests.benchmarks.candidates [--only TASK,...] [--budget 1000,...]`. Not run by pytest.
+"""What the defaults were chosen from: `python -m tests.benchmarks.candidates [--only TASK,...] [--budget
+1000,...]`. Not run by pytest.
 
-Each candidate differs from the first, the default with one network, in what its name says, and is trained on the same simulations. Printed
-are the mean held-out log density at 5,000 fresh pairs (nats, higher is better) less the default's, with the standard error
-of the paired difference, and the processor time of the fit over the default's. Fits are kept one by one in --results; the same call goes on
-where it was left.
+Each candidate differs from the first, the default with one network, in what its name says, and is trained on
+the same simulations. Printed are the mean held-out log density at 5,000 fresh pairs (nats, higher is better)
+less the default's, with the standard error of the paired difference, and the processor time of the fit over
+the default's. Fits are kept one by one in --results; the same call goes on where it was left.
 """
 
 from __future__ import annotations
@@ -85,14 +86,20 @@ def settings_of(changes: dict[str, Any], n: int, kind: SummaryKind) -> sf.FitSet
         value = changes[name] * getattr(train, name)
         train = replace(train, **{name: round(value) if isinstance(getattr(train, name), int) else value})
     return sf.FitSettings(
-        members=1, train=train, **{name: value for name, value in changes.items() if name not in (*_FACTORS, _ACTIVATION)}
+        members=1,
+        train=train,
+        **{name: value for name, value in changes.items() if name not in (*_FACTORS, _ACTIVATION)},
     )
 
 
 @contextmanager
 def _with_activation(function: Activation) -> Iterator[None]:
     """Another function in place of SiLU, wherever densities are evaluated; draws are not looked at here."""
-    with patch.object(networks, "silu", function), patch.object(masked, "silu", function), patch.object(functional, "silu", function):
+    with (
+        patch.object(networks, "silu", function),
+        patch.object(masked, "silu", function),
+        patch.object(functional, "silu", function),
+    ):
         yield
 
 
@@ -120,11 +127,17 @@ def density(task: str, n: int, name: str, seed: int, results: Path) -> tuple[F, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=["two_moons", "gaussian_mixture", "slcp", "sir", "bernoulli_glm"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--budget", type=lambda text: [int(n) for n in text.split(",")], default=[1000, 10_000])
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=["two_moons", "gaussian_mixture", "slcp", "sir", "bernoulli_glm"],
+    )
+    parser.add_argument(
+        "--budget", type=lambda text: [int(n) for n in text.split(",")], default=[1000, 10_000]
+    )
     parser.add_argument("--candidates", type=lambda text: text.split(","), default=list(CANDIDATES))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -134,7 +147,10 @@ def main() -> None:
         parser.error(f"unknown: {sorted(unknown)}; candidates are {', '.join(CANDIDATES)}.")
     torch.set_num_threads(1)
     make_folder(options.results)
-    print("| task | simulations | candidate | nats above the default | time | best epoch |\n|---|---|---|---|---|---|")
+    print(
+        "| task | simulations | candidate | nats above the default | time | best epoch "
+        "|\n|---|---|---|---|---|---|"
+    )
     for n in options.budget:
         for task in options.only:
             base, usual, _ = density(task, n, DEFAULT, options.seed, options.results)

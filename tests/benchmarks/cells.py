@@ -1,7 +1,9 @@
-"""One cell of the accuracy benchmark: (task, budget, method, seed), kept as one JSON file and taken up again where it was left.
+"""One cell of the accuracy benchmark: (task, budget, method, seed), kept as one JSON file and taken up again
+where it was left.
 
-Stages: fit and draw (the draws of all observations go into `<cell>.draws.npz`), then one C2ST an observation, each written at once. A cell
-is finished when all of its observations have a score; its draws are then removed. A file is replaced whole or not at all.
+Stages: fit and draw (the draws of all observations go into `<cell>.draws.npz`), then one C2ST an observation,
+each written at once. A cell is finished when all of its observations have a score; its draws are then
+removed. A file is replaced whole or not at all.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a method gives: draws (m, n, d) for m observations, seconds of each step, density of the held-out pairs (nats), facts."""
+    """What a method gives: draws (m, n, d) for m observations, seconds of each step, density of the held-out
+    pairs (nats), facts.
+    """
 
     draws: F
     seconds: dict[str, float]
@@ -77,11 +81,16 @@ Fit = Callable[[Cell, sf.Simulator, sf.Simulations, tuple[F, F]], Fitted]
 
 
 def read(folder: Path, cell: Cell) -> dict[str, Any]:
-    """The record of a cell, empty where there is none. Raises `ValueError` where it was made with other settings."""
+    """The record of a cell, empty where there is none. Raises `ValueError` where it was made with other
+    settings.
+    """
     path = folder / f"{cell.name}.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if record and record["settings"] != dict(cell.settings):
-        raise ValueError(f"{path} was made with the settings {record['settings']}, not {dict(cell.settings)}: choose another --label.")
+        raise ValueError(
+            f"{path} was made with the settings {record['settings']}, not {dict(cell.settings)}: choose "
+            f"another --label."
+        )
     return record
 
 
@@ -90,7 +99,9 @@ def finished(record: Mapping[str, Any]) -> bool:
     return bool(record) and set(record["c2st"]) == set(record["observations"])
 
 
-def run(cell: Cell, folder: Path, fit: Fit, published: Path | None, until: float = float("inf")) -> dict[str, Any]:
+def run(
+    cell: Cell, folder: Path, fit: Fit, published: Path | None, until: float = float("inf")
+) -> dict[str, Any]:
     """Take a cell as far as it gets before `until` (of `time.monotonic`); at least one stage is taken."""
     make_folder(folder)
     record, draws_path = read(folder, cell), folder / f"{cell.name}.draws.npz"
@@ -147,7 +158,11 @@ def _fit_and_draw(cell: Cell, fit: Fit, draws_path: Path) -> dict[str, Any]:
         "draws": cell.draws,
         "c2st": {},
         "reference": {},
-        "held_out": {"mean": float(fitted.log_density.mean()), "error": spread, "pairs": len(fitted.log_density)},
+        "held_out": {
+            "mean": float(fitted.log_density.mean()),
+            "error": spread,
+            "pairs": len(fitted.log_density),
+        },
         "seconds": {"simulate": simulated, **fitted.seconds, "score": 0.0},
         "facts": fitted.facts,
         "versions": {name: version(name) for name in ("sbi_flows", "torch", "numpy", "scikit-learn")},
@@ -159,13 +174,17 @@ def _fit_and_draw(cell: Cell, fit: Fit, draws_path: Path) -> dict[str, Any]:
     }
 
 
-def fit_ours(cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]) -> Fitted:
+def fit_ours(
+    cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]
+) -> Fitted:
     """`sf.fit` with default settings, or those of the cell."""
     settings = dict(cell.settings)
     if isinstance(settings.get("train"), Mapping):
         settings["train"] = sf.TrainSettings(**settings["train"])
     fit, began = sf.fit, time.monotonic()
-    posterior = fit(simulator, simulations=simulations, seed=cell.seed, settings=sf.FitSettings(**settings), say=None)
+    posterior = fit(
+        simulator, simulations=simulations, seed=cell.seed, settings=sf.FitSettings(**settings), say=None
+    )
     trained = time.monotonic()
     stack = np.stack([simulator.data(number) for number in cell.observations])
     draws = posterior.sample(stack, cell.draws, seed=cell.seed)
@@ -185,13 +204,23 @@ def fit_ours(cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, h
 
 
 def fit_sbi(python: str, folder: Path) -> Fit:
-    """NPE of sbi in the environment of `python`, on the same simulations; its held-out density is of the flow before rejection."""
+    """NPE of sbi in the environment of `python`, on the same simulations; its held-out density is of the flow
+    before rejection.
+    """
 
-    def fit(cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]) -> Fitted:
+    def fit(
+        cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]
+    ) -> Fitted:
         theta, y = simulations.theta[simulations.ok], simulations.y[simulations.ok]
         stack = np.stack([simulator.data(number) for number in cell.observations])
         arrays = {
-            **{"theta": theta, "y": y, "held_out_theta": held_out[0], "held_out_y": held_out[1], "observed": stack},
+            **{
+                "theta": theta,
+                "y": y,
+                "held_out_theta": held_out[0],
+                "held_out_y": held_out[1],
+                "observed": stack,
+            },
             **{"lower": simulator.prior.lower, "upper": simulator.prior.upper},
         }
         options = {"draws": cell.draws, "seed": cell.seed}
@@ -207,6 +236,10 @@ def _write(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
 
 def _commit() -> str:
     """The commit of this checkout, with a + where files differ from it; empty outside git."""
-    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "-C", str(ROOT), "diff", "--quiet", "HEAD"], capture_output=True, check=False)
+    found = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    changed = subprocess.run(
+        ["git", "-C", str(ROOT), "diff", "--quiet", "HEAD"], capture_output=True, check=False
+    )
     return found.stdout.strip() + ("+" if found.returncode == 0 and changed.returncode else "")

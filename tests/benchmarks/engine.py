@@ -1,7 +1,8 @@
 """Print what the engine costs: `python -m tests.benchmarks.engine [--peers PYTHON]`. Not run by pytest.
 
-Ratios of runs that alternate in one process, because machines are noisy. --peers: a Python of another environment in which sbi and pyabc
-are installed (and jaxtyping, which the simulators here need), to run the same simulator through their engines.
+Ratios of runs that alternate in one process, because machines are noisy. --peers: a Python of another
+environment in which sbi and pyabc are installed (and jaxtyping, which the simulators here need), to run the
+same simulator through their engines.
 """
 
 from __future__ import annotations
@@ -70,7 +71,11 @@ def overhead(n: int = 50_000, repeats: int = 9) -> None:
         with tempfile.TemporaryDirectory() as folder:
             sf.simulate(ricker, n, seed=1, workers=1, store=f"{folder}/bank")
 
-    ways = {"bare loop": bare, "in memory": lambda: sf.simulate(ricker, n, seed=1, workers=1), "into a bank": with_bank}
+    ways = {
+        "bare loop": bare,
+        "in memory": lambda: sf.simulate(ricker, n, seed=1, workers=1),
+        "into a bank": with_bank,
+    }
     bare()
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -78,17 +83,26 @@ def overhead(n: int = 50_000, repeats: int = 9) -> None:
             times[name].append(seconds(way))
     for name in ("in memory", "into a bank"):
         ratios = [a / b for a, b in zip(times[name], times["bare loop"], strict=True)]
-        print(f"vectorised Ricker, {n:,} rows, {name}: {statistics.median(ratios):.3f} x the bare loop (median of {repeats}; ", end="")
+        print(
+            f"vectorised Ricker, {n:,} rows, {name}: {statistics.median(ratios):.3f} x the bare loop "
+            f"(median of {repeats}; ",
+            end="",
+        )
         print(f"{min(ratios):.3f}..{max(ratios):.3f}), {n / statistics.median(times[name]):,.0f} rows/s")
 
 
 def speed_up(simulator: sf.Simulator, n: int, repeats: int = 3) -> None:
     """Two workers against one, start of the workers included."""
     ratios = [
-        seconds(lambda: sf.simulate(simulator, n, seed=1, workers=1)) / seconds(lambda: sf.simulate(simulator, n, seed=1, workers=2))
+        seconds(lambda: sf.simulate(simulator, n, seed=1, workers=1))
+        / seconds(lambda: sf.simulate(simulator, n, seed=1, workers=2))
         for _ in range(repeats)
     ]
-    print(f"{simulator.name}, 10 ms a draw, {n:,} draws: 2 workers are {statistics.median(ratios):.2f} x as fast as one", end=" ")
+    print(
+        f"{simulator.name}, 10 ms a draw, {n:,} draws: 2 workers are {statistics.median(ratios):.2f} x as "
+        f"fast as one",
+        end=" ",
+    )
     print(f"(median of {repeats}; {min(ratios):.2f}..{max(ratios):.2f})")
 
 
@@ -99,7 +113,10 @@ def time_limit_cost(n: int = 500_000, repeats: int = 5) -> None:
         / seconds(lambda: sf.simulate(ricker, n, seed=1, workers=1))
         for _ in range(repeats)
     ]
-    print(f"vectorised Ricker, {n:,} rows, with a time limit: {statistics.median(ratios):.2f} x without, start of the child included")
+    print(
+        f"vectorised Ricker, {n:,} rows, with a time limit: {statistics.median(ratios):.2f} x without, "
+        f"start of the child included"
+    )
 
 
 def many_blocks() -> None:
@@ -108,10 +125,21 @@ def many_blocks() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sf.simulate(cheap, 10_000, seed=1, workers=1, settings=settings, store=f"{folder}/small")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        took = seconds(lambda: sf.simulate(cheap, 1_000_000, seed=1, workers=1, settings=settings, store=f"{folder}/bank"))
+        took = seconds(
+            lambda: sf.simulate(
+                cheap, 1_000_000, seed=1, workers=1, settings=settings, store=f"{folder}/bank"
+            )
+        )
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        again = seconds(lambda: sf.simulate(cheap, 1_000_000, seed=1, workers=1, settings=settings, store=f"{folder}/bank"))
-    print(f"10^6 rows in 10^4 blocks: {took:.0f} s; the process grew by {grown:.0f} MiB; resuming scanned them in {again:.1f} s")
+        again = seconds(
+            lambda: sf.simulate(
+                cheap, 1_000_000, seed=1, workers=1, settings=settings, store=f"{folder}/bank"
+            )
+        )
+    print(
+        f"10^6 rows in 10^4 blocks: {took:.0f} s; the process grew by {grown:.0f} MiB; resuming scanned "
+        f"them in {again:.1f} s"
+    )
 
 
 PEERS = """
@@ -133,7 +161,8 @@ def ricker_torch(theta):
 
 def busy_torch(theta):
     rng = np.random.default_rng()
-    return torch.as_tensor(np.stack([busy.function({"a": float(a)}, rng) for a in theta[:, 0]]), dtype=torch.float32)
+    found = np.stack([busy.function({"a": float(a)}, rng) for a in theta[:, 0]])
+    return torch.as_tensor(found, dtype=torch.float32)
 
 def busy_dict(parameters):
     return {"y": busy.function({"a": parameters["a"]}, np.random.default_rng())}
@@ -144,14 +173,20 @@ def rate(rows, what):
     return rows / (time.perf_counter() - began)
 
 quiet = {"show_progress_bar": False}
-out["sbi, vectorised Ricker"] = rate(50_000, lambda: simulate_for_sbi(ricker_torch, box, 50_000, simulation_batch_size=1000, **quiet))
+out["sbi, vectorised Ricker"] = rate(
+    50_000, lambda: simulate_for_sbi(ricker_torch, box, 50_000, simulation_batch_size=1000, **quiet)
+)
 for workers in (1, 2):
     out[f"sbi, 10 ms a draw, {workers} workers"] = rate(
-        n, lambda: simulate_for_sbi(busy_torch, unit, n, num_workers=workers, simulation_batch_size=20, **quiet)
+        n,
+        lambda: simulate_for_sbi(
+            busy_torch, unit, n, num_workers=workers, simulation_batch_size=20, **quiet
+        ),
     )
     sampler = pyabc.sampler.MulticoreEvalParallelSampler(n_procs=workers, check_max_eval=False)
     prior = pyabc.Distribution(a=pyabc.RV("uniform", 0, 1))
-    abc = pyabc.ABCSMC(busy_dict, prior, lambda x, y: 0.0, population_size=n, eps=pyabc.ConstantEpsilon(1e9), sampler=sampler)
+    always = pyabc.ConstantEpsilon(1e9)
+    abc = pyabc.ABCSMC(busy_dict, prior, lambda x, y: 0.0, population_size=n, eps=always, sampler=sampler)
     abc.new("sqlite://", {"y": np.zeros(3)})
     out[f"pyABC, 10 ms a draw, {workers} workers"] = rate(n, lambda: abc.run(max_nr_populations=1))
 print(json.dumps(out))
@@ -159,13 +194,20 @@ print(json.dumps(out))
 
 
 def peers(python: str, n: int = 1000) -> None:
-    """The same simulators through sbi's simulate_for_sbi and pyABC's multicore sampler, and through ours, one after the other."""
-    rates = {"sbi_flows, vectorised Ricker": 50_000 / seconds(lambda: sf.simulate(ricker, 50_000, seed=1, workers=1))}
+    """The same simulators through sbi's simulate_for_sbi and pyABC's multicore sampler, and through ours, one
+    after the other.
+    """
+    rates = {
+        "sbi_flows, vectorised Ricker": 50_000
+        / seconds(lambda: sf.simulate(ricker, 50_000, seed=1, workers=1))
+    }
     for workers in (1, 2):
         took = seconds(lambda: sf.simulate(busy, n, seed=1, workers=workers))  # noqa: B023
         rates[f"sbi_flows, 10 ms a draw, {workers} workers"] = n / took
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([python, "-c", PEERS, str(n)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", PEERS, str(n)], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         print(f"the peers failed: {done.stderr[-2000:]}")
         return

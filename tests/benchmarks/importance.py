@@ -2,8 +2,9 @@
 
     pi_b(z) = p(z) L(z)^b,   z_i ~ g,   w_i ∝ pi_b(z_i) / g(z_i),   effective size = (sum w)^2 / sum w^2
 
-b rises from 0 to 1 as fast as the effective size allows; g is a mixture of Student t distributions, fitted to the weighted draws of the
-round before (Cappé et al. 2008, 0710.4242). The last pool is many times larger than the draws that are taken from it, and these are taken
+b rises from 0 to 1 as fast as the effective size allows; g is a mixture of Student t distributions, fitted to
+the weighted draws of the round before (Cappé et al. 2008, 0710.4242). The last pool is many times larger than
+the draws that are taken from it, and these are taken
 systematically: draw i with expected count n w_i, so none twice where n w_i <= 1.
 """
 
@@ -36,7 +37,9 @@ class StudentMixture:
     def sample(self, n: int, rng: np.random.Generator) -> F:
         """n draws (n, d)."""
         of = rng.choice(len(self.shares), n, p=self.shares)
-        normal = rng.standard_normal((n, self.means.shape[1])) / np.sqrt(rng.chisquare(_DEGREES, (n, 1)) / _DEGREES)
+        normal = rng.standard_normal((n, self.means.shape[1])) / np.sqrt(
+            rng.chisquare(_DEGREES, (n, 1)) / _DEGREES
+        )
         return np.asarray(self.means[of] + np.einsum("nij,nj->ni", self.factors[of], normal))
 
     def log_prob(self, z: F) -> F:
@@ -47,7 +50,9 @@ class StudentMixture:
         for share, mean, factor in zip(self.shares, self.means, self.factors, strict=True):
             distance = np.square(np.linalg.solve(factor, (z - mean).T)).sum(axis=0)
             log_det = np.log(np.diag(factor)).sum()
-            parts.append(np.log(share) + constant - log_det - (_DEGREES + d) / 2 * np.log1p(distance / _DEGREES))
+            parts.append(
+                np.log(share) + constant - log_det - (_DEGREES + d) / 2 * np.log1p(distance / _DEGREES)
+            )
         return np.asarray(logsumexp(parts, axis=0))
 
 
@@ -62,14 +67,20 @@ def effective(log_weights: F) -> float:
 
 
 def systematic(log_weights: F, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """n rows of a pool, row i with expected count n w_i and actual count one of the two integers next to it, in random order."""
+    """n rows of a pool, row i with expected count n w_i and actual count one of the two integers next to it,
+    in random order.
+    """
     order = rng.permutation(len(log_weights))
     edges = np.cumsum(normalised(log_weights)[order])
     places = (np.arange(n) + rng.random()) / n * edges[-1]
-    return np.asarray(rng.permutation(order[np.searchsorted(edges, places, side="right").clip(max=len(order) - 1)]))
+    return np.asarray(
+        rng.permutation(order[np.searchsorted(edges, places, side="right").clip(max=len(order) - 1)])
+    )
 
 
-def adapt(log_prior: Density, log_likelihood: Density, start: F, rng: np.random.Generator, components: int = 4) -> StudentMixture:
+def adapt(
+    log_prior: Density, log_likelihood: Density, start: F, rng: np.random.Generator, components: int = 4
+) -> StudentMixture:
     """A proposal for pi_1, from draws `start` (n, d) of the prior."""
     z, n = start, len(start)
     log_g, b, after = log_prior(z), 0.0, 0
@@ -82,7 +93,9 @@ def adapt(log_prior: Density, log_likelihood: Density, start: F, rng: np.random.
             return proposal
         z = proposal.sample(n, rng)
         log_g = proposal.log_prob(z)
-    raise RuntimeError(f"importance sampling reached the power {b:.3g} of the likelihood in {_ROUNDS} rounds, not 1.")
+    raise RuntimeError(
+        f"importance sampling reached the power {b:.3g} of the likelihood in {_ROUNDS} rounds, not 1."
+    )
 
 
 def in_parts(density: Density, z: F) -> F:
@@ -102,7 +115,11 @@ def _temperature(log_ratio: F, log_likelihood: F, wanted: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if effective(_tempered(log_ratio, log_likelihood, middle)) >= wanted else (low, middle)
+        low, high = (
+            (middle, high)
+            if effective(_tempered(log_ratio, log_likelihood, middle)) >= wanted
+            else (low, middle)
+        )
     return low
 
 

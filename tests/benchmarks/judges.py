@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.judges [--mutants 100] [--exact 1000] [-m 1000]
 
-For every exact posterior of `tests/diagnostics/known.py`: the share of seeded repeats in which each mutant is called (verdict not "trust")
-at a false-alarm rate of 1e-4, by which judge most often; and on the exact posterior how often any judge is significant at the stated rates
-5%, 1% and 1e-4, and the verdict is not "trust".
+For every exact posterior of `tests/diagnostics/known.py`: the share of seeded repeats in which each mutant is
+called (verdict not "trust") at a false-alarm rate of 1e-4, by which judge most often; and on the exact
+posterior how often any judge is significant at the stated rates 5%, 1% and 1e-4, and the verdict is not
+"trust".
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def findings_of(known: Known, judged: Judged, m: int, seed: int) -> Findings:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mutants", type=int, default=100, help="repeats of each mutant")
     parser.add_argument("--exact", type=int, default=1000, help="repeats of each exact posterior")
     parser.add_argument("-m", type=int, default=1000, help="pairs in each repeat")
@@ -58,7 +61,10 @@ def main() -> None:
                 alarms[rate] += any(j.significant for j in judge(findings, rate))
             untrusted += not overall(judge(findings)).ok
         shares = ", ".join(f"{alarms[rate] / options.exact:.4f} at {rate:g}" for rate in RATES)
-        print(f"{name:18} {'exact':22} significant {shares}; not trusted {untrusted}/{options.exact}", flush=True)
+        print(
+            f"{name:18} {'exact':22} significant {shares}; not trusted {untrusted}/{options.exact}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

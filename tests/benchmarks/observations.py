@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.observations [--minutes 2 | --posterior ricker.safetensors] [-m 1000]
 
-Ricker series (T = 100), of theta from the prior and of the classic one, with an added trend (two sd over the length), doubled variance
-around the mean, a detector stuck at zero for 20 steps in the middle or at the value it had, negative-binomial instead of Poisson counts
-(variance twice the mean), and another law of growth, unlike anything that the critic of a posterior is trained on. Flagged: the verdict
-at the observation is not "trust", or is "do not trust"; stated rates 1% and 0.1%. Badly predicted: the posterior predictive check of
+Ricker series (T = 100), of theta from the prior and of the classic one, with an added trend (two sd over the
+length), doubled variance around the mean, a detector stuck at zero for 20 steps in the middle or at the value
+it had, negative-binomial instead of Poisson counts (variance twice the mean), and another law of growth,
+unlike anything that the critic of a posterior is trained on. Flagged: the verdict at the observation is not
+"trust", or is "do not trust"; stated rates 1% and 0.1%. Badly predicted: the posterior predictive check of
 `sf.compare` has p <= 1%, which data that follow the model have less often than that.
 """
 
@@ -15,10 +16,10 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from sbi_flows.comparison.predicting import check_predictive
 
 import sbi_flows as sf
-from sbi_flows.comparison.believing import UNLIKELY
-from sbi_flows.comparison.predicting import check_predictive
+from sbi_flows.comparison.verdict import UNLIKELY
 from simulators.ricker import CLASSIC_THETA
 
 F = np.ndarray
@@ -52,12 +53,16 @@ def negative_binomial(theta: F, rng: np.random.Generator, dispersion: float = 2.
     population, y = np.ones(len(theta)), np.empty((len(theta), steps))
     for t in range(steps):
         population = r * population * np.exp(-population + sigma * rng.standard_normal(len(theta)))
-        y[:, t] = rng.poisson(rng.gamma(np.maximum(rho * population, 1e-12) / (dispersion - 1), dispersion - 1))
+        y[:, t] = rng.poisson(
+            rng.gamma(np.maximum(rho * population, 1e-12) / (dispersion - 1), dispersion - 1)
+        )
     return y
 
 
 def held_back_longer(theta: F, rng: np.random.Generator, share: float = 0.3, steps: int = 100) -> F:
-    """Poisson counts of N_{t+1} = r N_t exp(-N_t - share N_{t-1} + xi_t): another law of growth, which no distortion resembles."""
+    """Poisson counts of N_{t+1} = r N_t exp(-N_t - share N_{t-1} + xi_t): another law of growth, which no
+    distortion resembles.
+    """
     r, sigma, rho = np.exp(theta[:, 0]), theta[:, 1], theta[:, 2]
     before, population, y = np.zeros(len(theta)), np.ones(len(theta)), np.empty((len(theta), steps))
     for t in range(steps):
@@ -91,28 +96,49 @@ def badly_predicted(posterior: sf.Posterior, simulator: sf.Simulator, y: F) -> f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--posterior", help="a fit of ricker, instead of fitting one")
-    parser.add_argument("--predictive", type=int, default=200, help="data sets of each kind for the posterior predictive check")
+    parser.add_argument(
+        "--predictive",
+        type=int,
+        default=200,
+        help="data sets of each kind for the posterior predictive check",
+    )
     parser.add_argument("-m", type=int, default=1000, help="data sets of each kind; in distribution 5,000")
     options = parser.parse_args()
     ricker = sf.load_simulator("ricker")
-    posterior = sf.load(options.posterior) if options.posterior else sf.fit(ricker, minutes=options.minutes, seed=1, say=None)
+    posterior = (
+        sf.load(options.posterior)
+        if options.posterior
+        else sf.fit(ricker, minutes=options.minutes, seed=1, say=None)
+    )
     rng = np.random.default_rng(2)
     made = sf.simulate(ricker, 5000, seed=20261).y
-    print(f"{'in distribution, 5,000':46} flagged {flagged(posterior, made)[0]:.4f}   do not trust {flagged(posterior, made)[1]:.4f}")
+    print(
+        f"{'in distribution, 5,000':46} flagged {flagged(posterior, made)[0]:.4f}   do not trust "
+        f"{flagged(posterior, made)[1]:.4f}"
+    )
     classic = np.tile(list(CLASSIC_THETA.values()), (options.m, 1))
     for where, theta in {"prior": ricker.prior.sample(options.m, rng), "classic theta": classic}.items():
         y = np.asarray(ricker.run(theta, rng), dtype=float)
         badly = badly_predicted(posterior, ricker, y[: options.predictive])
         print(f"{where:13} {'unspoiled':32} badly predicted {badly:.4f}", flush=True)
         kinds = {name: spoil(y) for name, spoil in SPOILED.items()}
-        kinds |= {"negative binomial, dispersion 2": negative_binomial(theta, rng), "another law of growth": held_back_longer(theta, rng)}
+        kinds |= {
+            "negative binomial, dispersion 2": negative_binomial(theta, rng),
+            "another law of growth": held_back_longer(theta, rng),
+        }
         for name, spoiled in kinds.items():
             any_flag, refused = flagged(posterior, spoiled)
             badly = badly_predicted(posterior, ricker, spoiled[: options.predictive])
-            print(f"{where:13} {name:32} flagged {any_flag:.4f}   do not trust {refused:.4f}   badly predicted {badly:.4f}", flush=True)
+            print(
+                f"{where:13} {name:32} flagged {any_flag:.4f}   do not trust {refused:.4f}   badly "
+                f"predicted {badly:.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

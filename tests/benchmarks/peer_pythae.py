@@ -1,10 +1,12 @@
-"""pythae's VAE and VAE_IAF (0.1.2 was tried) on events of zeros and ones that are handed over; run by a Python that has pythae, as a file.
+"""pythae's VAE and VAE_IAF (0.1.2 was tried) on events of zeros and ones that are handed over; run by a
+Python that has pythae, as a file.
 
-    python tests/benchmarks/peer_pythae.py FOLDER         reads in.npz (training, valid, test), options.json; writes facts.json
+    python tests/benchmarks/peer_pythae.py FOLDER         reads in.npz (training, valid, test), options.json;
+    writes facts.json
 
-Perceptrons of the same sizes as ours: m-128-128 to the latent numbers and back. Its trainer: "plain" (batches of 64, Adam at 1e-3) and
-"matched", with what ours has that it can do (2e-3 down to zero along a cosine). It has no warm-up for these models. The weights kept
-are those of the least loss on the validation rows.
+Perceptrons of the same sizes as ours: m-128-128 to the latent numbers and back. Its trainer: "plain" (batches
+of 64, Adam at 1e-3) and "matched", with what ours has that it can do (2e-3 down to zero along a cosine). It
+has no warm-up for these models. The weights kept are those of the least loss on the validation rows.
 """
 
 from __future__ import annotations
@@ -41,7 +43,14 @@ def networks(m: int, latent: int) -> tuple[Any, Any]:
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(
-                *(nn.Linear(latent, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, m), nn.Sigmoid())
+                *(
+                    nn.Linear(latent, HIDDEN),
+                    nn.SiLU(),
+                    nn.Linear(HIDDEN, HIDDEN),
+                    nn.SiLU(),
+                    nn.Linear(HIDDEN, m),
+                    nn.Sigmoid(),
+                )
             )
 
         def forward(self, z: torch.Tensor) -> Any:
@@ -50,7 +59,9 @@ def networks(m: int, latent: int) -> tuple[Any, Any]:
     return Into(), OutOf()
 
 
-def trained(arrays: dict[str, np.ndarray], options: dict[str, Any], flow: bool, matched: bool, seed: int) -> dict[str, float]:
+def trained(
+    arrays: dict[str, np.ndarray], options: dict[str, Any], flow: bool, matched: bool, seed: int
+) -> dict[str, float]:
     """Test figures in nats, and seconds of processor time."""
     from pythae.models import VAE, VAE_IAF, VAE_IAF_Config, VAEConfig
     from pythae.pipelines import TrainingPipeline
@@ -61,7 +72,9 @@ def trained(arrays: dict[str, np.ndarray], options: dict[str, Any], flow: bool, 
     into, out_of = networks(m, latent)
     sizes = {"input_dim": (m,), "latent_dim": latent, "reconstruction_loss": "bce"}
     model = VAE_IAF(VAE_IAF_Config(**sizes), into, out_of) if flow else VAE(VAEConfig(**sizes), into, out_of)
-    schedule = {"scheduler_cls": "CosineAnnealingLR", "scheduler_params": {"T_max": epochs}} if matched else {}
+    schedule = (
+        {"scheduler_cls": "CosineAnnealingLR", "scheduler_params": {"T_max": epochs}} if matched else {}
+    )
     with tempfile.TemporaryDirectory() as folder:
         settings = BaseTrainerConfig(
             output_dir=folder,

@@ -1,8 +1,9 @@
-"""sbi (Tejero-Cantero et al. 2020; 0.27 was tried) on simulations that are handed over, in a process of its own environment.
+"""sbi (Tejero-Cantero et al. 2020; 0.27 was tried) on simulations that are handed over, in a process of its
+own environment.
 
-`call` writes the arrays to an npz file, starts `PYTHON -m tests.benchmarks.PEER JOB FOLDER` and reads what it wrote. The process needs
-sbi and NumPy, nothing of sbi_flows. NPE with a neural spline flow, 50 hidden features, every other setting sbi's default; draws outside the
-prior are rejected, as sbi does.
+`call` writes the arrays to an npz file, starts `PYTHON -m tests.benchmarks.PEER JOB FOLDER` and reads what it
+wrote. The process needs sbi and NumPy, nothing of sbi_flows. NPE with a neural spline flow, 50 hidden
+features, every other setting sbi's default; draws outside the prior are rejected, as sbi does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def call(
-    python: str, folder: Path, job: str, arrays: Mapping[str, np.ndarray], options: Mapping[str, Any], peer: str = "peer_sbi"
+    python: str,
+    folder: Path,
+    job: str,
+    arrays: Mapping[str, np.ndarray],
+    options: Mapping[str, Any],
+    peer: str = "peer_sbi",
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and facts from one job. Raises `RuntimeError` with the process's last words."""
     folder = folder.resolve()
@@ -37,7 +43,9 @@ def call(
         (folder / "options.json").write_text(json.dumps(dict(options)))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [python, "-m", f"tests.benchmarks.{peer}", job, str(folder)]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)  # sbi writes logs
+        done = subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        )  # sbi writes logs
         if done.returncode:
             raise RuntimeError(f"{peer} failed: {done.stderr[-3000:]}")
         with np.load(folder / "out.npz") as found:
@@ -47,7 +55,9 @@ def call(
 
 
 def _prior(arrays: Mapping[str, np.ndarray]) -> Any:
-    """A prior with the right support. Its density inside, exact for boxes, plays no part in one round of NPE."""
+    """A prior with the right support. Its density inside, exact for boxes, plays no part in one round of
+    NPE.
+    """
     import torch
     from sbi.utils import BoxUniform
 
@@ -64,7 +74,10 @@ def _prior(arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def train(
-    arrays: Mapping[str, np.ndarray], embedding: Any = None, clock: Callable[[], float] = time.perf_counter, **settings: Any
+    arrays: Mapping[str, np.ndarray],
+    embedding: Any = None,
+    clock: Callable[[], float] = time.perf_counter,
+    **settings: Any,
 ) -> tuple[Any, Any, float]:
     """NPE and its density estimator, trained, and the seconds that it took."""
     import torch
@@ -73,7 +86,11 @@ def train(
 
     extra = {} if embedding is None else {"embedding_net": embedding}
     flow = {key: settings.pop(key) for key in ("num_transforms", "num_bins") if key in settings}
-    inference = NPE(_prior(arrays), density_estimator=posterior_nn("nsf", hidden_features=50, **flow, **extra), show_progress_bars=False)
+    inference = NPE(
+        _prior(arrays),
+        density_estimator=posterior_nn("nsf", hidden_features=50, **flow, **extra),
+        show_progress_bars=False,
+    )
     inference.append_simulations(torch.tensor(arrays["theta"]).float(), torch.tensor(arrays["y"]).float())
     began = clock()
     estimator = inference.train(**settings)
@@ -103,7 +120,9 @@ def share_inside(estimator: Any, arrays: Mapping[str, np.ndarray], y: np.ndarray
     return np.asarray((inside.sum(axis=0) + 1) / (n + 1))
 
 
-def cell(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def cell(
+    arrays: dict[str, np.ndarray], options: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """One cell of the accuracy benchmark."""
     import torch
 
@@ -111,12 +130,18 @@ def cell(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict[s
     posterior, began, draws = inference.build_posterior(estimator), time.perf_counter(), []
     for y in arrays["observed"]:
         found = posterior.sample(
-            (options["draws"],), x=torch.tensor(y).float(), show_progress_bars=False, max_sampling_time=_MOST_SECONDS,
+            (options["draws"],),
+            x=torch.tensor(y).float(),
+            show_progress_bars=False,
+            max_sampling_time=_MOST_SECONDS,
             max_sampling_batch_size=_DRAWS_AT_ONCE,
         )  # fmt: skip
         draws.append(found.numpy())
     sampled = time.perf_counter() - began
-    found = {"draws": np.stack(draws), "log_density": log_density(estimator, arrays["held_out_theta"], arrays["held_out_y"])}
+    found = {
+        "draws": np.stack(draws),
+        "log_density": log_density(estimator, arrays["held_out_theta"], arrays["held_out_y"]),
+    }
     inside = share_inside(estimator, arrays, arrays["held_out_y"][:200])
     facts = {
         "seconds": {"fit": seconds, "sample": sampled},
@@ -127,15 +152,21 @@ def cell(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict[s
     return found, facts
 
 
-def ricker(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Speed on Ricker: time of training with a convolutional embedding of log1p counts, density reached, draws a second, memory."""
+def ricker(
+    arrays: dict[str, np.ndarray], options: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Speed on Ricker: time of training with a convolutional embedding of log1p counts, density reached,
+    draws a second, memory.
+    """
     import torch
     from sbi.neural_nets.embedding_nets import CNNEmbedding
 
     arrays, clock = {**arrays, "y": np.log1p(arrays["y"])}, CLOCKS[options.get("clock", "wall")]
     limit = {"max_num_epochs": options["epochs"]} if options.get("epochs") else {}
     few = {**arrays, "theta": arrays["theta"][:500], "y": arrays["y"][:500]}
-    train(few, CNNEmbedding(arrays["y"].shape[1:]), max_num_epochs=1)  # what is loaded when it is first used is not counted
+    train(
+        few, CNNEmbedding(arrays["y"].shape[1:]), max_num_epochs=1
+    )  # what is loaded when it is first used is not counted
     inference, estimator, seconds = train(arrays, CNNEmbedding(arrays["y"].shape[1:]), clock, **limit)
     y = np.log1p(arrays["held_out_y"])
     raw = log_density(estimator, arrays["held_out_theta"], y)
@@ -161,12 +192,21 @@ def ricker(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict
     return {}, facts
 
 
-def step(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def step(
+    arrays: dict[str, np.ndarray], options: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Milliseconds a training step, validation included: a long run less a short one."""
-    sizes = {"num_transforms": options["steps"], "num_bins": options["bins"], "training_batch_size": options["batch"]}
+    sizes = {
+        "num_transforms": options["steps"],
+        "num_bins": options["bins"],
+        "training_batch_size": options["batch"],
+    }
     clock = CLOCKS[options.get("clock", "wall")]
     settings = {**sizes, "stop_after_epochs": 1000}
-    took = [train(arrays, None, clock, **settings, max_num_epochs=epochs)[2] for epochs in (1, 1, 1 + options["epochs"])]
+    took = [
+        train(arrays, None, clock, **settings, max_num_epochs=epochs)[2]
+        for epochs in (1, 1, 1 + options["epochs"])
+    ]
     rows = int(0.9 * len(arrays["theta"]))
     return {}, {"ms": 1000 * (took[2] - took[1]) / (options["epochs"] * (rows // options["batch"]))}
 

@@ -1,15 +1,20 @@
-"""Reference posteriors of the ten benchmark tasks: `python -m tests.benchmarks.references [--only slcp,sir] [--references DIR]`.
+"""Reference posteriors of the ten benchmark tasks: `python -m tests.benchmarks.references [--only slcp,sir]
+[--references DIR]`.
 
 Three routes, all without correlation between the draws:
-    closed form           gaussian_linear, gaussian_linear_uniform, gaussian_mixture, two_moons: the plug-in's own.
-    importance sampling   bernoulli_glm, sir, lotka_volterra: the plug-in's likelihood, in the prior's unconstrained coordinates.
-    the same, in part     slcp: theta_3, theta_4, theta_5 by importance sampling from (nearly) their marginal; the mean is proposed from
-                          N(mean of x, S / 4), which is its conditional, truncated to the prior's box coordinate by coordinate; the signs
-                          of theta_3 and theta_4 by coins. The weight is that of all five, with the plug-in's likelihood.
+    closed form           gaussian_linear, gaussian_linear_uniform, gaussian_mixture, two_moons: the plug-in's
+    own.
+    importance sampling   bernoulli_glm, sir, lotka_volterra: the plug-in's likelihood, in the prior's
+    unconstrained coordinates.
+    the same, in part     slcp: theta_3, theta_4, theta_5 by importance sampling from (nearly) their marginal;
+                          the mean is proposed from N(mean of x, S / 4), which is its conditional, truncated
+                          to the prior's box coordinate by coordinate; the signs of theta_3 and theta_4 by
+                          coins. The weight is that of all five, with the plug-in's likelihood.
 
-slcp_distractors and bernoulli_glm_raw have the posteriors of slcp and bernoulli_glm. The effective size of the pool is kept with the draws;
-a pool that is too small, or of which draws would repeat, is refused. The command compares what is made with the means and standard
-deviations of the published draws (observations 1 and 2, `tests/data`) and, with --references, with the published draws themselves.
+slcp_distractors and bernoulli_glm_raw have the posteriors of slcp and bernoulli_glm. The effective size of
+the pool is kept with the draws; a pool that is too small, or of which draws would repeat, is refused. The
+command compares what is made with the means and standard deviations of the published draws (observations 1
+and 2, `tests/data`) and, with --references, with the published draws themselves.
 """
 
 from __future__ import annotations
@@ -49,15 +54,21 @@ _ROWS = {"reference", "y_obs"}
 
 @dataclass(frozen=True)
 class Reference:
-    """draws (n, d) from p(theta | y), where they come from, and the effective size of the pool (n for independent draws)."""
+    """draws (n, d) from p(theta | y), where they come from, and the effective size of the pool (n for
+    independent draws).
+    """
 
     draws: F
     origin: str
     ess: float
 
 
-def reference(task: str, number: str, *, published: Path | None = None, cache: Path = FOLDER, n: int = DRAWS) -> Reference:
-    """Reference draws of one observation: published ones where `published` holds them, else made here and kept in `cache`."""
+def reference(
+    task: str, number: str, *, published: Path | None = None, cache: Path = FOLDER, n: int = DRAWS
+) -> Reference:
+    """Reference draws of one observation: published ones where `published` holds them, else made here and
+    kept in `cache`.
+    """
     found = None if published is None else _published(task, number, published)
     if found is not None:
         return Reference(found[:n], "published", float(min(n, len(found))))
@@ -75,17 +86,23 @@ def reference(task: str, number: str, *, published: Path | None = None, cache: P
 
 
 def make(task: str, number: str, n: int = DRAWS) -> Reference:
-    """Draws from the posterior at the named public observation. Raises `RuntimeError` where they are not good enough."""
+    """Draws from the posterior at the named public observation. Raises `RuntimeError` where they are not good
+    enough.
+    """
     simulator, rng = sf.load_simulator(task), stream(int(number), f"reference {task}")
     if simulator.exact_posterior is not None:
-        return Reference(np.asarray(simulator.exact_posterior(simulator.data(number), n, rng)), "closed form", float(n))
+        return Reference(
+            np.asarray(simulator.exact_posterior(simulator.data(number), n, rng)), "closed form", float(n)
+        )
     theta, log_weights = (_slcp_pool if task == "slcp" else _pool)(simulator, simulator.data(number), n, rng)
     ess, rows = effective(log_weights), systematic(log_weights, n, rng)
     repeated = 1 - len(np.unique(rows)) / n
     if ess < _LEAST_ESS * n or repeated > _MOST_REPEATED:
         raise RuntimeError(
-            f"{task}, observation {number}: effective size {ess:.0f} of a pool of {len(theta)}, {repeated:.1%} of {n} draws repeated, the "
-            f"largest weight {n * normalised(log_weights).max():.2f} draws; wanted an effective size of {_LEAST_ESS * n:.0f} and at "
+            f"{task}, observation {number}: effective size {ess:.0f} of a pool of {len(theta)}, "
+            f"{repeated:.1%} of {n} draws repeated, the "
+            f"largest weight {n * normalised(log_weights).max():.2f} draws; wanted an effective size of "
+            f"{_LEAST_ESS * n:.0f} and at "
             f"most {_MOST_REPEATED:.1%} repeated."
         )
     return Reference(theta[rows], "importance sampling", ess)
@@ -112,7 +129,10 @@ def _pool(simulator: sf.Simulator, y: F, n: int, rng: np.random.Generator) -> tu
 
 def _slcp_pool(simulator: sf.Simulator, y: F, n: int, rng: np.random.Generator) -> tuple[F, F]:
     """The same for `slcp`: five columns, proposed in two steps."""
-    shape, centre = sf.Prior(theta_3=uniform(0, 3), theta_4=uniform(0, 3), theta_5=uniform(-3, 6)), y.reshape(4, 2).mean(axis=0)
+    shape, centre = (
+        sf.Prior(theta_3=uniform(0, 3), theta_4=uniform(0, 3), theta_5=uniform(-3, 6)),
+        y.reshape(4, 2).mean(axis=0),
+    )
     likelihood = simulator.log_likelihood
     if likelihood is None:
         raise RuntimeError("slcp has lost its likelihood.")
@@ -170,8 +190,12 @@ def _published(task: str, number: str, folder: Path) -> F | None:
             continue
         with np.load(path) as arrays:
             if not set(arrays.files) >= _ROWS:
-                raise ValueError(f"{path} must hold {' and '.join(sorted(_ROWS))}, got {', '.join(arrays.files)}.")
-            if not np.allclose(arrays["y_obs"][row], sf.load_simulator(name).data(number), rtol=1e-5, atol=1e-6):
+                raise ValueError(
+                    f"{path} must hold {' and '.join(sorted(_ROWS))}, got {', '.join(arrays.files)}."
+                )
+            if not np.allclose(
+                arrays["y_obs"][row], sf.load_simulator(name).data(number), rtol=1e-5, atol=1e-6
+            ):
                 raise ValueError(f"{path}: observation {number} is not that of the simulator {name}.")
             draws = arrays["reference"][row].astype(np.float64)
         return np.asarray(np.random.default_rng(0).permutation(draws))
@@ -197,7 +221,10 @@ def judge(task: str, number: str, published: Path | None, n: int) -> str:
     made = reference(task, number, n=n)
     line = f"{task} {number}: {made.origin}, effective size {made.ess:,.0f}, {time.monotonic() - began:.0f} s"
     stored = np.load(Path(__file__).parent.parent / "data" / "benchmark_posteriors.npz")
-    draws, there = folded(task, made.draws), None if published is None else _published(task, number, published)
+    draws, there = (
+        folded(task, made.draws),
+        None if published is None else _published(task, number, published),
+    )
     if f"{task}/{number}/mean" in stored.files:
         mean, sd = stored[f"{task}/{number}/mean"], stored[f"{task}/{number}/sd"]
     elif there is not None:
@@ -205,7 +232,10 @@ def judge(task: str, number: str, published: Path | None, n: int) -> str:
     else:
         return line
     ratio = draws.std(axis=0) / sd
-    line += f"; against published: largest mean difference {np.abs((draws.mean(axis=0) - mean) / sd).max():.3f} sd"
+    line += (
+        f"; against published: largest mean difference "
+        f"{np.abs((draws.mean(axis=0) - mean) / sd).max():.3f} sd"
+    )
     line += f", sd ratio {ratio.min():.3f} to {ratio.max():.3f}"
     if there is not None:
         m = min(2000, n, len(there))
@@ -214,8 +244,14 @@ def judge(task: str, number: str, published: Path | None, n: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(name for name in TASKS if name not in SAME_POSTERIOR), help="tasks, with commas between")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only",
+        default=",".join(name for name in TASKS if name not in SAME_POSTERIOR),
+        help="tasks, with commas between",
+    )
     parser.add_argument("--observations", default="1,2,3,4,5,6,7,8,9,10")
     parser.add_argument("--references", type=Path, help="folder with published draws, <task>.npz")
     parser.add_argument("--draws", type=int, default=DRAWS)

@@ -2,10 +2,12 @@
 
 The hidden state z_t = log N_t is one number, z_{t+1} ~ N(log r + z_t - e^{z_t}, sigma^2), so the filter
 
-    a_{t+1}(z') = Poisson(x_{t+1}; rho e^{z'}) ∫ N(z'; log r + z - e^z, sigma^2) a_t(z) dz,    p(y | theta) = ∫ a_T(z) dz
+    a_{t+1}(z') = Poisson(x_{t+1}; rho e^{z'}) ∫ N(z'; log r + z - e^z, sigma^2) a_t(z) dz,    p(y | theta) =
+    ∫ a_T(z) dz
 
-is computed on a grid. Its points are even in u = (k / sigma) (z + e^z): k points a standard deviation of the noise, also where the map
-stretches, and the trapezoidal rule on a smooth integrand then errs by less than rounding for k = 2.5.
+is computed on a grid. Its points are even in u = (k / sigma) (z + e^z): k points a standard deviation of the
+noise, also where the map stretches, and the trapezoidal rule on a smooth integrand then errs by less than
+rounding for k = 2.5.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def log_likelihood(log_r: float, sigma: float, rho: float, y: F, per_sd: float =
     low = min(log_r + high - np.exp(high), log_r - 1) - _REACH * sigma
     z, width = _points(low, high, scale)
     population = np.exp(z)
-    into = np.exp(-0.5 * np.square((z - (log_r + z - population)[:, None]) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
+    into = np.exp(-0.5 * np.square((z - (log_r + z - population)[:, None]) / sigma)) / (
+        np.sqrt(2 * np.pi) * sigma
+    )
     a = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
     total = 0.0
     for t, count in enumerate(y):

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.sde [orders] [frozen] [learned] [--seeds 1]
 
-Each line gives a measurement, the bar that it is held to, and whether it passes. The process of `frozen` and `learned` is
-dz = (0 - z) dt + 0.8 dW from its stationary law, seen with noise of sd 0.4 at 11 times 0, 0.2, ..., 2; the solver's step is 0.02.
-They take two minutes of a core a seed each.
+Each line gives a measurement, the bar that it is held to, and whether it passes. The process of `frozen` and
+`learned` is dz = (0 - z) dt + 0.8 dW from its stationary law, seen with noise of sd 0.4 at 11 times 0, 0.2,
+..., 2; the solver's step is 0.02. They take two minutes of a core a seed each.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch import Tensor
 import sbi_flows as sf
 from sbi_flows.rng import stream
 from sbi_flows.vae.bounds import log_weights
-from sbi_flows.vae.latent_sde import OnSteps, solve
+from sbi_flows.vae.sde.bound import OnSteps, solve
 
-from ..vae.ou import OU
+from ..vae.sde.ou import OU
 from .vae import report
 
 F = NDArray[np.float64]
@@ -35,7 +35,9 @@ TRUTH, TIMES, DT = OU(), np.linspace(0, 2, 11), 0.02
 
 
 def orders(options: argparse.Namespace) -> None:
-    """Geometric Brownian motion dy = y / 2 dt + y dW: the slope of E |y_h(1) - y(1)| in the step h, 10,000 Brownian paths for all."""
+    """Geometric Brownian motion dy = y / 2 dt + y dW: the slope of E |y_h(1) - y(1)| in the step h, 10,000
+    Brownian paths for all.
+    """
     finest = 1024
     fine = torch.from_numpy(stream(0, "Brownian motion").standard_normal((10_000, finest, 1))) / finest**0.5
     exact = torch.exp(fine.sum(dim=1))
@@ -56,9 +58,14 @@ def orders(options: argparse.Namespace) -> None:
 
 
 def frozen(options: argparse.Namespace) -> None:
-    """The model held at the truth, q learned: what its bounds miss of the exact log p(x), beside the exact control on the same steps."""
+    """The model held at the truth, q learned: what its bounds miss of the exact log p(x), beside the exact
+    control on the same steps.
+    """
     for seed in range(options.seeds):
-        x, valid, test = (TRUTH.sample(TIMES, n, stream(seed, name)) for n, name in ((12_800, "x"), (200, "valid"), (500, "test")))
+        x, valid, test = (
+            TRUTH.sample(TIMES, n, stream(seed, name))
+            for n, name in ((12_800, "x"), (200, "valid"), (500, "test"))
+        )
         exact = TRUTH.log_evidence(TIMES, test)
         oracle = float((exact - TRUTH.oracle_bound(TIMES, test, DT, 64, stream(seed, "oracle"))).mean())
         model = TRUTH.model(DT, seed)
@@ -66,51 +73,98 @@ def frozen(options: argparse.Namespace) -> None:
         began = time.process_time()
         model.fit(TIMES, x, valid, epochs=6, frozen="model", train_settings=settings)
         note = f"exact control {oracle:.4f}, {time.process_time() - began:.0f} s for 600 steps"
-        report(f"seed {seed}: gap of the bound", float((exact - model.elbo(TIMES, test, 32).bound).mean()), oracle + 0.08, note=note)
+        report(
+            f"seed {seed}: gap of the bound",
+            float((exact - model.elbo(TIMES, test, 32).bound).mean()),
+            oracle + 0.08,
+            note=note,
+        )
         gap = exact - model.log_evidence(TIMES, test, 50).log_evidence
-        report(f"seed {seed}: |gap| of 50 weighted paths", abs(float(gap.mean())), 0.03, note=f"+- {gap.std() / len(gap) ** 0.5:.4f}")
+        report(
+            f"seed {seed}: |gap| of 50 weighted paths",
+            abs(float(gap.mean())),
+            0.03,
+            note=f"+- {gap.std() / len(gap) ** 0.5:.4f}",
+        )
         given = model._series(TIMES, test)
         steps = OnSteps(model.module, model._on_steps(given.times).counts, weighted=True, martingale=False)
-        without = logsumexp(log_weights(steps, model._packed(given), 50, stream(0, "weights of draws")), axis=1) - np.log(50)
+        without = logsumexp(
+            log_weights(steps, model._packed(given), 50, stream(0, "weights of draws")), axis=1
+        ) - np.log(50)
         print(
-            f"seed {seed}: without the martingale the same estimate exceeds log p(x) by {float((without - exact).mean()):.3f}", flush=True
+            f"seed {seed}: without the martingale the same estimate exceeds log p(x) by "
+            f"{float((without - exact).mean()):.3f}",
+            flush=True,
         )
 
 
 def learned(options: argparse.Namespace) -> None:
-    """theta, mu, sigma, and where z starts, learned from 256 series by the bound, and by the exact likelihood."""
+    """theta, mu, sigma, and where z starts, learned from 256 series by the bound, and by the exact
+    likelihood.
+    """
     for seed in range(options.seeds):
         x = TRUTH.sample(TIMES, 256, stream(seed, "series to learn from"))
 
         def likelihood(numbers: F, x: F = x) -> float:
             theta, sigma, sd = np.exp(numbers[[0, 2, 4]])
-            process = OU(float(theta), float(numbers[1]), float(sigma), TRUTH.tau, float(numbers[3]), float(sd))
+            process = OU(
+                float(theta), float(numbers[1]), float(sigma), TRUTH.tau, float(numbers[3]), float(sd)
+            )
             return float(process.log_evidence(TIMES, x).mean())
 
-        best = minimize(lambda numbers: -likelihood(numbers), np.array([0.0, 0.0, np.log(0.8), 0.0, np.log(0.566)]), method="Nelder-Mead")
+        best = minimize(
+            lambda numbers: -likelihood(numbers),
+            np.array([0.0, 0.0, np.log(0.8), 0.0, np.log(0.566)]),
+            method="Nelder-Mead",
+        )
         model = replace(TRUTH, theta=0.5, mu=0.5, sigma=1.2, mean=0.5, sd=1.0).model(DT, seed)
         settings = sf.TrainSettings(batch_size=128, learning_rate=1e-2, weight_decay=0.01, patience=1000)
         began = time.process_time()
         model.fit(TIMES, x, x, epochs=options.epochs, train_settings=settings)
         paths = model.module
-        parts = (paths.drift.net.log_theta, paths.drift.net.mu, paths.diffusion.net.log_sigma, paths.mean, paths.log_sd)
+        parts = (
+            paths.drift.net.log_theta,
+            paths.drift.net.mu,
+            paths.diffusion.net.log_sigma,
+            paths.mean,
+            paths.log_sd,
+        )
         numbers = np.array([float(part.detach().squeeze()) for part in parts])
-        note = f"{time.process_time() - began:.0f} s for {2 * options.epochs} steps; at the truth {TRUTH.log_evidence(TIMES, x).mean():.4f}"
-        report(f"seed {seed}: log p(x) a series below the maximum", -best.fun - likelihood(numbers), 0.1, note=note)
+        note = (
+            f"{time.process_time() - began:.0f} s for {2 * options.epochs} steps; at the truth "
+            f"{TRUTH.log_evidence(TIMES, x).mean():.4f}"
+        )
+        report(
+            f"seed {seed}: log p(x) a series below the maximum",
+            -best.fun - likelihood(numbers),
+            0.1,
+            note=note,
+        )
         found, exact = (float(np.exp(part[2] - 0.5 * part[0]) / 2**0.5) for part in (numbers, best.x))
         share = found / (TRUTH.sigma / (2 * TRUTH.theta) ** 0.5)
-        report(f"seed {seed}: |stationary sd / truth - 1|", abs(share - 1), 0.1, note=f"{found:.3f}, by the exact likelihood {exact:.3f}")
+        report(
+            f"seed {seed}: |stationary sd / truth - 1|",
+            abs(share - 1),
+            0.1,
+            note=f"{found:.3f}, by the exact likelihood {exact:.3f}",
+        )
         theta, sigma = np.exp(numbers[[0, 2]])
         print(
-            f"seed {seed}: theta {theta:.3f} (exact {np.exp(best.x[0]):.3f}), sigma {sigma:.3f} (exact {np.exp(best.x[2]):.3f})", flush=True
+            f"seed {seed}: theta {theta:.3f} (exact {np.exp(best.x[0]):.3f}), sigma {sigma:.3f} (exact "
+            f"{np.exp(best.x[2]):.3f})",
+            flush=True,
         )
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {section.__name__: section for section in (orders, frozen, learned)}
+SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    section.__name__: section for section in (orders, frozen, learned)
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=400, help="of learned")

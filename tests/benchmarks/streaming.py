@@ -1,12 +1,15 @@
-"""Print what reading training rows from a bank costs: `python -m tests.benchmarks.streaming {rate,memory}`. Not run by pytest.
+"""Print what reading training rows from a bank costs: `python -m tests.benchmarks.streaming {rate,memory}`.
+Not run by pytest.
 
-rate: rows a second in batches of 256, ready to train on (float32 tensors of parameters and scaled data), 3 parameters and 100 numbers a
-row. In memory: rows drawn from tensors that were converted before the clock starts, their seeded permutation included. From the bank: read
-by the one thread that reads, the wait for the first buffer included; in the first pass verified by SHA-256 and converted (from the page
-cache), in later passes from the file of converted rows. Ten passes over 500,000 rows each, in turns, three times; the last line is the same
-comparison inside a fit of three passes.
+rate: rows a second in batches of 256, ready to train on (float32 tensors of parameters and scaled data), 3
+parameters and 100 numbers a row. In memory: rows drawn from tensors that were converted before the clock
+starts, their seeded permutation included. From the bank: read by the one thread that reads, the wait for the
+first buffer included; in the first pass verified by SHA-256 and converted (from the page cache), in later
+passes from the file of converted rows. Ten passes over 500,000 rows each, in turns, three times; the last
+line is the same comparison inside a fit of three passes.
 
-memory: the largest resident memory of a process that fits a bank of 4 GB, one pass over all rows, beside that of one that fits 1,000 rows.
+memory: the largest resident memory of a process that fits a bank of 4 GB, one pass over all rows, beside that
+of one that fits 1,000 rows.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from scipy.stats import uniform
 
 import sbi_flows as sf
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe import stream
-from sbi_flows.npe.stream import Split, StreamedRows
+from sbi_flows.npe import out_of_core as stream
+from sbi_flows.npe.out_of_core import Split, StreamedRows
 from sbi_flows.training.rows import Rows, TensorRows
 
 SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vector", members=1)
@@ -35,9 +38,13 @@ SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vect
 def wide(columns: int) -> sf.Simulator:
     """Three parameters, the mean, slope and variance of `columns` normal numbers in float32."""
 
-    @sf.simulator(sf.Prior(mean=uniform(-1, 2), slope=uniform(-1, 2), variance=uniform(0.5, 1)), event_shape=columns)
+    @sf.simulator(
+        sf.Prior(mean=uniform(-1, 2), slope=uniform(-1, 2), variance=uniform(0.5, 1)), event_shape=columns
+    )
     def wide(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        mean, slope, variance = (theta[name].astype(np.float32)[:, None] for name in ("mean", "slope", "variance"))
+        mean, slope, variance = (
+            theta[name].astype(np.float32)[:, None] for name in ("mean", "slope", "variance")
+        )
         y = rng.standard_normal((len(mean), columns), dtype=np.float32) * np.sqrt(variance)
         return y + mean + slope * np.linspace(0, 1, columns, dtype=np.float32)
 
@@ -62,7 +69,11 @@ def fit(bank: Path, buffer_bytes: int, *options: int) -> None:
     stream.BUFFER_BYTES, stream.free_memory = buffer_bytes, lambda: 0
     simulations = sf.read_bank(bank)
     train = sf.TrainSettings(**dict(zip(("epochs", "epoch_rows", "batch_size"), options, strict=True)))
-    posterior = sf.fit(wide(*simulations.event_shape), simulations=simulations, settings=sf.FitSettings(**{**vars(SMALL), "train": train}))
+    posterior = sf.fit(
+        wide(*simulations.event_shape),
+        simulations=simulations,
+        settings=sf.FitSettings(**{**vars(SMALL), "train": train}),
+    )
     assert np.isfinite(posterior.history.best_loss)
     status = Path("/proc/self/status").read_text().split()
     print(1024 * int(status[status.index("VmHWM:") + 1]))
@@ -81,8 +92,10 @@ def memory_figures(folder: Path) -> None:
     seconds = time.monotonic() - began
     allowed = 2 * stream.BUFFER_BYTES + 64_000_000
     print(
-        f"largest resident memory: {used / 1e6:.0f} MB, {(used - baseline) / 1e6:.0f} MB above the {baseline / 1e6:.0f} MB of a fit of "
-        f"1,000 rows; wanted at most {allowed / 1e6:.0f} MB above (2 buffers of {stream.BUFFER_BYTES / 1e6:.0f} MB, and 64 MB). "
+        f"largest resident memory: {used / 1e6:.0f} MB, {(used - baseline) / 1e6:.0f} MB above the "
+        f"{baseline / 1e6:.0f} MB of a fit of "
+        f"1,000 rows; wanted at most {allowed / 1e6:.0f} MB above (2 buffers of "
+        f"{stream.BUFFER_BYTES / 1e6:.0f} MB, and 64 MB). "
         f"Reading, one pass and the training cloud: {seconds:.0f} s"
     )
 
@@ -97,7 +110,9 @@ def rate_figures(folder: Path) -> None:
     centre, scale = z.mean(axis=0), z.std(axis=0)
 
     def convert(theta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-        return ((simulator.prior.to_unconstrained(theta)[0] - centre) / scale).astype(np.float32), scaler.in_float32(y)
+        return ((simulator.prior.to_unconstrained(theta)[0] - centre) / scale).astype(
+            np.float32
+        ), scaler.in_float32(y)
 
     def seconds_a_pass(rows: Rows) -> list[float]:
         times = [time.perf_counter()]
@@ -114,9 +129,16 @@ def rate_figures(folder: Path) -> None:
         from_memory.append(seconds_a_pass(memory))
         with StreamedRows(split, convert, settings, 1) as streamed:
             from_bank.append(seconds_a_pass(streamed))
-    print(f"in memory {n / np.median(from_memory):,.0f} rows/s, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(
+        f"in memory {n / np.median(from_memory):,.0f} rows/s, load {os.getloadavg()[0]:.1f} on "
+        f"{os.cpu_count()} cores"
+    )
     whole = np.array(from_memory).mean(axis=1)
-    for what, passes in (("the first pass", slice(0, 1)), ("a later pass", slice(1, None)), ("all ten passes", slice(None))):
+    for what, passes in (
+        ("the first pass", slice(0, 1)),
+        ("a later pass", slice(1, None)),
+        ("all ten passes", slice(None)),
+    ):
         taken = np.array(from_bank)[:, passes].mean(axis=1)
         ratios = whole / taken
         spread = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
@@ -135,12 +157,20 @@ def rate_figures(folder: Path) -> None:
         )
         seconds[free].append(times[-1] - times[0])
     times_as_long = np.median(seconds[0]) / np.median(seconds[10**15])
-    print(f"three passes of training with the default network: {times_as_long:.2f} times as long as from memory")
+    print(
+        f"three passes of training with the default network: {times_as_long:.2f} times as long as from memory"
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rate", "memory", "make", "fit"], help="make and fit: the processes that the others start")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what",
+        choices=["rate", "memory", "make", "fit"],
+        help="make and fit: the processes that the others start",
+    )
     parser.add_argument("rest", nargs="*")
     chosen = parser.parse_args()
     if chosen.what == "make":

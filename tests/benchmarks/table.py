@@ -1,7 +1,8 @@
 """The benchmark's table: C2ST of finished cells beside the published figures, lower is better.
 
-A cell misses the aim unless published - ours >= 0.03 where published > 0.60, and published - ours > 0 elsewhere, "published" being the mean
-of NPE in `tests/data/published_npe.csv` (its row for the mended task where there is one: the simulator of gaussian_mixture was changed).
+A cell misses the aim unless published - ours >= 0.03 where published > 0.60, and published - ours > 0
+elsewhere, "published" being the mean of NPE in `tests/data/published_npe.csv` (its row for the mended task
+where there is one: the simulator of gaussian_mixture was changed).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Published:
-    """Means over ten observations. npe: what is compared with; mended: whether it is of the mended task; maf: of NPE with a MAF."""
+    """Means over ten observations. npe: what is compared with; mended: whether it is of the mended task; maf:
+    of NPE with a MAF.
+    """
 
     npe: float
     maf: float
@@ -43,7 +46,10 @@ def published() -> dict[Key, Published]:
         for row in csv.DictReader(file):
             rows.setdefault((row["task"], int(row["budget"])), {})[row["variant"]] = float(row["mean"])
     mended = "npe_fixed_task"
-    return {key: Published(found.get(mended, found["npe"]), found["npe_maf"], mended in found) for key, found in rows.items()}
+    return {
+        key: Published(found.get(mended, found["npe"]), found["npe_maf"], mended in found)
+        for key, found in rows.items()
+    }
 
 
 def reaches(ours: float, npe: float) -> bool:
@@ -61,10 +67,23 @@ def records(folder: Path, *, quick: bool) -> list[dict[str, Any]]:
 def markdown(found: Sequence[Mapping[str, Any]], *, quick: bool) -> str:
     """The table of finished cells, all quick or all full. Raises `ValueError` for a mixture."""
     if any(record["quick"] != quick for record in found):
-        raise ValueError("quick cells and full ones have other numbers of observations and draws: they go into separate tables.")
+        raise ValueError(
+            "quick cells and full ones have other numbers of observations and draws: they go into separate "
+            "tables."
+        )
     known = published()
     labels = sorted({record["method"] for record in found} - {OURS, PEER})
-    columns = ["task", "budget", "NPE, published", "NPE-MAF, published", OURS, "sbi 0.27", "published - ours", "aim", *labels]
+    columns = [
+        "task",
+        "budget",
+        "NPE, published",
+        "NPE-MAF, published",
+        OURS,
+        "sbi 0.27",
+        "published - ours",
+        "aim",
+        *labels,
+    ]
     rows, missed, judged = [], 0, 0
     for task in TASKS:
         for budget in BUDGETS:
@@ -72,20 +91,34 @@ def markdown(found: Sequence[Mapping[str, Any]], *, quick: bool) -> str:
             if not of_cell:
                 continue
             there = known[task, budget]
-            ours, peer, *others = ([r for r in of_cell if r["method"] == method] for method in (OURS, PEER, *labels))
+            ours, peer, *others = (
+                [r for r in of_cell if r["method"] == method] for method in (OURS, PEER, *labels)
+            )
             aim = "not run"
             if ours:
-                aim = "quick: not judged" if quick else "reached" if reaches(_mean(ours), there.npe) else MISSED
+                aim = (
+                    "quick: not judged" if quick else "reached" if reaches(_mean(ours), there.npe) else MISSED
+                )
             judged, missed = judged + (aim in ("reached", MISSED)), missed + (aim == MISSED)
             mark = "*" if there.mended else ""
-            figures = [f"{budget:,}", f"{there.npe:.3f}{mark}", f"{there.maf:.3f}{mark}", _cell(ours), _cell(peer)]
-            rows.append([task, *figures, f"{there.npe - _mean(ours):+.3f}" if ours else "", aim, *map(_cell, others)])
+            figures = [
+                f"{budget:,}",
+                f"{there.npe:.3f}{mark}",
+                f"{there.maf:.3f}{mark}",
+                _cell(ours),
+                _cell(peer),
+            ]
+            rows.append(
+                [task, *figures, f"{there.npe - _mean(ours):+.3f}" if ours else "", aim, *map(_cell, others)]
+            )
     lines = [_line(columns), _line(["---"] * len(columns)), *map(_line, rows)]
     return "\n".join([*lines, "", *_notes(found, quick, judged, missed)])
 
 
 def compact(found: Sequence[Mapping[str, Any]]) -> str:
-    """The README's table of full cells of default settings: ours (published; sbi where it was run), bold where the aim is missed."""
+    """The README's table of full cells of default settings: ours (published; sbi where it was run), bold
+    where the aim is missed.
+    """
     known = published()
     rows = []
     for task in TASKS:
@@ -102,7 +135,8 @@ def compact(found: Sequence[Mapping[str, Any]]) -> str:
     judged = sum("not run" not in cell for _, *cells in rows for cell in cells)
     missed = sum("**" in cell for _, *cells in rows for cell in cells)
     notes = (
-        "Means over ten observations, 10,000 draws each; 0.5 is perfect. Where there is a third figure, it is that of sbi 0.27 on the same "
+        "Means over ten observations, 10,000 draws each; 0.5 is perfect. Where there is a third figure, it "
+        "is that of sbi 0.27 on the same "
         f"simulations. Bold: not better by {MARGIN} where published exceeds {HARD:.2f}, "
         f"or not better at all: {missed} of {judged} cells run."
     )
@@ -124,12 +158,18 @@ def _notes(found: Iterable[Mapping[str, Any]], quick: bool, judged: int, missed:
     sizes = sorted({reference["n"] for reference in scores})
     origins = sorted({reference["origin"] for reference in scores})
     commits = sorted({record["commit"] for record in found})
-    kind = "Quick cells: 3 observations and fewer draws, not comparable with the published figures. " if quick else ""
+    kind = (
+        "Quick cells: 3 observations and fewer draws, not comparable with the published figures. "
+        if quick
+        else ""
+    )
     return [
-        f"{kind}Mean C2ST over the observations (and seeds), 0.5 best; draws of each kind: {', '.join(f'{n:,}' for n in sizes) or 'none'}; "
+        f"{kind}Mean C2ST over the observations (and seeds), 0.5 best; draws of each kind: "
+        f"{', '.join(f'{n:,}' for n in sizes) or 'none'}; "
         f"reference draws: {', '.join(origins) or 'none'}; commits {', '.join(commits) or 'none'}.",
         "* the mended task (2024) for NPE; the published NPE-MAF is of the task as it was.",
-        f"Aim: published - ours >= {MARGIN} where published > {HARD:.2f}, > 0 elsewhere: missed in {missed} of {judged} cells judged.",
+        f"Aim: published - ours >= {MARGIN} where published > {HARD:.2f}, > 0 elsewhere: missed in {missed} "
+        f"of {judged} cells judged.",
     ]
 
 

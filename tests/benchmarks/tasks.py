@@ -1,15 +1,18 @@
-"""Accuracy on the public benchmark: `python -m tests.benchmarks.tasks [--quick] [--only TASK,...] [--budget 1000,...]`. Not run by pytest.
+"""Accuracy on the public benchmark: `python -m tests.benchmarks.tasks [--quick] [--only TASK,...] [--budget
+1000,...]`. Not run by pytest.
 
-Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000 simulations: C2ST of 10,000
-draws against 10,000 reference draws, lower is better, 0.5 is perfect. One amortised fit serves the ten observations. Cells are kept one by
-one in --results; the same call goes on where it was left, also inside a cell. --table prints what is there, --readme FILE writes it between
-that file's marks.
+Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000
+simulations: C2ST of 10,000 draws against 10,000 reference draws, lower is better, 0.5 is perfect. One
+amortised fit serves the ten observations. Cells are kept one by one in --results; the same call goes on where
+it was left, also inside a cell. --table prints what is there, --readme FILE writes it between that file's
+marks.
 
-    --references DIR     published draws (<task>.npz with y_obs and reference); what is missing is made here (tests.benchmarks.references)
-    --peers PYTHON       sbi on the same simulations, in the environment of that Python, besides ours
-    --settings JSON      sf.FitSettings fields for ours, under another method name (--label, or the settings themselves)
-    --quick              3 observations and 2,000 draws: kept and printed apart from the others
-    --cells N, --minutes M   stop after so many cells or so long; what was begun is taken up by the next call
+    --references DIR     published draws (<task>.npz with y_obs and reference); what is missing is made here
+    (tests.benchmarks.references) --peers PYTHON       sbi on the same simulations, in the environment of that
+    Python, besides ours --settings JSON      sf.FitSettings fields for ours, under another method name
+    (--label, or the settings themselves) --quick              3 observations and 2,000 draws: kept and
+    printed apart from the others --cells N, --minutes M   stop after so many cells or so long; what was begun
+    is taken up by the next call
 """
 
 from __future__ import annotations
@@ -47,14 +50,23 @@ def wanted(options: argparse.Namespace) -> list[Cell]:
 def summary(record: dict[str, Any]) -> str:
     """One line on a cell."""
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
-    scores = f"C2ST {np.mean(list(record['c2st'].values())):.3f} over {len(record['c2st'])}" if record["c2st"] else "no score yet"
+    scores = (
+        f"C2ST {np.mean(list(record['c2st'].values())):.3f} over {len(record['c2st'])}"
+        if record["c2st"]
+        else "no score yet"
+    )
     held_out = f"held-out log density {record['held_out']['mean']:.3f} +- {record['held_out']['error']:.3f}"
     unfinished = "" if finished(record) else " (unfinished: the same call goes on)"
-    return f"{record['task']} {record['budget']:,} {record['method']}: {scores}; {held_out} nats; {seconds}{unfinished}"
+    return (
+        f"{record['task']} {record['budget']:,} {record['method']}: {scores}; {held_out} nats; "
+        f"{seconds}{unfinished}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=TASKS)
     parser.add_argument("--budget", type=lambda text: [int(n) for n in text.split(",")], default=BUDGETS)
     parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[1])
@@ -67,8 +79,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cells", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and run nothing")
-    parser.add_argument("--readme", type=Path, help="write the table of full cells into this file, and run nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of what is there, and run nothing"
+    )
+    parser.add_argument(
+        "--readme", type=Path, help="write the table of full cells into this file, and run nothing"
+    )
     options = parser.parse_args()
     unknown = set(options.only) - set(TASKS) or set(options.budget) - set(BUDGETS)
     if unknown:

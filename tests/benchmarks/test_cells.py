@@ -20,7 +20,11 @@ PAST = 0.0
 def exact(task: str, number: str, *, published: Path | None = None, n: int = 60) -> Reference:
     simulator = sf.load_simulator(task)
     assert simulator.exact_posterior is not None
-    return Reference(simulator.exact_posterior(simulator.data(number), n, np.random.default_rng(int(number))), "closed form", n)
+    return Reference(
+        simulator.exact_posterior(simulator.data(number), n, np.random.default_rng(int(number))),
+        "closed form",
+        n,
+    )
 
 
 class Fits:
@@ -28,10 +32,14 @@ class Fits:
 
     calls = 0
 
-    def __call__(self, cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]) -> Fitted:
+    def __call__(
+        self, cell: Cell, simulator: sf.Simulator, simulations: sf.Simulations, held_out: tuple[F, F]
+    ) -> Fitted:
         self.calls += 1
         assert len(simulations) == cell.budget
-        draws = np.stack([exact(cell.task, str(7 - int(number)), n=cell.draws).draws for number in cell.observations])
+        draws = np.stack(
+            [exact(cell.task, str(7 - int(number)), n=cell.draws).draws for number in cell.observations]
+        )
         return Fitted(draws, {"fit": 1.0, "sample": 1.0}, simulator.prior.log_prob(held_out[0]), {})
 
 
@@ -75,8 +83,17 @@ def test_lost_draws_are_made_again(tmp_path: Path) -> None:
 
 
 def test_one_name_never_stands_for_two_settings(tmp_path: Path) -> None:
-    run(Cell("two_moons", 100, "sbi_flows maf", quick=True, settings={"flow": "maf"}), tmp_path, Fits(), None, until=PAST)
+    run(
+        Cell("two_moons", 100, "sbi_flows maf", quick=True, settings={"flow": "maf"}),
+        tmp_path,
+        Fits(),
+        None,
+        until=PAST,
+    )
     with pytest.raises(ValueError, match="--label"):
         read(tmp_path, Cell("two_moons", 100, "sbi_flows maf", quick=True, settings={"flow": "nsf"}))
-    names = {Cell("slcp", 1000, *rest).name for rest in [("sbi", 1), ("sbi_flows", 1), ("sbi_flows", 2), ("sbi_flows", 1, True)]}
+    names = {
+        Cell("slcp", 1000, *rest).name
+        for rest in [("sbi", 1), ("sbi_flows", 1), ("sbi_flows", 2), ("sbi_flows", 1, True)]
+    }
     assert len(names) == 4

@@ -1,4 +1,6 @@
-"""What the benchmark is measured against: importance sampling and the Ricker likelihood by quadrature, against closed forms."""
+"""What the benchmark is measured against: importance sampling and the Ricker likelihood by quadrature,
+against closed forms.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def test_the_density_of_a_student_mixture_is_that_of_scipy() -> None:
 
 
 def test_importance_sampling_finds_a_posterior_known_in_closed_form() -> None:
-    """Means within 5 standard errors, second moments within 5 of theirs: false-alarm rate 3e-6 for the five of them."""
+    """Means within 5 standard errors, second moments within 5 of theirs: false-alarm rate 3e-6 for the five
+    of them.
+    """
     simulator, y = make_gaussian(2, noise=0.05), np.array([1.5, -2.0])
     theta, log_weights = _pool(simulator, y, 1000, stream(1, "test"))
     mean, covariance = posterior_moments(y, 0.05)
@@ -52,7 +56,9 @@ def test_importance_sampling_finds_a_posterior_known_in_closed_form() -> None:
 
 
 def test_slcp_is_made_like_the_published_draws_in_four_equal_modes() -> None:
-    """Observation 2, whose posterior leans on the prior's box; errors as if 2,000 of the 10,000 published draws were independent."""
+    """Observation 2, whose posterior leans on the prior's box; errors as if 2,000 of the 10,000 published
+    draws were independent.
+    """
     made = make("slcp", "2", 2000)
     draws, wanted, sd = folded("slcp", made.draws), PUBLISHED["slcp/2/mean"], PUBLISHED["slcp/2/sd"]
     error = np.sqrt(1 / 2000 + 1 / 2000)
@@ -64,7 +70,9 @@ def test_slcp_is_made_like_the_published_draws_in_four_equal_modes() -> None:
 
 def test_references_are_kept_and_published_ones_must_be_of_the_same_data(tmp_path: Path) -> None:
     first = reference("two_moons", "1", cache=tmp_path / "kept", n=50)
-    np.testing.assert_array_equal(reference("two_moons", "1", cache=tmp_path / "kept", n=50).draws, first.draws.astype(np.float32))
+    np.testing.assert_array_equal(
+        reference("two_moons", "1", cache=tmp_path / "kept", n=50).draws, first.draws.astype(np.float32)
+    )
     np.savez(tmp_path / "two_moons.npz", y_obs=np.ones((10, 2)), reference=np.zeros((10, 50, 2)))
     with pytest.raises(ValueError, match="observation 1 is not that of the simulator"):
         reference("two_moons", "1", published=tmp_path, cache=tmp_path / "kept", n=50)
@@ -76,5 +84,12 @@ def test_the_ricker_likelihood_by_quadrature_is_the_integral_over_the_noise() ->
     grid = np.linspace(-9, 9, 1201)
     first = np.exp(log_r - 1 + sigma * grid)[:, None]
     second = np.exp(log_r) * first * np.exp(-first + sigma * grid[None])
-    values = norm.pdf(grid)[:, None] * norm.pdf(grid)[None] * poisson.pmf(y[0], rho * first) * poisson.pmf(y[1], rho * second)
-    assert log_likelihood(log_r, sigma, rho, y) == pytest.approx(np.log(values.sum() * (grid[1] - grid[0]) ** 2), abs=1e-8)
+    values = (
+        norm.pdf(grid)[:, None]
+        * norm.pdf(grid)[None]
+        * poisson.pmf(y[0], rho * first)
+        * poisson.pmf(y[1], rho * second)
+    )
+    assert log_likelihood(log_r, sigma, rho, y) == pytest.approx(
+        np.log(values.sum() * (grid[1] - grid[0]) ** 2), abs=1e-8
+    )

@@ -12,7 +12,9 @@ from tests.benchmarks.table import BEGIN, BUDGETS, END, compact, into, markdown,
 from tests.benchmarks.tasks import RESULTS
 
 
-def record(task: str, budget: int, score: float, method: str = "sbi_flows", quick: bool = False) -> dict[str, Any]:
+def record(
+    task: str, budget: int, score: float, method: str = "sbi_flows", quick: bool = False
+) -> dict[str, Any]:
     scores = {"1": score - 0.01, "2": score + 0.01}
     reference = {number: {"origin": "published", "n": 10_000} for number in scores}
     return {
@@ -28,9 +30,18 @@ def row(table: str, task: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("npe", "ours", "wanted"),
-    [(0.63, 0.60, True), (0.63, 0.601, False), (0.601, 0.58, False), (0.60, 0.599, True), (0.60, 0.60, False), (0.506, 0.51, False)],
+    [
+        (0.63, 0.60, True),
+        (0.63, 0.601, False),
+        (0.601, 0.58, False),
+        (0.60, 0.599, True),
+        (0.60, 0.60, False),
+        (0.506, 0.51, False),
+    ],
 )
-def test_the_aim_is_three_hundredths_above_060_and_any_gain_below(npe: float, ours: float, wanted: bool) -> None:
+def test_the_aim_is_three_hundredths_above_060_and_any_gain_below(
+    npe: float, ours: float, wanted: bool
+) -> None:
     assert reaches(ours, npe) is wanted
 
 
@@ -43,13 +54,24 @@ def test_every_cell_has_its_published_figures() -> None:
 
 
 def test_a_missed_cell_is_marked_and_counted() -> None:
-    found = [record("slcp", 10_000, 0.871), record("slcp", 10_000, 0.9, "sbi"), record("two_moons", 100_000, 0.535)]
+    found = [
+        record("slcp", 10_000, 0.871),
+        record("slcp", 10_000, 0.9, "sbi"),
+        record("two_moons", 100_000, 0.535),
+    ]
     found += [record("sir", 1000, 0.7, "sbi"), record("gaussian_mixture", 100_000, 0.550)]
     table = markdown(found, quick=False)
     assert row(table, "slcp")[4:] == ["0.871 (0.010)", "0.900 (0.010)", "+0.030", "reached"]
     assert row(table, "two_moons")[-2:] == ["+0.007", "reached"]
     assert row(table, "sir")[4:] == ["", "0.700 (0.010)", "", "not run"]
-    assert row(table, "gaussian_mixture")[2:] == ["0.548*", "0.711*", "0.550 (0.010)", "", "-0.002", "**MISSED**"]
+    assert row(table, "gaussian_mixture")[2:] == [
+        "0.548*",
+        "0.711*",
+        "0.550 (0.010)",
+        "",
+        "-0.002",
+        "**MISSED**",
+    ]
     assert "missed in 1 of 3 cells judged" in table
 
 
@@ -72,9 +94,20 @@ def test_the_readme_holds_the_table_of_the_cells_that_were_run() -> None:
 
 
 def test_the_compact_table_marks_and_counts_what_misses_the_aim() -> None:
-    table = compact([record("slcp", 10_000, 0.872), record("two_moons", 10_000, 0.5), record("two_moons", 1000, 0.5, "sbi")])
+    table = compact(
+        [
+            record("slcp", 10_000, 0.872),
+            record("two_moons", 10_000, 0.5),
+            record("two_moons", 1000, 0.5, "sbi"),
+        ]
+    )
     assert row(table, "slcp") == ["slcp", "not run (0.975)", "**0.872** (0.901)", "not run (0.831)"]
-    assert row(table, "two_moons") == ["two_moons", "not run (0.725; 0.500)", "0.500 (0.606)", "not run (0.542)"]
+    assert row(table, "two_moons") == [
+        "two_moons",
+        "not run (0.725; 0.500)",
+        "0.500 (0.606)",
+        "not run (0.542)",
+    ]
     assert "1 of 2 cells run." in table
     assert into(f"a{BEGIN}b{END}c", "table") == f"a{BEGIN}\ntable\n{END}c"
     with pytest.raises(ValueError, match="holds no"):

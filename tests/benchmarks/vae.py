@@ -1,10 +1,11 @@
 """What the autoencoder and the densities get right where the truth is known, and what they reach on digits.
 
-    python -m tests.benchmarks.vae [gaps] [ppca] [likelihoods] [objectives] [densities] [digits] ... [--seeds 3] [--steps 2000]
+    python -m tests.benchmarks.vae [gaps] [ppca] [likelihoods] [objectives] [densities] [digits] ... [--seeds
+    3] [--steps 2000]
 
-Each line gives a measurement, the bar that it is held to, and whether it passes. Those where the truth is known take minutes on one
-core and are what runs when none is named. `digits` takes a minute a seed for diagonal encoders with and without warm-up and one for an IAF,
-`frozen` ten, `hierarchical` two a seed.
+Each line gives a measurement, the bar that it is held to, and whether it passes. Those where the truth is
+known take minutes on one core and are what runs when none is named. `digits` takes a minute a seed for
+diagonal encoders with and without warm-up and one for an IAF, `frozen` ten, `hierarchical` two a seed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ F = NDArray[np.float64]
 def report(what: str, value: float, bar: float, at_least: bool = False, note: str = "") -> None:
     passes = value >= bar if at_least else value <= bar
     relation = ">=" if at_least else "<="
-    print(f"{what:<58} {value:9.4f}  {relation} {bar:<7.4g} {'pass' if passes else 'FAIL'}  {note}", flush=True)
+    print(
+        f"{what:<58} {value:9.4f}  {relation} {bar:<7.4g} {'pass' if passes else 'FAIL'}  {note}", flush=True
+    )
 
 
 def linear(inputs: int, outputs: int, name: str) -> nn.Linear:
@@ -48,25 +51,53 @@ def linear(inputs: int, outputs: int, name: str) -> nn.Linear:
 def gaps(options: argparse.Namespace) -> None:
     """log p(x) - bound with the decoder frozen at the truth."""
     toy, least = toys.linear_gaussian()
-    for encoder, bar in (("diagonal", least + 0.03), ("full_rank", 0.01), ("planar", 0.05), ("iaf", 0.05), ("spline_coupling", 0.05)):
+    for encoder, bar in (
+        ("diagonal", least + 0.03),
+        ("full_rank", 0.01),
+        ("planar", 0.05),
+        ("iaf", 0.05),
+        ("spline_coupling", 0.05),
+    ):
         gap, error = toy.gaps(encoder, steps=options.steps)
-        report(f"linear-Gaussian, {encoder}: gap", gap, bar, note=f"+- {error:.4f}" + (f", closed form {least:.4f}" * (bar > least)))
+        report(
+            f"linear-Gaussian, {encoder}: gap",
+            gap,
+            bar,
+            note=f"+- {error:.4f}" + (f", closed form {least:.4f}" * (bar > least)),
+        )
     banana = toys.banana()
     diagonal, error = banana.gaps("diagonal", steps=options.steps)
     print(f"banana, diagonal: gap {diagonal:.4f} +- {error:.4f}")
-    for encoder, bar in (("full_rank", 0.7 * diagonal), ("planar", 0.15), ("iaf", 0.15), ("spline_coupling", 0.15)):
+    for encoder, bar in (
+        ("full_rank", 0.7 * diagonal),
+        ("planar", 0.15),
+        ("iaf", 0.15),
+        ("spline_coupling", 0.15),
+    ):
         gap, error = banana.gaps(encoder, steps=options.steps)
         report(f"banana, {encoder}: gap", gap, bar, note=f"+- {error:.4f}")
     product = toys.product()
-    for encoder, bar in (("diagonal", 0.673), ("full_rank", 0.673), ("planar", 0.35), ("iaf", 0.35), ("spline_coupling", 0.35)):
+    for encoder, bar in (
+        ("diagonal", 0.673),
+        ("full_rank", 0.673),
+        ("planar", 0.35),
+        ("iaf", 0.35),
+        ("spline_coupling", 0.35),
+    ):
         gap, error = product.gaps(encoder, steps=options.steps)
         gaussian = encoder in ("diagonal", "full_rank")
-        floor = f", the best of its kind {toys.least_gap_of_product(full=encoder == 'full_rank'):.4f}" if gaussian else ""
+        floor = (
+            f", the best of its kind {toys.least_gap_of_product(full=encoder == 'full_rank'):.4f}"
+            if gaussian
+            else ""
+        )
         report(f"prod, {encoder}: gap", gap, bar, at_least=bar > 0.6, note=f"+- {error:.4f}{floor}")
 
 
 def ppca(options: argparse.Namespace) -> None:
-    """A linear decoder, learned: its log-likelihood in closed form beside the maximum, which is probabilistic PCA."""
+    """A linear decoder, learned: its log-likelihood in closed form beside the maximum, which is probabilistic
+    PCA.
+    """
     from sklearn.datasets import load_breast_cancer, load_iris, load_wine
     from sklearn.decomposition import PCA
 
@@ -87,33 +118,59 @@ def ppca(options: argparse.Namespace) -> None:
 
 
 def likelihoods(options: argparse.Namespace) -> None:
-    """One latent number, six elements: importance sampling beside quadrature, and the learned model beside the generator."""
+    """One latent number, six elements: importance sampling beside quadrature, and the learned model beside
+    the generator.
+    """
     grid = np.linspace(-8, 8, 1001)
 
     def exact(model: vae.VAE, x: F) -> F:
-        log_joint = np.stack([model.log_likelihood(row, grid[:, None]) for row in x]) - 0.5 * grid**2 - 0.5 * np.log(2 * np.pi)
+        log_joint = (
+            np.stack([model.log_likelihood(row, grid[:, None]) for row in x])
+            - 0.5 * grid**2
+            - 0.5 * np.log(2 * np.pi)
+        )
         return np.asarray(logsumexp(log_joint, axis=1) + np.log(grid[1] - grid[0]))
 
-    for likelihood in (vae.Bernoulli(), vae.Gaussian(sd=0.5), vae.Categorical(3), vae.Poisson(), vae.Binomial(5)):
+    for likelihood in (
+        vae.Bernoulli(),
+        vae.Gaussian(sd=0.5),
+        vae.Categorical(3),
+        vae.Poisson(),
+        vae.Binomial(5),
+    ):
         generator, net = (linear(1, 6 * likelihood.heads, name) for name in ("generator", "learned"))
         with torch.no_grad():
-            generator.weight.copy_(torch.from_numpy(stream(1, "generator").standard_normal(generator.weight.shape)))
+            generator.weight.copy_(
+                torch.from_numpy(stream(1, "generator").standard_normal(generator.weight.shape))
+            )
         truth = vae.VAE(event_shape=6, latent=1, likelihood=likelihood, decoder=generator)
         x, test = truth.sample(10_000, seed=1), truth.sample(1000, seed=2)
         sizes = vae.VAESettings(hidden=64, features=32)
-        model = vae.VAE(event_shape=6, latent=1, likelihood=likelihood, encoder="full_rank", decoder=net, settings=sizes)
+        model = vae.VAE(
+            event_shape=6, latent=1, likelihood=likelihood, encoder="full_rank", decoder=net, settings=sizes
+        )
         settings = sf.TrainSettings(batch_size=128, learning_rate=4e-3, patience=1000, weight_decay=0.0)
         # The rates of the Poisson span several powers of ten, and its sharp posteriors take longer to learn.
         steps = (3 if likelihood.name == "poisson" else 1) * options.steps
         model.fit(x[1000:], x[:1000], epochs=steps // 70, train_settings=settings)
         by_quadrature = exact(model, test)
         sampled = model.log_evidence(test, 1000).log_evidence
-        report(f"{likelihood.name}: |IWAE-1000 - quadrature|", abs(float((sampled - by_quadrature).mean())), 0.002)
-        report(f"{likelihood.name}: generator - learned, log p of test", float((exact(truth, test) - by_quadrature).mean()), 0.05)
+        report(
+            f"{likelihood.name}: |IWAE-1000 - quadrature|",
+            abs(float((sampled - by_quadrature).mean())),
+            0.002,
+        )
+        report(
+            f"{likelihood.name}: generator - learned, log p of test",
+            float((exact(truth, test) - by_quadrature).mean()),
+            0.05,
+        )
 
 
 def objectives(options: argparse.Namespace) -> None:
-    """z ~ N(0, I_2), x = A z + 0.5 e in R^3: q(z | x) as the same encoder, by maximum likelihood on pairs and by the bound; exact KLs."""
+    """z ~ N(0, I_2), x = A z + 0.5 e in R^3: q(z | x) as the same encoder, by maximum likelihood on pairs and
+    by the bound; exact KLs.
+    """
     rng = stream(0, "two objectives")
     a, sd = rng.standard_normal((3, 2)), 0.5
     net = nn.utils.skip_init(nn.Linear, 2, 3)
@@ -126,7 +183,14 @@ def objectives(options: argparse.Namespace) -> None:
     sizes = vae.VAESettings(hidden=64, features=32)
 
     def made() -> tuple[vae.VAE, F, F]:
-        model = vae.VAE(event_shape=3, latent=2, likelihood=vae.Gaussian(sd=sd), encoder="spline_coupling", decoder=net, settings=sizes)
+        model = vae.VAE(
+            event_shape=3,
+            latent=2,
+            likelihood=vae.Gaussian(sd=sd),
+            encoder="spline_coupling",
+            decoder=net,
+            settings=sizes,
+        )
         z = rng.standard_normal((20_000, 2))
         return model, z, z @ a.T + sd * rng.standard_normal((20_000, 3))
 
@@ -142,7 +206,9 @@ def objectives(options: argparse.Namespace) -> None:
 
         def log_p(z: F) -> F:
             standard = np.linalg.solve(factor, (z - mean[:, None]).reshape(-1, 2).T)
-            density = -0.5 * np.square(standard).sum(axis=0) - np.log(2 * np.pi) - np.log(np.diag(factor)).sum()
+            density = (
+                -0.5 * np.square(standard).sum(axis=0) - np.log(2 * np.pi) - np.log(np.diag(factor)).sum()
+            )
             return np.asarray(density.reshape(z.shape[:2]))
 
         report(f"{name}: KL(exact, q)", float((log_p(draws) - log_q).mean()), 0.08)
@@ -158,18 +224,29 @@ def objectives(options: argparse.Namespace) -> None:
         value, events = batch
         return -module.flow.log_prob(value, module.context(events))
 
-    pairs = TensorRows([torch.from_numpy(part.astype(np.float32)) for part in (z, x)], replaced(settings, options.steps // 140), 0)
+    pairs = TensorRows(
+        [torch.from_numpy(part.astype(np.float32)) for part in (z, x)],
+        replaced(settings, options.steps // 140),
+        0,
+    )
     train(encoder, negative_log_density, pairs)
     encoder.double()
     measured(model, "by likelihood of pairs (NPE)")
 
 
 def replaced(settings: sf.TrainSettings, epochs: int) -> sf.TrainSettings:
-    return sf.TrainSettings(epochs=epochs, batch_size=settings.batch_size, learning_rate=settings.learning_rate, patience=settings.patience)
+    return sf.TrainSettings(
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        patience=settings.patience,
+    )
 
 
 def densities(options: argparse.Namespace) -> None:
-    """Densities with a known entropy, 5,000 training points: KL(exact, fitted) on 20,000 fresh ones, and the mass on a grid."""
+    """Densities with a known entropy, 5,000 training points: KL(exact, fitted) on 20,000 fresh ones, and the
+    mass on a grid.
+    """
     angles = 2 * np.pi * np.arange(8) / 8
     centres = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -188,8 +265,13 @@ def densities(options: argparse.Namespace) -> None:
         squares = np.square((x[:, None] - centres) / 0.2).sum(axis=2)
         return np.asarray(logsumexp(-0.5 * squares, axis=1) - np.log(8 * 2 * np.pi * 0.2**2))
 
-    for name, draw, log_p, bar in (("sine", sine, log_sine, 0.05), ("eight Gaussians", eight, log_eight, 0.08)):
-        for kind in ("maf", "coupling", "nsf", "spline_coupling") if name == "sine" else ("nsf", "spline_coupling"):
+    for name, draw, log_p, bar in (
+        ("sine", sine, log_sine, 0.05),
+        ("eight Gaussians", eight, log_eight, 0.08),
+    ):
+        for kind in (
+            ("maf", "coupling", "nsf", "spline_coupling") if name == "sine" else ("nsf", "spline_coupling")
+        ):
             began = time.process_time()
             density = flows.fit_density(draw(5000, stream(0, name)), kind)
             x = draw(20_000, stream(1, name))
@@ -212,7 +294,9 @@ def binary_digits() -> tuple[F, F, F]:
 
 
 def digits(options: argparse.Namespace) -> None:
-    """8 x 8 digits, binarised: one schedule for every encoder; the settings were chosen on the validation rows."""
+    """8 x 8 digits, binarised: one schedule for every encoder; the settings were chosen on the validation
+    rows.
+    """
     training, valid, test = binary_digits()
     for encoder in options.encoders:
         for seed in range(options.seeds):
@@ -225,9 +309,16 @@ def digits(options: argparse.Namespace) -> None:
                         model.refine_encoder(training, valid)
                     seconds = time.process_time() - began
                     bound, evidence = model.elbo(test).bound.mean(), model.log_evidence(test, 500)
-                    figures = f"-ELBO {-bound:.3f}  NLL {-evidence.log_evidence.mean():.3f}  active {model.active_units(test).sum()}/8"
+                    figures = (
+                        f"-ELBO {-bound:.3f}  NLL {-evidence.log_evidence.mean():.3f}  active "
+                        f"{model.active_units(test).sum()}/8"
+                    )
                     heavy = f"k-hat > 0.7 in {(evidence.k_hat > 0.7).mean():.0%}"
-                    print(f"digits, {encoder}, warm-up {warmup}, seed {seed}{refined}: {figures}  {heavy}  {seconds:.0f} s", flush=True)
+                    print(
+                        f"digits, {encoder}, warm-up {warmup}, seed {seed}{refined}: {figures}  {heavy}  "
+                        f"{seconds:.0f} s",
+                        flush=True,
+                    )
 
     if options.peers:
         beside_pythae(options, training, valid, test)
@@ -240,15 +331,26 @@ def beside_pythae(options: argparse.Namespace, training: F, valid: F, test: F) -
         np.savez(folder / "in.npz", training=training, valid=valid, test=test)
         (folder / "options.json").write_text(json.dumps({"latent": 8, "epochs": 300, "seeds": options.seeds}))
         script = Path(__file__).with_name("peer_pythae.py")
-        subprocess.run([options.peers, str(script), name], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [options.peers, str(script), name],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for which, found in json.loads((folder / "facts.json").read_text()).items():
-            print(f"digits, pythae's {which}: -ELBO {found['-ELBO']:.3f}  NLL {found['NLL']:.3f}  {found['seconds']:.0f} s", flush=True)
+            print(
+                f"digits, pythae's {which}: -ELBO {found['-ELBO']:.3f}  NLL {found['NLL']:.3f}  "
+                f"{found['seconds']:.0f} s",
+                flush=True,
+            )
 
 
 def frozen(options: argparse.Namespace) -> None:
-    """Encoders for one decoder of digits, trained on digits that it makes: what each misses of log p, by its own 2,000 draws.
+    """Encoders for one decoder of digits, trained on digits that it makes: what each misses of log p, by its
+    own 2,000 draws.
 
-    A decoder that was trained with a diagonal encoder makes posteriors that suit it, so there is one of each kind.
+    A decoder that was trained with a diagonal encoder makes posteriors that suit it, so there is one of each
+    kind.
     """
     for maker in ("diagonal", "iaf"):
         frozen_decoder(maker, options)
@@ -262,14 +364,34 @@ def frozen_decoder(maker: str, options: argparse.Namespace) -> None:
     x, test = model.sample(64_000, seed=1), model.sample(400, seed=2)
     found = {}
     for encoder in ("diagonal", "full_rank", "iaf", "planar"):
-        other = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", encoder=encoder, decoder=model.module.decoder, seed=1)
+        other = vae.VAE(
+            event_shape=64,
+            latent=8,
+            likelihood="bernoulli",
+            encoder=encoder,
+            decoder=model.module.decoder,
+            seed=1,
+        )
         settings = sf.TrainSettings(batch_size=128, learning_rate=2e-3, patience=100)
-        other.fit(x[1000:], x[:1000], epochs=2 * options.steps // 490, frozen="decoder", train_settings=settings)
+        other.fit(
+            x[1000:], x[:1000], epochs=2 * options.steps // 490, frozen="decoder", train_settings=settings
+        )
         log_weights = other.log_weights(test, 2000, seed=3)
-        found[encoder] = float((logsumexp(log_weights, axis=1) - np.log(2000) - log_weights.mean(axis=1)).mean())
+        found[encoder] = float(
+            (logsumexp(log_weights, axis=1) - np.log(2000) - log_weights.mean(axis=1)).mean()
+        )
         print(f"decoder of {maker}, frozen; {encoder}: gap {found[encoder]:.3f}", flush=True)
-    report(f"decoder of {maker}: gap of diagonal - gap of full-rank", found["diagonal"] - found["full_rank"], 0.5, at_least=True)
-    report(f"decoder of {maker}: least gap of a flow - gap of full-rank", min(found["iaf"], found["planar"]) - found["full_rank"], 0.02)
+    report(
+        f"decoder of {maker}: gap of diagonal - gap of full-rank",
+        found["diagonal"] - found["full_rank"],
+        0.5,
+        at_least=True,
+    )
+    report(
+        f"decoder of {maker}: least gap of a flow - gap of full-rank",
+        min(found["iaf"], found["planar"]) - found["full_rank"],
+        0.02,
+    )
 
 
 def hierarchical(options: argparse.Namespace) -> None:
@@ -284,17 +406,25 @@ def hierarchical(options: argparse.Namespace) -> None:
             active.append(int(model.active_units_above(test)[0].sum()))
             figures = f"-ELBO {-bound:.3f}  NLL {nll:.3f}  top units active {active[-1]}/4"
             print(f"hierarchical, warm-up {warmup}, seed {seed}: {figures}", flush=True)
-        report(f"hierarchical: top units that the warm-up wakes, seed {seed}", active[0] - active[1], 2, at_least=True)
+        report(
+            f"hierarchical: top units that the warm-up wakes, seed {seed}",
+            active[0] - active[1],
+            2,
+            at_least=True,
+        )
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    section.__name__: section for section in (gaps, ppca, likelihoods, objectives, densities, digits, frozen, hierarchical)
+    section.__name__: section
+    for section in (gaps, ppca, likelihoods, objectives, densities, digits, frozen, hierarchical)
 }
 KNOWN = ("gaps", "ppca", "likelihoods", "objectives", "densities")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000)

@@ -1,9 +1,12 @@
-"""What applications of autoencoders reach: sentences, strings of a high worth, pictures that are not blurred, edits, clusters.
+"""What applications of autoencoders reach: sentences, strings of a high worth, pictures that are not blurred,
+edits, clusters.
 
-    python -m tests.benchmarks.vae_applications [sentences] [strings] [blur] [attribute] [clusters] [--seeds 2]
+    python -m tests.benchmarks.vae_applications [sentences] [strings] [blur] [attribute] [clusters] [--seeds
+    2]
 
-Each line gives a measurement, the bar that it is held to, and whether it passes. On one core `sentences` takes a minute a seed, `strings`
-a minute and a half, `blur` one, `attribute` half of one a seed, `clusters` one a seed.
+Each line gives a measurement, the bar that it is held to, and whether it passes. On one core `sentences`
+takes a minute a seed, `strings` a minute and a half, `blur` one, `attribute` half of one a seed, `clusters`
+one a seed.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.loop import train
 from sbi_flows.training.rows import TensorRows
 
-from ..vae import grammar
-from ..vae import strings as language
+from ..vae.text import grammar
+from ..vae.text import strings as language
 from .vae import binary_digits, report
 
 F = NDArray[np.float64]
@@ -40,7 +43,9 @@ def grammatical(sentences: Sequence[Sequence[str]]) -> float:
 
 
 def sentences(options: argparse.Namespace) -> None:
-    """10,000 sentences, 1,000 others to test: the collapse of the KL, parts of its cure (one seed) and all of it, at one budget."""
+    """10,000 sentences, 1,000 others to test: the collapse of the KL, parts of its cure (one seed) and all of
+    it, at one budget.
+    """
     x, valid, test = (grammar.sentences(n, stream(i, "grammar")) for i, n in enumerate((10_000, 500, 1000)))
     exact = -np.mean([grammar.log_prob(sentence) for sentence in test])
     entropy = grammar.entropy()
@@ -64,10 +69,14 @@ def sentences(options: argparse.Namespace) -> None:
             paths = [model.interpolate(test[2 * i], test[2 * i + 1], 9) for i in range(_PATHS)]
             between = grammatical([sentence for path in paths for sentence in path[1:-1]])
             distinct = float(np.mean([len(set(map(tuple, path))) for path in paths]))
-            exactly = np.mean([again == sentence for again, sentence in zip(model.reconstruct(test), test, strict=True)])
+            exactly = np.mean(
+                [again == sentence for again, sentence in zip(model.reconstruct(test), test, strict=True)]
+            )
             print(
-                f"sentences, {name}, seed {seed}: KL {kl:.3f}  active {active}/8  -ELBO {-terms.bound.mean():.3f}  NLL {nll:.3f}  "
-                f"grammatical: draws {grammatical(model.sample(1000)):.2f}, between {between:.3f}  distinct of 9 {distinct:.1f}  "
+                f"sentences, {name}, seed {seed}: KL {kl:.3f}  active {active}/8  -ELBO "
+                f"{-terms.bound.mean():.3f}  NLL {nll:.3f}  "
+                f"grammatical: draws {grammatical(model.sample(1000)):.2f}, between {between:.3f}  distinct "
+                f"of 9 {distinct:.1f}  "
                 f"reconstructed word for word {exactly:.1%}  {seconds:.0f} s",
                 flush=True,
             )
@@ -105,7 +114,9 @@ def predictor(z: F, worth: F, seed: int) -> nn.Module:
 
 
 def strings(options: argparse.Namespace) -> None:
-    """3,600 strings: an ascent of the predicted worth from 200 of them, 2,000 strings decoded on the way, beside as many random ones."""
+    """3,600 strings: an ascent of the predicted worth from 200 of them, 2,000 strings decoded on the way,
+    beside as many random ones.
+    """
     x = language.strings(3600, stream(0, "strings"))
     letters, worth = [list(string) for string in x], np.array([language.worth(string) for string in x])
     model = vae.SentenceVAE(latent=12, seed=0, most_words=20, settings=vae.SentenceSettings(hidden=96))
@@ -124,7 +135,8 @@ def strings(options: argparse.Namespace) -> None:
     explained = 1 - np.square(missed).mean() / worth.var()
     print(f"strings: {exactly:.0%} reconstructed letter for letter; R2 of the predictor {explained:.2f}")
     print(
-        f"strings: best {_TOP} of the training set {top(x):.2f}, of the random prior {top(random):.2f} ({valid(random):.0%} valid)",
+        f"strings: best {_TOP} of the training set {top(x):.2f}, of the random prior {top(random):.2f} "
+        f"({valid(random):.0%} valid)",
         flush=True,
     )
     start = stream(0, "starts").choice(len(x), _STARTS, replace=False)
@@ -136,15 +148,20 @@ def strings(options: argparse.Namespace) -> None:
         best, last = reached.max(axis=0), reached[-1]
         best50, ends = top([string for strings in path for string in strings]), path[-1]
         print(
-            f"strings, prior weight {weight}: worth {worth[start].mean():.2f} -> {last[np.isfinite(last)].mean():.2f} where valid, "
-            f"{valid(ends):.0%} of the ends are; |z| {np.linalg.norm(found.z, axis=1).mean():.1f}; best {_TOP} on the way {best50:.2f}, "
-            f"best {best.max():.2f} of {language.HIGHEST}; {len(set(ends))} ends, {np.mean([s not in set(x) for s in ends]):.0%} new",
+            f"strings, prior weight {weight}: worth {worth[start].mean():.2f} -> "
+            f"{last[np.isfinite(last)].mean():.2f} where valid, "
+            f"{valid(ends):.0%} of the ends are; |z| {np.linalg.norm(found.z, axis=1).mean():.1f}; best "
+            f"{_TOP} on the way {best50:.2f}, "
+            f"best {best.max():.2f} of {language.HIGHEST}; {len(set(ends))} ends, "
+            f"{np.mean([s not in set(x) for s in ends]):.0%} new",
             flush=True,
         )
         if weight == 0.1:
             report("strings: best 50 - those of the random prior", best50 - top(random), 1.0, at_least=True)
             report("strings: best 50 - those of the training set", best50 - top(x), 0.0, at_least=True)
-            report("strings: share of starts improved", float((best > worth[start]).mean()), 0.9, at_least=True)
+            report(
+                "strings: share of starts improved", float((best > worth[start]).mean()), 0.9, at_least=True
+            )
             report("strings: valid at the end", valid(ends), 0.6, at_least=True)
 
 
@@ -156,7 +173,9 @@ def sharpness(pictures: F) -> float:
 
 
 def blur(options: argparse.Namespace) -> None:
-    """Grey digits on [0, 1]: how sharp reconstructions of test digits are, by the sd of a Gaussian decoder; sd 1 is squared error."""
+    """Grey digits on [0, 1]: how sharp reconstructions of test digits are, by the sd of a Gaussian decoder;
+    sd 1 is squared error.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -166,10 +185,14 @@ def blur(options: argparse.Namespace) -> None:
     for sd in (1.0, 0.3, "learned"):
         model = vae.VAE(event_shape=(8, 8), latent=16, likelihood=vae.Gaussian(sd=sd), seed=0)
         model.fit(training, epochs=150, warmup=50)
-        again, means = model.reconstruct(test), model.decode(stream(0, "prior").standard_normal((len(test), 16)))
+        again, means = (
+            model.reconstruct(test),
+            model.decode(stream(0, "prior").standard_normal((len(test), 16))),
+        )
         ratios[sd] = sharpness(again) / sharpness(test)
         print(
-            f"blur, sd {sd}: Laplacian energy of reconstructions {ratios[sd]:.3f} of the data's, of means at the prior's z "
+            f"blur, sd {sd}: Laplacian energy of reconstructions {ratios[sd]:.3f} of the data's, of means "
+            f"at the prior's z "
             f"{sharpness(means) / sharpness(test):.3f}; rmse {np.sqrt(np.square(again - test).mean()):.3f}, "
             f"{model.active_units(test).sum()}/16 active",
             flush=True,
@@ -179,7 +202,9 @@ def blur(options: argparse.Namespace) -> None:
 
 
 def slants(x: F) -> F:
-    """How far pictures (n, 64) lean to the right: minus their covariance of column and row, over the variance of the row."""
+    """How far pictures (n, 64) lean to the right: minus their covariance of column and row, over the variance
+    of the row.
+    """
     ink = x.reshape(-1, 8, 8) / x.sum(axis=1)[:, None, None]
     row, column = np.mgrid[:8, :8]
     row, column = (place - (ink * place).sum(axis=(1, 2))[:, None, None] for place in (row, column))
@@ -187,7 +212,9 @@ def slants(x: F) -> F:
 
 
 def attribute(options: argparse.Namespace) -> None:
-    """The slant of digits along its attribute vector, from the test digits below the median, in ten steps to 3 times the vector."""
+    """The slant of digits along its attribute vector, from the test digits below the median, in ten steps to
+    3 times the vector.
+    """
     training, valid, test = binary_digits()
     for seed in range(options.seeds):
         model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", seed=seed)
@@ -204,15 +231,26 @@ def leaning(model: vae.VAE, training: F, test: F, seed: int) -> None:
     path = [model.decode(z + step * direction) for step in np.linspace(0, 3, 11)]
     lean = np.stack([slants(pictures) for pictures in path])
     drift = np.abs(path[-1].sum(axis=1) - path[0].sum(axis=1)).mean() / ink.std()
-    rises, shift = float((np.diff(lean, axis=0) > 0).mean()), float((lean[-1] - lean[0]).mean() / of_data.std())
+    rises, shift = (
+        float((np.diff(lean, axis=0) > 0).mean()),
+        float((lean[-1] - lean[0]).mean() / of_data.std()),
+    )
     crosses = float((lean[-1] > np.median(of_data)).mean())
     report(f"slant, seed {seed}: steps that increase it", rises, 0.97, at_least=True, note=f"{len(z)} digits")
     report(f"slant, seed {seed}: mean shift (sd of the data)", shift, 1.5, at_least=True)
-    report(f"slant, seed {seed}: share that crosses the median", crosses, 0.9, at_least=True, note=f"ink drifts by {drift:.2f} sd")
+    report(
+        f"slant, seed {seed}: share that crosses the median",
+        crosses,
+        0.9,
+        at_least=True,
+        note=f"ink drifts by {drift:.2f} sd",
+    )
 
 
 def clusters(options: argparse.Namespace) -> None:
-    """Grey digits, counts 0 to 16: normalised mutual information of clusters and classes beside k-means on the pixels."""
+    """Grey digits, counts 0 to 16: normalised mutual information of clusters and classes beside k-means on
+    the pixels.
+    """
     from sklearn.cluster import KMeans
     from sklearn.datasets import load_digits
     from sklearn.metrics import normalized_mutual_info_score
@@ -231,12 +269,19 @@ def clusters(options: argparse.Namespace) -> None:
         found.append(normalized_mutual_info_score(labels, model.assign(training)))
         fresh = normalized_mutual_info_score(test_labels, model.assign(test))
         print(
-            f"clusters, seed {seed}: NMI {start:.3f} where placed, {found[-1]:.3f} fitted together, {fresh:.3f} on test digits; "
+            f"clusters, seed {seed}: NMI {start:.3f} where placed, {found[-1]:.3f} fitted together, "
+            f"{fresh:.3f} on test digits; "
             f"-ELBO of test digits {-bound:.2f} -> {-model.elbo(test).bound.mean():.2f}",
             flush=True,
         )
     report("clusters: mean NMI", float(np.mean(found)), 0.83, at_least=True)
-    report("clusters: mean NMI - k-means'", float(np.mean(found)) - plain, 0.06, at_least=True, note=f"k-means {plain:.3f}")
+    report(
+        "clusters: mean NMI - k-means'",
+        float(np.mean(found)) - plain,
+        0.06,
+        at_least=True,
+        note=f"k-means {plain:.3f}",
+    )
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -245,7 +290,9 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=150, help="of clusters")

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import sbi_flows as sf
-from sbi_flows.comparison.believing import FAR
 from sbi_flows.comparison.compare import ABC, ADJUSTED, EXACT, NEURAL
 from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.comparison.verdict import FAR
 from sbi_flows.errors import SettingsError, ShapeError, SimulatorContractError
 from simulators.gaussian import make_gaussian, posterior_moments
 
@@ -20,7 +20,9 @@ Y = np.array([0.8, -0.3])
 
 @pytest.fixture(scope="module")
 def comparison(gaussian_posterior: sf.Posterior) -> sf.Comparison:
-    return sf.compare(gaussian_posterior, Y, make_gaussian(2), truth={"theta_1": 0.5, "theta_2": -0.5}, n=1000, seed=1)
+    return sf.compare(
+        gaussian_posterior, Y, make_gaussian(2), truth={"theta_1": 0.5, "theta_2": -0.5}, n=1000, seed=1
+    )
 
 
 def test_the_table_has_a_row_for_each_method_and_parameter(comparison: sf.Comparison) -> None:
@@ -48,7 +50,9 @@ def test_distances_are_taken_from_the_exact_posterior_where_there_is_one(compari
 
 
 def test_a_c2st_of_few_draws_counts_only_beyond_chance() -> None:
-    """sd 1 / sqrt(8 n) under equal laws: 0.079 at n = 20, 0.0079 at n = 2000; the limit is exceeded by chance once in 10,000."""
+    """sd 1 / sqrt(8 n) under equal laws: 0.079 at n = 20, 0.0079 at n = 2000; the limit is exceeded by chance
+    once in 10,000.
+    """
     beyond = sf.Comparison._beyond_chance
     assert beyond(pd.Series({"c2st": 0.75, "n": 20})) is None
     assert beyond(pd.Series({"c2st": 0.81, "n": 20})) == 0.81
@@ -65,7 +69,9 @@ def test_the_report_is_one_file_with_all_figures(comparison: sf.Comparison, tmp_
 
 
 def test_importance_sampling_gives_the_closed_form(gaussian_posterior: sf.Posterior) -> None:
-    """Means within 5 Monte Carlo standard errors (false-alarm rate below 1e-5), sd within 15%, and the evidence to 0.1 nats."""
+    """Means within 5 Monte Carlo standard errors (false-alarm rate below 1e-5), sd within 15%, and the
+    evidence to 0.1 nats.
+    """
     simulator = make_gaussian(2)
     simulator.exact_posterior = None
     draws = exact_draws(simulator, gaussian_posterior, Y, 4000, seed=1)
@@ -84,13 +90,19 @@ def test_importance_sampling_gives_the_closed_form(gaussian_posterior: sf.Poster
     assert draws.facts["log_evidence"] == pytest.approx(evidence, abs=0.1)
 
 
-def test_importance_sampling_is_exact_with_a_noisy_unbiased_likelihood_and_a_wrong_proposal(gaussian_posterior: sf.Posterior) -> None:
-    """The proposal is the posterior at other data; the likelihood is multiplied by log-normal noise of mean one."""
+def test_importance_sampling_is_exact_with_a_noisy_unbiased_likelihood_and_a_wrong_proposal(
+    gaussian_posterior: sf.Posterior,
+) -> None:
+    """The proposal is the posterior at other data; the likelihood is multiplied by log-normal noise of mean
+    one.
+    """
     simulator = make_gaussian(2)
     clean = simulator.log_likelihood
     assert clean is not None
     simulator.exact_posterior = None
-    simulator.log_likelihood = lambda theta, y, rng: clean(theta, y, rng) + 0.7 * rng.standard_normal(len(theta["theta_1"])) - 0.245
+    simulator.log_likelihood = lambda theta, y, rng: (
+        clean(theta, y, rng) + 0.7 * rng.standard_normal(len(theta["theta_1"])) - 0.245
+    )
 
     class Elsewhere:
         def sample(self, y: np.ndarray, n: int, *, seed: int) -> sf.Draws:
@@ -108,14 +120,18 @@ def test_importance_sampling_is_exact_with_a_noisy_unbiased_likelihood_and_a_wro
     assert (np.abs(draws.summary()["sd"].to_numpy() / sd - 1) < 0.2).all()
 
 
-def test_without_a_likelihood_the_exact_column_is_left_out_and_said(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+def test_without_a_likelihood_the_exact_column_is_left_out_and_said(
+    bounded: sf.Simulator, bounded_posterior: sf.Posterior
+) -> None:
     found = sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, n=300)
     assert EXACT not in found.draws
     assert any("neither log_likelihood nor exact_posterior" in words for words in found.left_out)
     assert found.distances["a"].tolist() == [NEURAL] * 2
 
 
-def test_too_few_simulations_for_abc_leave_it_out_and_say_so(bounded: sf.Simulator, bounded_posterior: sf.Posterior) -> None:
+def test_too_few_simulations_for_abc_leave_it_out_and_say_so(
+    bounded: sf.Simulator, bounded_posterior: sf.Posterior
+) -> None:
     few = sf.simulate(bounded, 15, seed=1)
     found = sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, simulations=few, n=300)
     assert list(found.draws) == [NEURAL]
@@ -135,7 +151,9 @@ def test_a_likelihood_of_the_wrong_shape_is_named(gaussian_posterior: sf.Posteri
         exact_draws(simulator, gaussian_posterior, Y, 400, seed=1)
 
 
-def test_the_report_never_trusts_what_its_own_table_tells_apart(comparison: sf.Comparison, gaussian_posterior: sf.Posterior) -> None:
+def test_the_report_never_trusts_what_its_own_table_tells_apart(
+    comparison: sf.Comparison, gaussian_posterior: sf.Posterior
+) -> None:
     score = float(comparison.distances.set_index("b")["c2st"][NEURAL])
     assert comparison.verdict.ok == (score < FAR)
     assert comparison.predictive_check is not None
@@ -157,7 +175,12 @@ def test_the_truth_is_one_row_of_any_leading_shape_inside_the_prior(gaussian_pos
     simulator = make_gaussian(2)
     sims = sf.simulate(simulator, 300, seed=1)
     found = sf.compare(
-        gaussian_posterior, Y, simulator, simulations=sims, truth={"theta_1": np.array([0.5]), "theta_2": np.array([-0.5])}, n=50
+        gaussian_posterior,
+        Y,
+        simulator,
+        simulations=sims,
+        truth={"theta_1": np.array([0.5]), "theta_2": np.array([-0.5])},
+        n=50,
     )
     assert found.table["truth"].tolist()[:2] == [0.5, -0.5]
     with pytest.raises(ShapeError, match="one theta of 2 numbers"):
@@ -174,7 +197,9 @@ def test_predictions_that_fail_are_said(gaussian_posterior: sf.Posterior) -> Non
 
     @sf.simulator(exact.prior, event_shape=(2,))
     def leaky(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        y = np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal((len(theta["theta_1"]), 2))
+        y = np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal(
+            (len(theta["theta_1"]), 2)
+        )
         y[theta["theta_1"] > 0.5] = np.nan
         return y
 
@@ -199,7 +224,9 @@ def test_a_likelihood_that_fails_loses_nothing_else(gaussian_posterior: sf.Poste
 
     @sf.simulator(exact.prior, event_shape=(2,), log_likelihood=wrong)
     def other(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        return np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal((len(theta["theta_1"]), 2))
+        return np.stack([theta["theta_1"], theta["theta_2"]], axis=1) + rng.standard_normal(
+            (len(theta["theta_1"]), 2)
+        )
 
     found = sf.compare(gaussian_posterior, Y, other, simulations=sf.simulate(exact, 300, seed=1), n=200)
     assert EXACT not in found.draws

@@ -1,4 +1,6 @@
-"""One contract for every simulator: those installed as plug-ins, and shapes of problem that no plug-in has."""
+"""One contract for every simulator: those installed as plug-ins, and shapes of problem that no plug-in
+has.
+"""
 
 from __future__ import annotations
 
@@ -72,16 +74,23 @@ def test_a_bank_gives_the_simulations_back(name: str, tmp_path: Any) -> None:
     assert back.prior == SIMULATORS[name].prior
 
 
-@pytest.mark.parametrize("name", [name for name, simulator in SIMULATORS.items() if simulator.log_likelihood is not None])
+@pytest.mark.parametrize(
+    "name", [name for name, simulator in SIMULATORS.items() if simulator.log_likelihood is not None]
+)
 def test_a_likelihood_depends_on_its_own_row_of_theta(name: str) -> None:
-    """Sorted by theta or not, each row keeps its value; an estimate keeps it to within its own error, seen from 20 repeats."""
+    """Sorted by theta or not, each row keeps its value; an estimate keeps it to within its own error, seen
+    from 20 repeats.
+    """
     simulator = SIMULATORS[name]
     assert simulator.log_likelihood is not None
     theta = simulator.prior.sample(3, np.random.default_rng(2))
     y = simulator.run(theta[:1], np.random.default_rng(3))[0]
     rng = np.random.default_rng(4)
     forward, backward = (
-        np.array([simulator.log_likelihood(simulator.prior.as_mapping(rows), y, rng) for _ in range(20)]) for rows in (theta, theta[::-1])
+        np.array([simulator.log_likelihood(simulator.prior.as_mapping(rows), y, rng) for _ in range(20)])
+        for rows in (theta, theta[::-1])
     )
     spread = np.maximum(forward.std(axis=0), backward[:, ::-1].std(axis=0))
-    assert (np.abs(np.median(forward, axis=0) - np.median(backward[:, ::-1], axis=0)) <= 3 * spread + 1e-9).all()
+    assert (
+        np.abs(np.median(forward, axis=0) - np.median(backward[:, ::-1], axis=0)) <= 3 * spread + 1e-9
+    ).all()

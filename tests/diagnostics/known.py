@@ -1,7 +1,8 @@
 """Posteriors in closed form and their planted faults: the judges are judged on these.
 
-A `Known` problem draws (theta, y) and has the exact posterior through a map g that is increasing in theta for each coordinate:
-z = g(theta), so that a mutant is a change in z (a width, a shift) with the density that belongs to it.
+A `Known` problem draws (theta, y) and has the exact posterior through a map g that is increasing in theta for
+each coordinate: z = g(theta), so that a mutant is a change in z (a width, a shift) with the density that
+belongs to it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ D = 2
 
 @dataclass(frozen=True)
 class Known:
-    """joint(m, rng) -> theta (m, 2), y; sample(y, n, rng) -> (m, n, 2); log_prob(theta (m, n, 2), y) -> (m, n); log_prior(theta).
+    """joint(m, rng) -> theta (m, 2), y; sample(y, n, rng) -> (m, n, 2); log_prob(theta (m, n, 2), y) -> (m,
+    n); log_prior(theta).
 
-    to_line, from_line: theta to z and back; log_slope: log dz/dtheta summed over coordinates; centre(y), sd(y) of z: (m, 2) each.
+    to_line, from_line: theta to z and back; log_slope: log dz/dtheta summed over coordinates; centre(y),
+    sd(y) of z: (m, 2) each.
     """
 
     joint: Callable[[int, np.random.Generator], tuple[F, F]]
@@ -60,7 +63,9 @@ def gaussian() -> Known:
         return theta, theta @ design.T + 0.7 * rng.standard_normal((m, D))
 
     def log_prob(theta: F, y: F) -> F:
-        white = np.linalg.solve(root, (theta - (y @ slope.T)[:, None]).reshape(-1, D).T).T.reshape(theta.shape)
+        white = np.linalg.solve(root, (theta - (y @ slope.T)[:, None]).reshape(-1, D).T).T.reshape(
+            theta.shape
+        )
         return norm.logpdf(white).sum(axis=-1) - log_det
 
     return Known(
@@ -94,7 +99,11 @@ def beta_binomial() -> Known:
         return theta, rng.binomial(trials, theta).astype(float)
 
     def draw(y: F, n: int, rng: np.random.Generator, less: float = 0.0) -> F:
-        return np.clip(rng.beta((a + y - less)[:, None], (b + trials - y - less)[:, None], (len(y), n, D)), 1e-12, 1 - 1e-12)
+        return np.clip(
+            rng.beta((a + y - less)[:, None], (b + trials - y - less)[:, None], (len(y), n, D)),
+            1e-12,
+            1 - 1e-12,
+        )
 
     def moments(y: F) -> tuple[F, F]:
         from scipy.special import polygamma, psi
@@ -134,11 +143,23 @@ def bounded_uniform() -> Known:
         z = logit(draw(y, 400, np.random.default_rng(0)))
         return z.mean(axis=1), z.std(axis=1)
 
-    return Known(joint, draw, log_prob, inside, logit, expit, logit_slope, lambda y: moments(y)[0], lambda y: moments(y)[1])
+    return Known(
+        joint,
+        draw,
+        log_prob,
+        inside,
+        logit,
+        expit,
+        logit_slope,
+        lambda y: moments(y)[0],
+        lambda y: moments(y)[1],
+    )
 
 
 def bimodal() -> Known:
-    """theta ~ N(0, I), y = s theta + 0.4 e with a hidden sign s = +-1 for both: two modes of equal weight, at +-c(y)."""
+    """theta ~ N(0, I), y = s theta + 0.4 e with a hidden sign s = +-1 for both: two modes of equal weight, at
+    +-c(y).
+    """
     variance = 1 / (1 + 1 / 0.16)
     sd = np.sqrt(variance)
 
@@ -170,30 +191,46 @@ def bimodal() -> Known:
     )
 
 
-PROBLEMS = {"conjugate Gaussian": gaussian, "Beta-binomial": beta_binomial, "bounded uniform": bounded_uniform, "bimodal": bimodal}
+PROBLEMS = {
+    "conjugate Gaussian": gaussian,
+    "Beta-binomial": beta_binomial,
+    "bounded uniform": bounded_uniform,
+    "bimodal": bimodal,
+}
 
 
 def stretched(known: Known, width: float, shift: float = 0.0) -> Judged:
-    """z -> c + shift sd + width (z - c), where c is the centre; where there are modes, a width is that of each."""
+    """z -> c + shift sd + width (z - c), where c is the centre; where there are modes, a width is that of
+    each.
+    """
     if known.of_width is not None and width != 1:
         return known.of_width(width)
 
     def sampler(y: F, n: int, rng: np.random.Generator) -> F:
         middle, sd = known.centre(y)[:, None], known.sd(y)[:, None]
-        return known.from_line(middle + shift * sd + width * (known.to_line(known.sample(y, n, rng)) - middle))
+        return known.from_line(
+            middle + shift * sd + width * (known.to_line(known.sample(y, n, rng)) - middle)
+        )
 
     def log_prob(theta: F, y: F) -> F:
         middle, sd = known.centre(y)[:, None], known.sd(y)[:, None]
         before = known.from_line(middle + (known.to_line(theta) - middle - shift * sd) / width)
         with np.errstate(invalid="ignore"):
-            found = known.log_prob(before, y) - known.log_slope(before) + known.log_slope(theta) - D * np.log(width)
+            found = (
+                known.log_prob(before, y)
+                - known.log_slope(before)
+                + known.log_slope(theta)
+                - D * np.log(width)
+            )
         return np.where(np.isnan(found), -np.inf, found)
 
     return sampler, log_prob
 
 
 def swapped(known: Known) -> Judged:
-    return lambda y, n, rng: known.sample(y, n, rng)[..., ::-1], lambda theta, y: known.log_prob(theta[..., ::-1], y)
+    return lambda y, n, rng: known.sample(y, n, rng)[..., ::-1], lambda theta, y: known.log_prob(
+        theta[..., ::-1], y
+    )
 
 
 def prior_only(known: Known) -> Judged:
@@ -204,16 +241,25 @@ def prior_only(known: Known) -> Judged:
 
 
 def stale(known: Known) -> Judged:
-    return lambda y, n, rng: known.sample(np.roll(y, 1, axis=0), n, rng), lambda theta, y: known.log_prob(theta, np.roll(y, 1, axis=0))
+    return lambda y, n, rng: known.sample(np.roll(y, 1, axis=0), n, rng), lambda theta, y: known.log_prob(
+        theta, np.roll(y, 1, axis=0)
+    )
 
 
 def density_without_jacobian(known: Known) -> Judged:
-    """The draws are right; log q lacks log |dz/dtheta|, or where that is zero the constant of its whitening."""
-    return known.sample, lambda theta, y: known.log_prob(theta, y) - known.log_slope(theta) + known.lost_constant
+    """The draws are right; log q lacks log |dz/dtheta|, or where that is zero the constant of its
+    whitening.
+    """
+    return (
+        known.sample,
+        lambda theta, y: known.log_prob(theta, y) - known.log_slope(theta) + known.lost_constant,
+    )
 
 
 def draws_without_jacobian(known: Known) -> Judged | None:
-    """The density is right; the draws are of q dz/dtheta, as from a sampler in z that forgets the Jacobian."""
+    """The density is right; the draws are of q dz/dtheta, as from a sampler in z that forgets the
+    Jacobian.
+    """
     return None if known.without_jacobian is None else (known.without_jacobian, known.log_prob)
 
 

@@ -1,4 +1,6 @@
-"""Simultaneous bands: their level is the stated one, their p-value has the law of one, and the recursion is the exact one."""
+"""Simultaneous bands: their level is the stated one, their p-value has the law of one, and the recursion is
+the exact one.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,18 @@ from sbi_flows.diagnostics.bands import _chance_inside, ecdf_band, ecdf_p_value,
 def test_the_chance_of_a_path_is_that_of_counting_all_paths() -> None:
     """Four ranks at the points 1/4, 1/2, 3/4: all 4^4 ways to fall into the four cells."""
     low, high = np.array([0, 1, 2]), np.array([2, 3, 4])
-    inside = [all(low[k] <= sum(cell <= k for cell in cells) <= high[k] for k in range(3)) for cells in product(range(4), repeat=4)]
+    inside = [
+        all(low[k] <= sum(cell <= k for cell in cells) <= high[k] for k in range(3))
+        for cells in product(range(4), repeat=4)
+    ]
     assert _chance_inside(low, high, 4) == pytest.approx(np.mean(inside), abs=1e-12)
 
 
 @pytest.mark.parametrize("m", [50, 1000])
 def test_a_band_holds_the_whole_curve_as_often_as_it_says(m: int) -> None:
-    """4,000 uniform samples; binomial limits at a false-alarm rate of 1e-5. The exact level is at least the one asked for."""
+    """4,000 uniform samples; binomial limits at a false-alarm rate of 1e-5. The exact level is at least the
+    one asked for.
+    """
     low, high = ecdf_band(m, 0.95)
     ranks = np.sort(np.random.default_rng(0).random((4000, m)), axis=1)
     shares = np.stack([np.searchsorted(row, grid(m), side="right") / m for row in ranks])

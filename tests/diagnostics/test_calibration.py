@@ -20,8 +20,12 @@ D = 2
 SIMULATOR = make_gaussian(D)
 
 
-def exact(width: float = 1.0, shift: float = 0.0) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
-    """The closed-form posterior with its sd times `width` and its mean moved by `shift` sd: sampler and log density."""
+def exact(
+    width: float = 1.0, shift: float = 0.0
+) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+    """The closed-form posterior with its sd times `width` and its mean moved by `shift` sd: sampler and log
+    density.
+    """
     _, covariance = posterior_moments(np.zeros(D))
     sd = np.sqrt(np.diag(covariance))
 
@@ -39,7 +43,9 @@ def exact(width: float = 1.0, shift: float = 0.0) -> tuple[Callable[..., np.ndar
     return sampler, log_prob
 
 
-def ranks_of(posterior: tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]], m: int, seed: int) -> dict[str, RankTest]:
+def ranks_of(
+    posterior: tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]], m: int, seed: int
+) -> dict[str, RankTest]:
     rng = np.random.default_rng(seed)
     theta = SIMULATOR.prior.sample(m, rng)
     y = np.asarray(SIMULATOR.run(theta, rng))
@@ -49,7 +55,9 @@ def ranks_of(posterior: tuple[Callable[..., np.ndarray], Callable[..., np.ndarra
 
 
 def test_the_exact_posterior_passes_and_its_statistics_are_standard_normal() -> None:
-    """100 repeats at m = 100: the z statistics' mean and variance lie within 4.4 sd of 0 and 1 (false-alarm rate 1e-5 each)."""
+    """100 repeats at m = 100: the z statistics' mean and variance lie within 4.4 sd of 0 and 1 (false-alarm
+    rate 1e-5 each).
+    """
     found = [ranks_of(exact(), 100, seed) for seed in range(100)]
     assert min(test.p for tests in found for test in tests.values()) > 1e-5
     for statistic in ("mean_z", "spread_z"):
@@ -77,7 +85,9 @@ def test_a_shift_is_called_in_every_repeat_and_measured() -> None:
 
 
 def test_coverage_is_that_of_the_width() -> None:
-    """Binomial limits at a false-alarm rate of 1e-5 around the exact coverage of an interval `width` times as long."""
+    """Binomial limits at a false-alarm rate of 1e-5 around the exact coverage of an interval `width` times as
+    long.
+    """
     for width in (1.0, 0.8, 1.25):
         test = ranks_of(exact(width=width), 2000, 5)["theta_1"]
         for level in (0.5, 0.9):
@@ -100,7 +110,9 @@ def test_ties_are_broken_at_random() -> None:
     """A sampler that always returns the truth's own value has uniform ranks: |z| < 4.4 (1e-5)."""
     rng = np.random.default_rng(0)
     theta = np.ones((1000, 1))
-    pairs = draw_pairs(lambda y, n, rng: np.ones((len(y), n, 1)), theta, np.zeros((1000, 1)), names=("x",), rng=rng)
+    pairs = draw_pairs(
+        lambda y, n, rng: np.ones((len(y), n, 1)), theta, np.zeros((1000, 1)), names=("x",), rng=rng
+    )
     tests = rank_tests(pairs, rng)
     assert abs(tests[0].mean_z) < 4.4
     assert abs(tests[0].spread_z) < 4.4
@@ -108,7 +120,13 @@ def test_ties_are_broken_at_random() -> None:
 
 def test_a_sampler_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"returned shape \(5, 10, 1\); wanted \(5, 100, 1\)"):
-        draw_pairs(lambda y, n, rng: np.ones((5, 10, 1)), np.ones((5, 1)), np.ones((5, 1)), names=("x",), rng=np.random.default_rng(0))
+        draw_pairs(
+            lambda y, n, rng: np.ones((5, 10, 1)),
+            np.ones((5, 1)),
+            np.ones((5, 1)),
+            names=("x",),
+            rng=np.random.default_rng(0),
+        )
 
 
 def test_the_likelihood_sees_data_that_the_posterior_ignores() -> None:
@@ -127,7 +145,9 @@ def test_the_likelihood_sees_data_that_the_posterior_ignores() -> None:
     def log_likelihood(theta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return norm.logpdf(y[:, None], theta, 0.7).sum(axis=-1)
 
-    pairs = draw_pairs(sampler, theta, y, names=("x",), rng=rng, log_prob=log_prob, log_likelihood=log_likelihood)
+    pairs = draw_pairs(
+        sampler, theta, y, names=("x",), rng=rng, log_prob=log_prob, log_likelihood=log_likelihood
+    )
     found = {test.quantity: test for test in rank_tests(pairs, rng)}
     assert min(found["x"].p, found[LOG_Q].p) > 1e-4
     assert found[LOG_LIKELIHOOD].p < 1e-6
@@ -136,11 +156,15 @@ def test_the_likelihood_sees_data_that_the_posterior_ignores() -> None:
     assert ignored.r2 > 0.09
 
 
-@pytest.mark.parametrize(("centre", "spread", "level"), [(1.0, 1.0, "trust"), (0.0, 2**0.5, "caution"), (1.0, 0.3, "do not trust")])
+@pytest.mark.parametrize(
+    ("centre", "spread", "level"), [(1.0, 1.0, "trust"), (0.0, 2**0.5, "caution"), (1.0, 0.3, "do not trust")]
+)
 def test_the_likelihood_of_the_truth_calls_a_lossy_posterior_caution_and_a_narrow_one_worse(
     centre: float, spread: float, level: str
 ) -> None:
-    """y | theta ~ N(theta, 1), theta ~ N(0, 1), posterior N(y / 2, 1 / 2): right, the prior in its place, and 0.3 times as wide."""
+    """y | theta ~ N(theta, 1), theta ~ N(0, 1), posterior N(y / 2, 1 / 2): right, the prior in its place, and
+    0.3 times as wide.
+    """
     rng = np.random.default_rng(4)
     theta = rng.standard_normal((400, 1))
     y = theta + rng.standard_normal((400, 1))

@@ -1,6 +1,7 @@
 """The judges are judged: planted faults of exact posteriors are called, and the exact ones are not.
 
-Reduced from `tests/benchmarks/judges.py`, where each fault is planted in 100 seeded repeats and the exact posteriors stand 1,000 trials.
+Reduced from `tests/benchmarks/judges.py`, where each fault is planted in 100 seeded repeats and the exact
+posteriors stand 1,000 trials.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from tests.benchmarks.judges import findings_of
 
 from .known import MUTANTS, PROBLEMS, exact, gaussian
 
-PLANTED = [(name, fault) for name, make in PROBLEMS.items() for fault in MUTANTS if MUTANTS[fault](make()) is not None]
+PLANTED = [
+    (name, fault)
+    for name, make in PROBLEMS.items()
+    for fault in MUTANTS
+    if MUTANTS[fault](make()) is not None
+]
 
 
 @pytest.mark.parametrize(("name", "fault"), PLANTED)

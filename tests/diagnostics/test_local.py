@@ -17,14 +17,18 @@ def local_test_of(known: Known, judged: Judged, seed: int, m: int = 1000) -> Loc
     theta, y = known.joint(m, rng)
     observed = known.joint(1, rng)[1]
     sampler = judged[0]
-    return local_c2st(theta, sampler(y, 1, rng)[:, 0], y, sampler(observed, 200, rng)[0], observed[0], rng=rng, swaps=200)
+    return local_c2st(
+        theta, sampler(y, 1, rng)[:, 0], y, sampler(observed, 200, rng)[0], observed[0], rng=rng, swaps=200
+    )
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_false_alarms_are_as_rare_as_stated(name: str) -> None:
     """60 repeats with p <= 10%: at most the binomial limit at 1e-5."""
     known = PROBLEMS[name]()
-    assert sum(local_test_of(known, exact(known), seed).p <= 0.1 for seed in range(60)) <= binom.isf(1e-5, 60, 0.1)
+    assert sum(local_test_of(known, exact(known), seed).p <= 0.1 for seed in range(60)) <= binom.isf(
+        1e-5, 60, 0.1
+    )
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

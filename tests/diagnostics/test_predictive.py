@@ -1,4 +1,6 @@
-"""Posterior predictive checks have the law that they state; importance weights have the tail that they were drawn with."""
+"""Posterior predictive checks have the law that they state; importance weights have the tail that they were
+drawn with.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from sbi_flows.errors import ShapeError
 
 
 def test_p_of_one_more_draw_is_uniform() -> None:
-    """2,000 repeats of 199 draws of 5 dependent statistics: shares below 5% and 50% within binomial limits (1e-5)."""
+    """2,000 repeats of 199 draws of 5 dependent statistics: shares below 5% and 50% within binomial limits
+    (1e-5).
+    """
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((5, 5))
     found = []
@@ -20,7 +24,9 @@ def test_p_of_one_more_draw_is_uniform() -> None:
         rows = np.exp(rng.standard_normal((200, 5)) @ mix * 0.3)
         found.append(predictive_check(rows[0], rows[1:], "abcde").p)
     for level in (0.05, 0.5):
-        assert binom.ppf(5e-6, 2000, level) <= (np.array(found) <= level).sum() <= binom.isf(5e-6, 2000, level)
+        assert (
+            binom.ppf(5e-6, 2000, level) <= (np.array(found) <= level).sum() <= binom.isf(5e-6, 2000, level)
+        )
 
 
 def test_what_is_predicted_badly_is_named() -> None:

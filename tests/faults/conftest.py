@@ -1,4 +1,6 @@
-"""What the fault tests share: banks as bytes, process groups that can be killed, and how many faults to try."""
+"""What the fault tests share: banks as bytes, process groups that can be killed, and how many faults to
+try.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,19 @@ ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("SBI_FLOWS_KILLS", "19"))
 REPEATS = max(1, KILLS // 20)
 MUTATIONS = int(os.environ.get("SBI_FLOWS_MUTATIONS", "400"))
-needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="distributed, of the extra dask, is not installed")
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds orphans in /proc, which this system lacks")
+needs_dask = pytest.mark.skipif(
+    find_spec("distributed") is None, reason="distributed, of the extra dask, is not installed"
+)
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="finds orphans in /proc, which this system lacks"
+)
 
 
 def files(bank: Path) -> dict[str, bytes]:
     """Every file of a bank."""
-    return {str(path.relative_to(bank)): path.read_bytes() for path in sorted(bank.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(bank)): path.read_bytes() for path in sorted(bank.rglob("*")) if path.is_file()
+    }
 
 
 def rows(sims: sf.Simulations, first: int | None = None) -> tuple[bytes, ...]:
@@ -37,14 +45,22 @@ def rows(sims: sf.Simulations, first: int | None = None) -> tuple[bytes, ...]:
 
 
 class Group:
-    """A program in a process group of its own; whatever it starts, in whatever group, is known by a word in its environment."""
+    """A program in a process group of its own; whatever it starts, in whatever group, is known by a word in
+    its environment.
+    """
 
     def __init__(self, *command: str, **environment: str) -> None:
         self.word = f"sbi_flows_faults_{uuid.uuid4().hex}"
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SBI_FLOWS_FAULTS_WORD": self.word, **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+                "SBI_FLOWS_FAULTS_WORD": self.word,
+                **environment,
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -86,7 +102,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Group]]:
     groups: list[Group] = []
 
     def begin(road: str, store: Path, blocks: int) -> Group:
-        environment = {LOG: str(tmp_path / "log"), SECONDS: "0.08" if road == "dask" else "0.02", "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+        environment = {
+            LOG: str(tmp_path / "log"),
+            SECONDS: "0.08" if road == "dask" else "0.02",
+            "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
+        }
         groups.append(Group("-m", "tests.faults.driver", road, str(store), str(blocks), **environment))
         return groups[-1]
 
@@ -120,10 +140,17 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]
 def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a Dask scheduler with two workers listens."""
     scratch = str(tmp_path_factory.mktemp("dask"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DASK_TEMPORARY_DIRECTORY": scratch}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "DASK_TEMPORARY_DIRECTORY": scratch,
+    }
     said = Path(scratch) / "address"
     command = [sys.executable, "-m", "tests.faults.cluster", str(said)]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
         while not (said.exists() and said.read_text()):
             assert process.poll() is None
             time.sleep(0.02)

@@ -23,11 +23,24 @@ def main(road: str, store: str, blocks: int) -> None:
             from distributed import Client, LocalCluster
 
             cluster = stack.enter_context(
-                LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50)
+                LocalCluster(
+                    n_workers=WORKERS,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=50,
+                )
             )
             client = stack.enter_context(Client(cluster))
             options = {"executor": client.get_executor(pure=False), "workers": WORKERS}
-        sf.simulate(logged, ROWS * blocks, seed=5, store=store, settings=sf.SimulateSettings(block_size=ROWS), **options)
+        sf.simulate(
+            logged,
+            ROWS * blocks,
+            seed=5,
+            store=store,
+            settings=sf.SimulateSettings(block_size=ROWS),
+            **options,
+        )
 
 
 if __name__ == "__main__":

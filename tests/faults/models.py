@@ -67,7 +67,9 @@ def narrow_later(theta: dict[str, Any], rng: np.random.Generator) -> F:
 
 
 def make_killer(mark: Path) -> sf.Simulator:
-    """SIGKILLs the process that it is in, unless it is this one, in a block with a > 0.6 in front; once, of which a file is the sign."""
+    """SIGKILLs the process that it is in, unless it is this one, in a block with a > 0.6 in front; once, of
+    which a file is the sign.
+    """
     driver = os.getpid()
 
     @sf.simulator(PRIOR)
@@ -113,7 +115,9 @@ def way(a: F | float) -> F:
 
 
 def make_awful(library: str | None, **changes: Any) -> sf.Simulator:
-    """Each of WAYS in its share of the rows: 5% raise, 5% NaN, 1% sleep, 1% hang in C, 0.7% segfaults, and so on."""
+    """Each of WAYS in its share of the rows: 5% raise, 5% NaN, 1% sleep, 1% hang in C, 0.7% segfaults, and so
+    on.
+    """
 
     @sf.simulator(PRIOR, vectorized=False)
     def awful(theta: dict[str, Any], rng: np.random.Generator) -> F:

@@ -1,7 +1,8 @@
-"""A campaign of very many small blocks: python -m tests.faults.scale STORE BLOCKS WORKERS prints, as JSON, seconds and megabytes.
+"""A campaign of very many small blocks: python -m tests.faults.scale STORE BLOCKS WORKERS prints, as JSON,
+seconds and megabytes.
 
-made, scanned: seconds to simulate, and to make the same call again; growth: how much higher the memory of the driver rose, in MB, than in
-a campaign of 100 blocks; rows: how many there are.
+made, scanned: seconds to simulate, and to make the same call again; growth: how much higher the memory of the
+driver rose, in MB, than in a campaign of 100 blocks; rows: how many there are.
 """
 
 from __future__ import annotations
@@ -32,7 +33,16 @@ def main(store: str, blocks: int, workers: int) -> None:
     made, growth, began = time.perf_counter() - began, peak() - before, time.perf_counter()
     sims = sf.simulate(model, blocks * ROWS, seed=5, store=store, workers=workers, settings=SETTINGS)
     scanned = time.perf_counter() - began
-    print(json.dumps({"rows": len(sims), "made": round(made, 1), "scanned": round(scanned, 2), "growth": round(growth, 1)}))
+    print(
+        json.dumps(
+            {
+                "rows": len(sims),
+                "made": round(made, 1),
+                "scanned": round(scanned, 2),
+                "growth": round(growth, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Eight processes that try at once to take a lock: python -m tests.faults.takers FOLDER ROUNDS STALE prints how many had it, each round."""
+"""Eight processes that try at once to take a lock: python -m tests.faults.takers FOLDER ROUNDS STALE prints
+how many had it, each round.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def slowly(call: Callable[..., Any], rng: random.Random) -> Callable[..., Any]:
 
 
 def take(folder: Path, seed: int, begin: int, hold: int, won: int) -> None:
-    """One taker: waits for the end of one pipe to begin, says on another if it has the lock, and keeps it until the third ends."""
+    """One taker: waits for the end of one pipe to begin, says on another if it has the lock, and keeps it
+    until the third ends.
+    """
     rng = random.Random(seed)
     for name in ("link", "replace", "unlink", "stat"):
         setattr(os, name, slowly(getattr(os, name), rng))
@@ -60,7 +64,9 @@ def play(folder: Path, seed: int, stale: str) -> int:
     if stale != "nothing":
         (folder / "writer.lock").write_text(json.dumps(left))
     if stale == "lock and claim":
-        (folder / f".writer.lock.{fingerprint(left)[:16]}.claim").write_text(json.dumps({**left, "token": "claimed"}))
+        (folder / f".writer.lock.{fingerprint(left)[:16]}.claim").write_text(
+            json.dumps({**left, "token": "claimed"})
+        )
     (begin, start), (hold, release), (result, won) = os.pipe(), os.pipe(), os.pipe()
     takers = []
     for i in range(TAKERS):

@@ -1,4 +1,6 @@
-"""Simulators that raise, hang, crash or lie, or have a will of their own: each row is accounted for, or the error says why."""
+"""Simulators that raise, hang, crash or lie, or have a will of their own: each row is accounted for, or the
+error says why.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +76,17 @@ def awful(library: str | None) -> sf.Simulations:
     return check(library, workers=1)
 
 
-def test_every_row_is_accounted_for_by_its_cause_and_fitting_says_how_many_were_left_out(awful: sf.Simulations) -> None:
+def test_every_row_is_accounted_for_by_its_cause_and_fitting_says_how_many_were_left_out(
+    awful: sf.Simulations,
+) -> None:
     said: list[str] = []
     fine = sf.simulator(PRIOR)(numbers)
     sf.fit(fine, simulations=awful, seed=1, settings=QUICK, say=said.append)
     failed, counts = int((~awful.ok).sum()), awful.counts()
-    words = f"{failed} of {N} simulations failed ({counts['nonfinite']} nonfinite, {counts['raised']} raised, {counts['timeout']} timeout, "
+    words = (
+        f"{failed} of {N} simulations failed ({counts['nonfinite']} nonfinite, {counts['raised']} "
+        f"raised, {counts['timeout']} timeout, "
+    )
     assert words in " ".join(said)
 
 
@@ -133,7 +140,10 @@ CONTRACT = {
     "text": (lambda theta, y, rng: y.astype(str), "returned dtype <U"),
     "complex": (lambda theta, y, rng: y + 1j, "returned dtype complex"),
     "nothing": (lambda theta, y, rng: None, "returned dtype object"),
-    "broadcast": (lambda theta, y, rng: theta["a"][:, None] + rng.standard_normal(len(y)), r"\(n,\) and \(n, 1\)"),
+    "broadcast": (
+        lambda theta, y, rng: theta["a"][:, None] + rng.standard_normal(len(y)),
+        r"\(n,\) and \(n, 1\)",
+    ),
     "writes": (in_place, "writes to the theta that it is given"),
 }
 WILL = {
@@ -144,17 +154,26 @@ WILL = {
 }
 
 
-@pytest.mark.parametrize(("kind", "isolate"), [*((kind, False) for kind in CONTRACT), ("broadcast", True), ("writes", True)])
-def test_a_broken_contract_is_named_before_anything_is_stored(kind: str, isolate: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "isolate"), [*((kind, False) for kind in CONTRACT), ("broadcast", True), ("writes", True)]
+)
+def test_a_broken_contract_is_named_before_anything_is_stored(
+    kind: str, isolate: bool, tmp_path: Path
+) -> None:
     trouble, words = CONTRACT[kind]
     with pytest.raises(SimulatorContractError, match=words):
-        sf.simulate(vectorised(trouble), 100, store=tmp_path / "bank", settings=sf.SimulateSettings(isolate=isolate))
+        sf.simulate(
+            vectorised(trouble), 100, store=tmp_path / "bank", settings=sf.SimulateSettings(isolate=isolate)
+        )
     assert not (tmp_path / "bank").exists()
 
 
 @pytest.mark.parametrize("kind", WILL)
 def test_a_will_of_its_own_is_found_before_anything_is_stored(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(NonDeterministicSimulatorError, match="the same theta and random stream, given twice, gave different numbers"):
+    with pytest.raises(
+        NonDeterministicSimulatorError,
+        match="the same theta and random stream, given twice, gave different numbers",
+    ):
         sf.simulate(vectorised(WILL[kind]), 100, store=tmp_path / "bank", workers=1)
     assert not (tmp_path / "bank").exists()
 
@@ -170,7 +189,9 @@ def test_a_will_that_shows_later_is_found_when_a_bank_is_extended(tmp_path: Path
     """Too many rows for the simulations that test it before: then the clock is in."""
     model = vectorised(lambda theta, y, rng: y + (time.perf_counter() if len(y) > 8 else 0))
     sf.simulate(model, 100, store=tmp_path / "bank", settings=sf.SimulateSettings(block_size=50))
-    with pytest.raises(NonDeterministicSimulatorError, match=r"block 0 of .*, made again twice, gave different numbers"):
+    with pytest.raises(
+        NonDeterministicSimulatorError, match=r"block 0 of .*, made again twice, gave different numbers"
+    ):
         sf.simulate(model, 200, store=tmp_path / "bank")
 
 
@@ -189,11 +210,18 @@ def test_a_block_that_was_made_twice_and_differs_is_not_stored_over(tmp_path: Pa
     assert (bank.load(1).y != block.y).sum() == 1
 
 
-def test_a_simulator_that_was_edited_does_not_extend_its_old_bank_and_the_difference_is_shown(tmp_path: Path) -> None:
-    old, new = vectorised(lambda theta, y, rng: y), vectorised(lambda theta, y, rng: y + np.array([0, 0.25, 0]))
+def test_a_simulator_that_was_edited_does_not_extend_its_old_bank_and_the_difference_is_shown(
+    tmp_path: Path,
+) -> None:
+    old, new = (
+        vectorised(lambda theta, y, rng: y),
+        vectorised(lambda theta, y, rng: y + np.array([0, 0.25, 0])),
+    )
     before = sf.simulate(old, 100, store=tmp_path / "bank", settings=sf.SimulateSettings(block_size=50))
     there, here = before.y[0, 1], before.y[0, 1] + 0.25
-    with pytest.raises(sf.errors.BankMismatchError, match=rf"y of row 0 was {there:.6g} there and is {here:.6g} here") as caught:
+    with pytest.raises(
+        sf.errors.BankMismatchError, match=rf"y of row 0 was {there:.6g} there and is {here:.6g} here"
+    ) as caught:
         sf.simulate(new, 200, store=tmp_path / "bank")
     assert "The simulator has changed since" in str(caught.value)
     assert rows(sf.read_bank(tmp_path / "bank")) == rows(before)

@@ -1,4 +1,5 @@
-"""Banks that something else has been at: simulate mends or refuses, read_bank refuses or is right, and no row is ever silently wrong.
+"""Banks that something else has been at: simulate mends or refuses, read_bank refuses or is right, and no row
+is ever silently wrong.
 
 SBI_FLOWS_MUTATIONS is how many banks are damaged.
 """
@@ -64,7 +65,13 @@ def delete(store: Path, path: Path, rng: random.Random) -> None:
 
 
 def duplicate(store: Path, path: Path, rng: random.Random) -> None:
-    names = ["00000007.safetensors", "1.safetensors", "00000001 copy.safetensors", "000000001.safetensors", "0000000\u00b2.safetensors"]
+    names = [
+        "00000007.safetensors",
+        "1.safetensors",
+        "00000001 copy.safetensors",
+        "000000001.safetensors",
+        "0000000\u00b2.safetensors",
+    ]
     place = store / rng.choice(["0000", "0001", "0", "00000"])
     if not place.is_symlink():
         place.mkdir(exist_ok=True)
@@ -112,12 +119,16 @@ def manifest(store: Path, path: Path, rng: random.Random) -> None:
         case 1:
             text.write_bytes(rng.randbytes(50))
         case 2:
-            text.write_text(rng.choice(["", "{}", "[]", "3", "null", '{"campaign": 3}', '{"campaign": {}}', "[" * 5000]))
+            text.write_text(
+                rng.choice(["", "{}", "[]", "3", "null", '{"campaign": 3}', '{"campaign": {}}', "[" * 5000])
+            )
         case 3 if campaign:
             campaign.pop(rng.choice(sorted(campaign)))
             text.write_text(json.dumps(data))
         case 4 if campaign:
-            campaign[rng.choice(sorted(campaign))] = rng.choice([None, -1, 0, 2, "x", [], {}, [[]], 1.5, True])
+            campaign[rng.choice(sorted(campaign))] = rng.choice(
+                [None, -1, 0, 2, "x", [], {}, [[]], 1.5, True]
+            )
             text.write_text(json.dumps(data))
         case _:
             text.unlink(missing_ok=True)
@@ -154,12 +165,35 @@ def link(store: Path, path: Path, rng: random.Random) -> None:
 
 
 def litter(store: Path, path: Path, rng: random.Random) -> None:
-    for name in rng.sample(["0000/.00000001.safetensors.0a.part", ".bank.json.ff.part", "notes.txt", ".writer.lock.9.part", "0000/x"], 2):
+    for name in rng.sample(
+        [
+            "0000/.00000001.safetensors.0a.part",
+            ".bank.json.ff.part",
+            "notes.txt",
+            ".writer.lock.9.part",
+            "0000/x",
+        ],
+        2,
+    ):
         if (store / name).parent.is_dir():
             (store / name).write_bytes(rng.randbytes(20))
 
 
-WAYS = [truncate, flip, swap, delete, duplicate, garbage, empty, foreign, future, manifest, folder, link, litter]
+WAYS = [
+    truncate,
+    flip,
+    swap,
+    delete,
+    duplicate,
+    garbage,
+    empty,
+    foreign,
+    future,
+    manifest,
+    folder,
+    link,
+    litter,
+]
 
 
 def damage(store: Path, rng: random.Random) -> list[str]:

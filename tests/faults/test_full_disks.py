@@ -1,4 +1,6 @@
-"""A disk that is full, failing or read-only, at any call: a typed error, finished blocks kept, and the same call goes on afterwards."""
+"""A disk that is full, failing or read-only, at any call: a typed error, finished blocks kept, and the same
+call goes on afterwards.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,26 @@ from tests.faults.models import PRIOR, numbers
 
 SETTINGS = sf.SimulateSettings(block_size=20)
 N, POSITIONS = 100, 50
-CALLS = ("open", "fsync", "replace", "mkdir", "unlink", "link", "rename", "stat", "scandir", "read", "write", "utime")
+CALLS = (
+    "open",
+    "fsync",
+    "replace",
+    "mkdir",
+    "unlink",
+    "link",
+    "rename",
+    "stat",
+    "scandir",
+    "read",
+    "write",
+    "utime",
+)
 
 
 def simulate(store: Path, n: int = N, **options: Any) -> sf.Simulations:
-    return sf.simulate(sf.simulator(PRIOR)(numbers), n, seed=5, store=store, workers=1, settings=SETTINGS, **options)
+    return sf.simulate(
+        sf.simulator(PRIOR)(numbers), n, seed=5, store=store, workers=1, settings=SETTINGS, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +164,14 @@ def test_a_failure_of_any_call_is_a_storage_error_and_the_same_call_goes_on(
         assert not (set(hidden(store)) - {"writer.lock"}), disk.failed
         found.pop("writer.lock", None)
         assert found == wanted, disk.failed
-    assert tolerated <= {"unlink", "stat", "open", "mkdir"}, "what is cleared away, looked for, or there already"
+    assert tolerated <= {"unlink", "stat", "open", "mkdir"}, (
+        "what is cleared away, looked for, or there already"
+    )
 
 
-def test_a_new_bank_meets_a_full_disk_at_any_call(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_bank_meets_a_full_disk_at_any_call(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = files(whole)
     counter = Disk(tmp_path / "count", 0, errno.ENOSPC)
     with counter.faulty(monkeypatch):
@@ -174,7 +195,10 @@ def test_a_file_system_of_8_megabytes_that_runs_full(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="No space left on device") as caught:
             sf.simulate(wide, 5000, seed=5, store=place / "bank", workers=1, settings=settings)
         count = len(list((place / "bank").glob("0*/*.safetensors")))
-        assert f"holds {count} finished blocks of 100 rows; the same call goes on from them." in caught.value.__notes__[0]
+        assert (
+            f"holds {count} finished blocks of 100 rows; the same call goes on from them."
+            in caught.value.__notes__[0]
+        )
         kept = sf.read_bank(place / "bank")
         assert len(kept) == 100 * count > 1000
         subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
@@ -203,10 +227,15 @@ def test_a_bank_that_may_be_read_but_not_written(tmp_path: Path) -> None:
     store, privileged = tmp_path / "bank", hasattr(os, "geteuid") and os.geteuid() == 0
     if privileged:
         with small_disk(store):
-            check_read_only(store, lambda mode: subprocess.run(["mount", "-o", f"remount,{mode}", str(store)], check=True))
+            check_read_only(
+                store, lambda mode: subprocess.run(["mount", "-o", f"remount,{mode}", str(store)], check=True)
+            )
     else:
         store.mkdir()
-        check_read_only(store, lambda mode: [place.chmod(0o555 if mode == "ro" else 0o755) for place in (store / "0000", store)])
+        check_read_only(
+            store,
+            lambda mode: [place.chmod(0o555 if mode == "ro" else 0o755) for place in (store / "0000", store)],
+        )
 
 
 def check_read_only(store: Path, turn: Callable[[str], object]) -> None:
@@ -214,7 +243,10 @@ def check_read_only(store: Path, turn: Callable[[str], object]) -> None:
     turn("ro")
     try:
         assert (len(sf.read_bank(store)), len(simulate(store)), len(simulate(store, 60))) == (N, N, 60)
-        with pytest.raises(StorageError, match="writer.lock: the lock of the bank cannot be written .*(Read-only|Permission denied)"):
+        with pytest.raises(
+            StorageError,
+            match="writer.lock: the lock of the bank cannot be written .*(Read-only|Permission denied)",
+        ):
             simulate(store, 200)
     finally:
         turn("rw")
@@ -225,7 +257,9 @@ def check_read_only(store: Path, turn: Callable[[str], object]) -> None:
 def small_disk(place: Path) -> Iterator[None]:
     """A file system of 8 MB of its own."""
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
     try:

@@ -1,4 +1,6 @@
-"""A worker that is killed, in any kind of pool: the run goes on by itself, with the same bytes, or says what it needs."""
+"""A worker that is killed, in any kind of pool: the run goes on by itself, with the same bytes, or says what
+it needs.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def spawned() -> ProcessPoolExecutor:
 def test_a_pool_that_breaks_is_made_again_and_nothing_is_lost(
     make: Callable[[], Executor], repeat: int, killer: sf.Simulator, undisturbed: Path, tmp_path: Path
 ) -> None:
-    sims = sf.simulate(killer, N, seed=5, store=tmp_path / "bank", executor=make, workers=2, settings=SETTINGS)
+    sims = sf.simulate(
+        killer, N, seed=5, store=tmp_path / "bank", executor=make, workers=2, settings=SETTINGS
+    )
     assert (tmp_path / "mark").exists()
     assert rows(sims) == rows(sf.read_bank(undisturbed))
     assert files(tmp_path / "bank") == files(undisturbed)
@@ -59,8 +63,12 @@ def test_a_pool_that_was_given_and_breaks_is_an_error_that_says_what_to_give(
     make: Callable[[], Executor], killer: sf.Simulator, undisturbed: Path, tmp_path: Path
 ) -> None:
     executor = make()
-    with pytest.raises(WorkerError, match=r"^the executor broke .* Give a function that makes one, such as executor=lambda: ") as caught:
-        sf.simulate(killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS)
+    with pytest.raises(
+        WorkerError, match=r"^the executor broke .* Give a function that makes one, such as executor=lambda: "
+    ) as caught:
+        sf.simulate(
+            killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS
+        )
     executor.shutdown(wait=True)
     assert "finished blocks of 20 rows; the same call goes on from them." in " ".join(caught.value.__notes__)
     finished, wanted = files(tmp_path / "bank"), files(undisturbed)
@@ -78,19 +86,25 @@ def test_a_dask_worker_that_is_killed_is_replaced_and_nothing_is_lost(
 
     with Client(dask_address, set_as_default=False) as client:
         executor = client.get_executor(pure=False)
-        sims = sf.simulate(killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS)
+        sims = sf.simulate(
+            killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS
+        )
     assert (tmp_path / "mark").exists()
     assert rows(sims) == rows(sf.read_bank(undisturbed))
     assert files(tmp_path / "bank") == files(undisturbed)
 
 
 @needs_dask
-def test_a_function_that_makes_a_dask_executor_will_do(killer: sf.Simulator, undisturbed: Path, tmp_path: Path, dask_address: str) -> None:
+def test_a_function_that_makes_a_dask_executor_will_do(
+    killer: sf.Simulator, undisturbed: Path, tmp_path: Path, dask_address: str
+) -> None:
     from distributed import Client
 
     with Client(dask_address, set_as_default=False) as client:
         model = sf.simulator(PRIOR)(numbers)
-        sims = sf.simulate(model, 300, seed=5, executor=lambda: client.get_executor(pure=False), workers=2, settings=SETTINGS)
+        sims = sf.simulate(
+            model, 300, seed=5, executor=lambda: client.get_executor(pure=False), workers=2, settings=SETTINGS
+        )
         assert rows(sims) == rows(sf.simulate(model, 300, seed=5, workers=1, settings=SETTINGS))
 
 
@@ -117,7 +131,9 @@ class Breaking(Executor):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_pool_may_break_at_any_submission(seed: int, killer: sf.Simulator, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_may_break_at_any_submission(
+    seed: int, killer: sf.Simulator, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All losses here are the pool's, so no careful second try in a child is needed."""
     monkeypatch.setattr("sbi_flows.simulation.workers._SHARED", 1000)
     here = InProcess(killer)
@@ -130,7 +146,9 @@ def test_a_pool_may_break_at_any_submission(seed: int, killer: sf.Simulator, und
 
 @pytest.mark.filterwarnings("ignore:.*simulations failed:sbi_flows.errors.SimulationWarning")
 def test_a_row_that_ends_its_worker_is_marked_and_the_bank_can_be_extended(tmp_path: Path) -> None:
-    """Extending makes a stored row again in this process: never one that ends it, so not here, where the only block has one."""
+    """Extending makes a stored row again in this process: never one that ends it, so not here, where the only
+    block has one.
+    """
     deadly = PRIOR.sample(1000, block_stream(5, 0))[0, 0]
 
     @sf.simulator(PRIOR, vectorized=False)
@@ -140,7 +158,14 @@ def test_a_row_that_ends_its_worker_is_marked_and_the_bank_can_be_extended(tmp_p
         return numbers(theta, rng)
 
     for n in (15, 20):
-        sims = sf.simulate(leaves, n, seed=5, store=tmp_path / "bank", workers=2, settings=sf.SimulateSettings(block_size=20, tries=1))
+        sims = sf.simulate(
+            leaves,
+            n,
+            seed=5,
+            store=tmp_path / "bank",
+            workers=2,
+            settings=sf.SimulateSettings(block_size=20, tries=1),
+        )
         assert np.flatnonzero(sims.status == "died").tolist() == [0]
         assert sims.counts() == {"ok": n - 1, "died": 1}
     assert {failure.cause for failure in sims.records} == {"the process that ran it ended with exit code 7"}

@@ -1,4 +1,6 @@
-"""The same rows and the same files for any number of workers, of any kind, in any order: also of rows that fail."""
+"""The same rows and the same files for any number of workers, of any kind, in any order: also of rows that
+fail.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ from tests.faults.models import PRIOR, alone, narrow_later, numbers, whole
 
 SETTINGS = sf.SimulateSettings(block_size=50)
 APART = sf.SimulateSettings(block_size=50, isolate=True)
-MODELS = {"vectorised": (whole, 4000), "one at a time": (alone, 770), "other width later": (narrow_later, 800)}
+MODELS = {
+    "vectorised": (whole, 4000),
+    "one at a time": (alone, 770),
+    "other width later": (narrow_later, 800),
+}
 pytestmark = pytest.mark.filterwarnings("ignore::sbi_flows.errors.SimulationWarning")
 each_model = pytest.mark.parametrize("name", MODELS)
 
@@ -62,7 +68,13 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return bank
 
 
-def check(name: str, serial: Callable[[str], Path], store: Path, settings: sf.SimulateSettings = SETTINGS, **options: Any) -> None:
+def check(
+    name: str,
+    serial: Callable[[str], Path],
+    store: Path,
+    settings: sf.SimulateSettings = SETTINGS,
+    **options: Any,
+) -> None:
     model, n = MODELS[name]
     sims = sf.simulate(model, n, seed=5, store=store, settings=settings, **options)
     assert rows(sims) == rows(sf.read_bank(serial(name)))
@@ -73,7 +85,9 @@ def check(name: str, serial: Callable[[str], Path], store: Path, settings: sf.Si
 
 
 @each_model
-def test_eight_loky_workers(name: str, serial: Callable[[str], Path], tmp_path: Path, eight: Executor) -> None:
+def test_eight_loky_workers(
+    name: str, serial: Callable[[str], Path], tmp_path: Path, eight: Executor
+) -> None:
     check(name, serial, tmp_path / "bank", executor=eight, workers=8)
 
 
@@ -82,14 +96,22 @@ def test_a_standard_pool(name: str, serial: Callable[[str], Path], tmp_path: Pat
     check(name, serial, tmp_path / "bank", executor=spawned)
 
 
-@pytest.mark.parametrize("make", [local_workers(1), lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn"))])
-def test_functions_that_make_a_pool(make: Callable[[], Executor], serial: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make", [local_workers(1), lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn"))]
+)
+def test_functions_that_make_a_pool(
+    make: Callable[[], Executor], serial: Callable[[str], Path], tmp_path: Path
+) -> None:
     check("one at a time", serial, tmp_path / "bank", executor=make)
 
 
 @each_model
-@pytest.mark.parametrize("make", [lambda: ThreadPoolExecutor(3), lambda: Shuffled(8)], ids=["threads", "shuffled"])
-def test_threads_and_any_order(name: str, make: Callable[[], Executor], serial: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda: ThreadPoolExecutor(3), lambda: Shuffled(8)], ids=["threads", "shuffled"]
+)
+def test_threads_and_any_order(
+    name: str, make: Callable[[], Executor], serial: Callable[[str], Path], tmp_path: Path
+) -> None:
     check(name, serial, tmp_path / "bank", executor=make())
 
 
@@ -113,8 +135,12 @@ def test_dask_workers(name: str, serial: Callable[[str], Path], tmp_path: Path, 
 
 def test_a_simulator_found_by_its_name_and_one_sent_whole_are_the_same(eight: Executor) -> None:
     named, sent = alone, sf.simulator(PRIOR, vectorized=False)(alone.function)
-    one, other = (sf.simulate(model, 300, seed=5, executor=eight, settings=SETTINGS) for model in (named, sent))
+    one, other = (
+        sf.simulate(model, 300, seed=5, executor=eight, settings=SETTINGS) for model in (named, sent)
+    )
     assert rows(one) == rows(other)
     assert one.records == other.records
     fine = sf.simulator(PRIOR)(numbers)
-    assert rows(sf.simulate(fine, 300, seed=5, executor=eight)) == rows(sf.simulate(fine, 300, seed=5, workers=1))
+    assert rows(sf.simulate(fine, 300, seed=5, executor=eight)) == rows(
+        sf.simulate(fine, 300, seed=5, workers=1)
+    )

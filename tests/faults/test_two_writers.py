@@ -1,4 +1,6 @@
-"""One writer a bank: the second is told who holds it, a dead one's lock is taken over, and by one taker only."""
+"""One writer a bank: the second is told who holds it, a dead one's lock is taken over, and by one taker
+only.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,17 @@ HOST = socket.gethostname()
 
 
 def simulate(store: Path, n: int = 100) -> sf.Simulations:
-    return sf.simulate(sf.simulator(PRIOR)(numbers), n, store=store, workers=1, settings=sf.SimulateSettings(block_size=50))
+    return sf.simulate(
+        sf.simulator(PRIOR)(numbers), n, store=store, workers=1, settings=sf.SimulateSettings(block_size=50)
+    )
 
 
 def leave(store: Path, **holder: object) -> Path:
     """The lock of another."""
     store.mkdir(exist_ok=True)
-    (store / "writer.lock").write_text(json.dumps({"host": HOST, "pid": 1, "started": "0", "token": "another", **holder}))
+    (store / "writer.lock").write_text(
+        json.dumps({"host": HOST, "pid": 1, "started": "0", "token": "another", **holder})
+    )
     return store / "writer.lock"
 
 
@@ -56,7 +62,10 @@ def test_the_second_driver_is_told_the_host_and_the_process_of_the_first(
     second = start("serial", store, 80)
     said = second.end()
     assert second.process.returncode == 1
-    assert f"BankLockedError: {store} is being written by process {first.process.pid} on {HOST} (last sign of life 20" in said
+    assert (
+        f"BankLockedError: {store} is being written by process {first.process.pid} on {HOST} (last sign of "
+        f"life 20" in said
+    )
     first.send(signal.SIGCONT)
     first.end()
     assert first.process.returncode == 0
@@ -76,7 +85,11 @@ def test_the_lock_of_a_process_that_has_ended_is_taken_over_at_once(idle: int, t
     path = leave(tmp_path / "bank", pid=dead())
     os.utime(path, (time.time() - idle,) * 2)
     assert len(simulate(tmp_path / "bank")) == 100
-    assert sorted(files(tmp_path / "bank")) == ["0000/00000000.safetensors", "0000/00000001.safetensors", "bank.json"]
+    assert sorted(files(tmp_path / "bank")) == [
+        "0000/00000000.safetensors",
+        "0000/00000001.safetensors",
+        "bank.json",
+    ]
 
 
 def test_a_process_that_has_the_number_of_one_that_has_ended_does_not_hold_its_lock(tmp_path: Path) -> None:
@@ -90,7 +103,9 @@ def test_a_lock_that_this_process_could_not_remove_does_not_lock_it_out(tmp_path
 
 
 @pytest.mark.parametrize("holder", [{"host": "elsewhere"}, None], ids=["another host", "garbage"])
-def test_the_lock_of_another_host_is_taken_over_after_the_lease_only(holder: dict[str, str] | None, tmp_path: Path) -> None:
+def test_the_lock_of_another_host_is_taken_over_after_the_lease_only(
+    holder: dict[str, str] | None, tmp_path: Path
+) -> None:
     path = leave(tmp_path / "bank", **(holder or {}))
     if holder is None:
         path.write_bytes(b"\x00garbage")
@@ -120,7 +135,9 @@ def test_the_holder_keeps_its_lock_fresh(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.exists(), "it removed another's"
 
 
-def test_where_files_cannot_be_linked_the_lock_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_files_cannot_be_linked_the_lock_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -128,14 +145,19 @@ def test_where_files_cannot_be_linked_the_lock_is_made_all_the_same(tmp_path: Pa
     for pid in (None, dead()):
         if pid is not None:
             leave(tmp_path / "bank", pid=pid)
-        with lock.writing(tmp_path) if pid is None else lock.writing(tmp_path / "bank"), pytest.raises(BankLockedError):
+        with (
+            lock.writing(tmp_path) if pid is None else lock.writing(tmp_path / "bank"),
+            pytest.raises(BankLockedError),
+        ):
             simulate(tmp_path if pid is None else tmp_path / "bank")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, for many takers at once")
 @pytest.mark.parametrize("stale", ["lock", "lock and claim", "nothing"])
 def test_of_many_takers_at_once_one_wins(stale: str, tmp_path: Path) -> None:
-    """8 processes, pausing at random between any two of their calls of the system; in a program of its own, since it forks."""
+    """8 processes, pausing at random between any two of their calls of the system; in a program of its own,
+    since it forks.
+    """
     rounds = max(15, KILLS)
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.takers", str(tmp_path), str(rounds), stale],

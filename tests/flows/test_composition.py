@@ -18,7 +18,11 @@ D, CONTEXT, ROWS = 3, 2, 40
 
 def three() -> tuple[Layer, Layer, Layer]:
     torch.manual_seed(0)
-    layers = affine_autoregressive(D, CONTEXT, 8), affine_coupling(D, CONTEXT, 8, flip=False), spline_coupling(D, CONTEXT, 8, flip=True)
+    layers = (
+        affine_autoregressive(D, CONTEXT, 8),
+        affine_coupling(D, CONTEXT, 8, flip=False),
+        spline_coupling(D, CONTEXT, 8, flip=True),
+    )
     for layer in layers:
         layer.double()
         with torch.no_grad():
@@ -48,7 +52,10 @@ def test_a_composition_runs_from_left_to_right_and_its_log_dets_add_where_each_s
 def test_composition_is_associative() -> None:
     a, b, c = three()
     at = rows()
-    same(flows.compose(flows.compose(a, b), c).to_noise(*at), flows.compose(a, flows.compose(b, c)).to_noise(*at))
+    same(
+        flows.compose(flows.compose(a, b), c).to_noise(*at),
+        flows.compose(a, flows.compose(b, c)).to_noise(*at),
+    )
 
 
 def test_the_inverse_of_a_composition_is_that_of_the_inverses_backwards() -> None:
@@ -62,7 +69,10 @@ def test_the_inverse_of_a_composition_is_that_of_the_inverses_backwards() -> Non
 def test_a_layer_and_its_inverse_compose_to_the_identity_and_two_inversions_are_none() -> None:
     for layer in three():
         value, context = rows()
-        same(flows.compose(layer, flows.Inverse(layer)).to_noise(value, context), (value, torch.zeros(ROWS).double()))
+        same(
+            flows.compose(layer, flows.Inverse(layer)).to_noise(value, context),
+            (value, torch.zeros(ROWS).double()),
+        )
         same(flows.Inverse(flows.Inverse(layer)).to_noise(value, context), layer.to_noise(value, context))
 
 

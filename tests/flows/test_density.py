@@ -1,4 +1,6 @@
-"""A fitted density is normalised, invertible, the same for the same seed, and close to what was sampled from."""
+"""A fitted density is normalised, invertible, the same for the same seed, and close to what was sampled
+from.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,12 @@ def test_its_log_det_is_that_of_the_jacobian_in_the_units_of_x(fitted: flows.Den
     x = sine(5, 2)
     for row, log_det in zip(x, fitted.log_det(x), strict=True):
         u = torch.from_numpy((row - fitted.mean) / fitted.sd)
-        jacobian = torch.autograd.functional.jacobian(lambda u: fitted.flow.to_noise(u[None], torch.zeros(1, 1).double())[0][0], u)
-        assert log_det == pytest.approx(float(torch.linalg.slogdet(jacobian / torch.from_numpy(fitted.sd)).logabsdet), abs=1e-10)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda u: fitted.flow.to_noise(u[None], torch.zeros(1, 1).double())[0][0], u
+        )
+        assert log_det == pytest.approx(
+            float(torch.linalg.slogdet(jacobian / torch.from_numpy(fitted.sd)).logabsdet), abs=1e-10
+        )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_draws(fitted: flows.Density) -> None:
@@ -68,7 +74,9 @@ def test_one_column_may_come_without_an_axis() -> None:
 
 @pytest.mark.slow
 def test_the_kl_from_a_known_density_is_small() -> None:
-    """With 4000 fresh rows the mean of the log ratio has a standard error of about 0.005: 0.10 is far above what a sound fit gives."""
+    """With 4000 fresh rows the mean of the log ratio has a standard error of about 0.005: 0.10 is far above
+    what a sound fit gives.
+    """
     density = flows.fit_density(sine(5000), "maf", seed=0, hidden=32, settings=sf.TrainSettings(epochs=30))
     x = sine(4000, 9)
     ratio = log_density_of_sine(x) - density.log_prob(x)

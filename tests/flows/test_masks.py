@@ -1,7 +1,8 @@
-"""Each layer by itself: the parameters of a component depend on the context and on every component before it, and on nothing else.
+"""Each layer by itself: the parameters of a component depend on the context and on every component before it,
+and on nothing else.
 
-With the masks of nflows itself (units of degree 1, ..., d - 1) the first of these tests fails for every autoregressive layer of d >= 2: its
-component 1 has constant parameters.
+With the masks of nflows itself (units of degree 1, ..., d - 1) the first of these tests fails for every
+autoregressive layer of d >= 2: its component 1 has constant parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.seeds_torch
 
 def dependence(net: torch.nn.Module, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
     """The largest |d parameter of component i / d input|: (components, values) and (components, contexts)."""
-    of_value, of_context = torch.autograd.functional.jacobian(lambda v, c: net(v[:, None], c[:, None])[..., 0], (value, context))
+    of_value, of_context = torch.autograd.functional.jacobian(
+        lambda v, c: net(v[:, None], c[:, None])[..., 0], (value, context)
+    )
     return of_value.abs().amax(dim=1), of_context.abs().amax(dim=1)
 
 

@@ -1,4 +1,6 @@
-"""One contract for every recipe: a flow is a normalised density with an exact inverse, whatever its weights."""
+"""One contract for every recipe: a flow is a normalised density with an exact inverse, whatever its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_log_det_is_that_of_the_autodiff_jacobian(kind: str, d: int) -> None:
     value, context = torch.randn(5, d).double(), torch.randn(5, CONTEXT).double()
     _, log_det = flow.to_noise(value, context)
     for i in range(5):
-        jacobian = torch.autograd.functional.jacobian(lambda v, c=context[i : i + 1]: flow.to_noise(v[None], c)[0][0], value[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda v, c=context[i : i + 1]: flow.to_noise(v[None], c)[0][0], value[i]
+        )
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-8, atol=1e-8)
 
 
@@ -87,13 +91,18 @@ def test_a_row_gives_the_same_density_alone_and_in_a_batch(kind: str, d: int) ->
 
 @pytest.mark.parametrize(("kind", "d"), CASES)
 @pytest.mark.parametrize("shape", [(3, 1), (1, 1), (1, 7), (7,), (3, 7), ()])
-def test_a_context_broadcasts_over_rows_as_if_it_were_repeated(kind: str, d: int, shape: tuple[int, ...]) -> None:
+def test_a_context_broadcasts_over_rows_as_if_it_were_repeated(
+    kind: str, d: int, shape: tuple[int, ...]
+) -> None:
     flow = made(kind, d)
     value, context = torch.randn(3, 7, d).double(), torch.randn(*shape, CONTEXT).double()
     repeated = context.expand(3, 7, CONTEXT).reshape(21, CONTEXT)
     with torch.no_grad():
         for method in (flow.to_noise, flow.to_value):
-            (found, log_det), (flat, flat_log_det) = method(value, context), method(value.reshape(21, d), repeated)
+            (found, log_det), (flat, flat_log_det) = (
+                method(value, context),
+                method(value.reshape(21, d), repeated),
+            )
             assert found.shape == (3, 7, d)
             torch.testing.assert_close(found, flat.reshape(3, 7, d), rtol=1e-10, atol=1e-10)
             torch.testing.assert_close(log_det, flat_log_det.reshape(3, 7), rtol=1e-10, atol=1e-10)
@@ -103,11 +112,17 @@ def test_a_context_broadcasts_over_rows_as_if_it_were_repeated(kind: str, d: int
 
 @pytest.mark.parametrize("kind", RECIPES)
 @pytest.mark.parametrize("wanted", [torch.no_grad, torch.enable_grad])
-def test_there_may_be_no_rows_and_rows_without_an_axis(kind: str, wanted: type[torch.no_grad] | type[torch.enable_grad]) -> None:
+def test_there_may_be_no_rows_and_rows_without_an_axis(
+    kind: str, wanted: type[torch.no_grad] | type[torch.enable_grad]
+) -> None:
     flow = made(kind, 3)
     with wanted():
         assert flow.log_prob(torch.zeros(0, 3).double(), torch.zeros(0, CONTEXT).double()).shape == (0,)
-        assert flow.to_value(torch.zeros(2, 0, 3).double(), torch.zeros(2, 1, CONTEXT).double())[0].shape == (2, 0, 3)
+        assert flow.to_value(torch.zeros(2, 0, 3).double(), torch.zeros(2, 1, CONTEXT).double())[0].shape == (
+            2,
+            0,
+            3,
+        )
         one, log_det = flow.to_value(torch.ones(3).double(), torch.ones(CONTEXT).double())
         rows, _ = flow.to_value(torch.ones(1, 3).double(), torch.ones(1, CONTEXT).double())
     assert log_det.shape == ()
@@ -116,7 +131,9 @@ def test_there_may_be_no_rows_and_rows_without_an_axis(kind: str, wanted: type[t
 
 @pytest.mark.parametrize(("kind", "d"), CASES)
 def test_the_inverse_has_the_gradient_of_the_inverse_function(kind: str, d: int) -> None:
-    """With gradients wanted the inverse runs through other storage: same numbers, and dvalue/dnoise is the inverse of dnoise/dvalue."""
+    """With gradients wanted the inverse runs through other storage: same numbers, and dvalue/dnoise is the
+    inverse of dnoise/dvalue.
+    """
     flow = made(kind, d)
     noise, context = torch.randn(1, d).double(), torch.randn(1, CONTEXT).double()
     with torch.no_grad():
@@ -154,7 +171,9 @@ def test_one_parameter_may_be_far_from_gaussian(kind: str) -> None:
     torch.manual_seed(0)
     flow = build_flow(kind, 1, 1, hidden=32)
     rng = np.random.default_rng(0)
-    value = torch.from_numpy(np.where(rng.random(4000) < 0.5, -1.0, 1.0) + 0.15 * rng.standard_normal(4000)).float()[:, None]
+    value = torch.from_numpy(
+        np.where(rng.random(4000) < 0.5, -1.0, 1.0) + 0.15 * rng.standard_normal(4000)
+    ).float()[:, None]
     context = torch.zeros(4000, 1)
     optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
     for _ in range(200):
@@ -176,9 +195,18 @@ def test_the_cheap_directions_are_stated() -> None:
 
 def test_wrong_shapes_and_unknown_names_are_refused_in_words() -> None:
     flow = build_flow("maf", 2, 3)
-    with pytest.raises(ShapeError, match=r"values \(\*rows, 2\) and contexts \(\*rows, 3\).* got \(4, 2\) and \(5, 3\)"):
+    with pytest.raises(
+        ShapeError, match=r"values \(\*rows, 2\) and contexts \(\*rows, 3\).* got \(4, 2\) and \(5, 3\)"
+    ):
         flow.log_prob(torch.zeros(4, 2), torch.zeros(5, 3))
-    for value, context in [((4, 3), (4, 3)), ((4, 2), (4, 2)), ((4, 2), (2, 4, 3)), ((2, 4, 2), (2, 3)), ((), (3,)), ((1, 2), (5, 3))]:
+    for value, context in [
+        ((4, 3), (4, 3)),
+        ((4, 2), (4, 2)),
+        ((4, 2), (2, 4, 3)),
+        ((2, 4, 2), (2, 3)),
+        ((), (3,)),
+        ((1, 2), (5, 3)),
+    ]:
         for method in (flow.log_prob, flow.to_noise, flow.to_value):
             with pytest.raises(ShapeError, match="may be 1 along an axis or lack leading axes"):
                 method(torch.zeros(value), torch.zeros(context))

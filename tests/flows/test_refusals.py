@@ -50,7 +50,15 @@ def test_rows_that_have_no_density_are_refused(x: object, kind: type[Exception],
 
 @pytest.mark.parametrize(
     "options",
-    [{"kind": ["nsf"]}, {"kind": "xyz"}, {"steps": "a"}, {"steps": 2.5}, {"hidden": None}, {"hidden": True}, {"settings": {"epochs": 3}}],
+    [
+        {"kind": ["nsf"]},
+        {"kind": "xyz"},
+        {"steps": "a"},
+        {"steps": 2.5},
+        {"hidden": None},
+        {"hidden": True},
+        {"settings": {"epochs": 3}},
+    ],
 )
 def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=re.escape(repr(next(iter(options.values()))))):
@@ -67,7 +75,11 @@ def test_numpy_integers_and_large_offsets_are_taken() -> None:
 
 
 def test_only_layers_are_composed_and_only_integers_are_sizes() -> None:
-    for make in (flows.Inverse, lambda layer: flows.ConditionalFlow(2, 1, [layer]), lambda layer: flows.Composed([layer])):
+    for make in (
+        flows.Inverse,
+        lambda layer: flows.ConditionalFlow(2, 1, [layer]),
+        lambda layer: flows.Composed([layer]),
+    ):
         with pytest.raises(SettingsError, match=r"takes layers of sbi_flows\.flows, got Identity"):
             make(nn.Identity())
     for build in (flows.build_flow, flows.build_sampling_flow):

@@ -1,4 +1,6 @@
-"""One contract for every flow that is cheap to draw from: draws with their exact log density, whatever the weights."""
+"""One contract for every flow that is cheap to draw from: draws with their exact log density, whatever the
+weights.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def test_the_density_of_a_draw_is_that_of_the_change_of_variables(kind: str, d: 
     _, log_q = flow.draw(noise, context)
     normal = torch.distributions.Normal(0.0, 1.0)
     for i in range(4):
-        jacobian = torch.autograd.functional.jacobian(lambda e, c=context[i : i + 1]: flow.to_value(e[None], c)[0][0], noise[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda e, c=context[i : i + 1]: flow.to_value(e[None], c)[0][0], noise[i]
+        )
         expected = normal.log_prob(noise[i]).sum() - torch.linalg.slogdet(jacobian).logabsdet
         torch.testing.assert_close(log_q[i], expected, rtol=0, atol=1e-10)
 
@@ -95,7 +99,9 @@ def test_drawing_is_cheap_and_what_is_not_known_is_refused() -> None:
     assert build_sampling_flow("iaf", 3, 1).cheap == build_sampling_flow("planar", 3, 1).cheap == {"sample"}
     with pytest.raises(SettingsError, match="planar steps have no closed inverse"):
         made("planar", 2).log_prob(torch.zeros(1, 2).double(), torch.zeros(1, CONTEXT).double())
-    with pytest.raises(SettingsError, match="diagonal, full_rank, planar, iaf, coupling, spline_coupling, got 'maf'"):
+    with pytest.raises(
+        SettingsError, match="diagonal, full_rank, planar, iaf, coupling, spline_coupling, got 'maf'"
+    ):
         build_sampling_flow("maf", 2, 1)
     with pytest.raises(SettingsError, match="steps >= 2"):
         build_sampling_flow("iaf", 2, 1, steps=1)

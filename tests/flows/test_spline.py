@@ -16,13 +16,20 @@ ROWS = [(400,), (7, 9), ()]
 
 def drawn(rows: tuple[int, ...], spread: float = 1.5, wide: float = 3.0) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
-    value, parameters = wide * torch.randn(3, *rows).double(), spread * torch.randn(3, 3 * BINS - 1, *rows).double()
+    value, parameters = (
+        wide * torch.randn(3, *rows).double(),
+        spread * torch.randn(3, 3 * BINS - 1, *rows).double(),
+    )
     return value.requires_grad_(), parameters.requires_grad_()
 
 
 def by_nflows(value: Tensor, parameters: Tensor, temper: float, inverse: bool) -> tuple[Tensor, Tensor]:
     last = parameters.movedim(1, -1)
-    widths, heights, slopes = temper * last[..., :BINS], temper * last[..., BINS : 2 * BINS], last[..., 2 * BINS :]
+    widths, heights, slopes = (
+        temper * last[..., :BINS],
+        temper * last[..., BINS : 2 * BINS],
+        last[..., 2 * BINS :],
+    )
     found: tuple[Tensor, Tensor] = unconstrained_rational_quadratic_spline(
         value, widths, heights, slopes, inverse=inverse, tails="linear", tail_bound=BOUND
     )
@@ -32,7 +39,9 @@ def by_nflows(value: Tensor, parameters: Tensor, temper: float, inverse: bool) -
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize("temper", [1.0, 0.125])
-def test_values_log_slopes_and_gradients_are_those_of_nflows(rows: tuple[int, ...], inverse: bool, temper: float) -> None:
+def test_values_log_slopes_and_gradients_are_those_of_nflows(
+    rows: tuple[int, ...], inverse: bool, temper: float
+) -> None:
     value, parameters = drawn(rows, wide=2.0 if inverse else 3.0, spread=1.0)
     spline = Spline(temper)
     ours = (spline.to_value if inverse else spline.to_noise)(value, parameters)
@@ -41,7 +50,9 @@ def test_values_log_slopes_and_gradients_are_those_of_nflows(rows: tuple[int, ..
     for found, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     for found, expected in zip(
-        torch.autograd.grad(ours, (value, parameters), weights), torch.autograd.grad(theirs, (value, parameters), weights), strict=True
+        torch.autograd.grad(ours, (value, parameters), weights),
+        torch.autograd.grad(theirs, (value, parameters), weights),
+        strict=True,
     ):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
@@ -60,10 +71,16 @@ def test_the_inverse_is_exact_to_rounding_whatever_the_knots(spread: float) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spread", [1.0, 30.0, 300.0])
-def test_values_and_gradients_are_finite_on_the_ends_outside_and_for_extreme_parameters(dtype: torch.dtype, spread: float) -> None:
+def test_values_and_gradients_are_finite_on_the_ends_outside_and_for_extreme_parameters(
+    dtype: torch.dtype, spread: float
+) -> None:
     torch.manual_seed(2)
     ends = torch.tensor([-1e30, -100.0, -5.0, 0.0, 5.0, 100.0, 1e30])
-    value = torch.cat([ends, torch.nextafter(ends, ends + 1), torch.linspace(-5, 5, 400)]).to(dtype)[None].repeat(4, 1)
+    value = (
+        torch.cat([ends, torch.nextafter(ends, ends + 1), torch.linspace(-5, 5, 400)])
+        .to(dtype)[None]
+        .repeat(4, 1)
+    )
     parameters = (spread * torch.randn(4, 3 * BINS - 1, value.shape[1])).to(dtype)
     for method in (Spline().to_noise, Spline().to_value):
         leaves = value.clone().requires_grad_(), parameters.clone().requires_grad_()

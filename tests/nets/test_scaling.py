@@ -1,4 +1,6 @@
-"""The scaling is chosen from the data, stored as numbers, and applied to the observation as to the simulations."""
+"""The scaling is chosen from the data, stored as numbers, and applied to the observation as to the
+simulations.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,13 @@ def test_data_that_never_vary_are_refused() -> None:
 
 def positive() -> np.ndarray:
     rng = np.random.default_rng(1)
-    return np.column_stack([np.exp(2 * rng.standard_normal(5000)), np.exp(0.1 * rng.standard_normal(5000)), rng.uniform(0, 1, 5000)])
+    return np.column_stack(
+        [
+            np.exp(2 * rng.standard_normal(5000)),
+            np.exp(0.1 * rng.standard_normal(5000)),
+            rng.uniform(0, 1, 5000),
+        ]
+    )
 
 
 def test_positive_columns_over_orders_of_magnitude_are_taken_on_the_log_scale() -> None:
@@ -81,7 +89,9 @@ def test_positive_columns_over_orders_of_magnitude_are_taken_on_the_log_scale() 
     assert scaler.code.tolist() == [LOG, PLAIN, PLAIN]
     assert "1 column log (positive), 2 columns linear" in scaler.describe()
     scaled = scaler(positive())
-    np.testing.assert_allclose(scaled[:, 0], (np.log(positive()[:, 0]) - scaler.mean[0]) / scaler.sd[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        scaled[:, 0], (np.log(positive()[:, 0]) - scaler.mean[0]) / scaler.sd[0], rtol=1e-12
+    )
     with_a_zero = np.concatenate([positive(), [[0.0, 1.0, 0.5]]])
     assert Scaler.from_data(with_a_zero, shared=False).code.tolist() == [HEAVY, PLAIN, PLAIN]
     series = np.exp(2 * np.random.default_rng(2).standard_normal((300, 40)))
@@ -113,7 +123,10 @@ def test_values_that_differ_from_what_all_simulations_have_are_counted() -> None
 @pytest.mark.parametrize("unit", [1e-310, 1e-150, 1e150, 1e307])
 def test_sizes_that_cannot_be_computed_with_are_refused_with_the_column(unit: float) -> None:
     y = np.random.default_rng(0).uniform(0.1, 1, (200, 2)) * [1, unit]
-    with pytest.raises(SimulatorContractError, match="column 1 of the simulated data runs from .* Let the simulator give other units"):
+    with pytest.raises(
+        SimulatorContractError,
+        match="column 1 of the simulated data runs from .* Let the simulator give other units",
+    ):
         Scaler.from_data(y, shared=False)
 
 
@@ -126,7 +139,8 @@ def test_rare_events_that_no_simulation_had_are_no_mismatch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "ends"), [(np.int8, (-100, 100)), (np.int16, (-20_000, 20_000)), (np.bool_, (0, 1)), (np.float16, (-1, 1))]
+    ("dtype", "ends"),
+    [(np.int8, (-100, 100)), (np.int16, (-20_000, 20_000)), (np.bool_, (0, 1)), (np.float16, (-1, 1))],
 )
 def test_small_types_of_numbers_vary_as_they_do(dtype: type, ends: tuple[int, int]) -> None:
     y = np.random.default_rng(4).choice(ends, (300, 2)).astype(dtype)

@@ -62,7 +62,9 @@ def test_the_reason_is_given_with_its_numbers() -> None:
 
 @pytest.mark.parametrize(("kind", "shape"), [("vector", (7,)), ("series", (25, 1)), ("series", (40, 3))])
 @pytest.mark.seeds_torch
-def test_networks_give_the_declared_number_of_features_and_pass_gradients(kind: str, shape: tuple[int, ...]) -> None:
+def test_networks_give_the_declared_number_of_features_and_pass_gradients(
+    kind: str, shape: tuple[int, ...]
+) -> None:
     network = build_summary(kind, shape, features=6, hidden=16)
     y = torch.randn(5, *shape)
     out = network(y)

@@ -1,4 +1,6 @@
-"""Columns that say nothing about the parameters are hidden from all members but one, and the shares say whether that was right."""
+"""Columns that say nothing about the parameters are hidden from all members but one, and the shares say
+whether that was right.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.training.settings import TrainSettings
 
-SETTINGS = FitSettings(steps=3, hidden=32, features=8, members=3, train=TrainSettings(epochs=20, batch_size=64, learning_rate=4e-3))
+SETTINGS = FitSettings(
+    steps=3,
+    hidden=32,
+    features=8,
+    members=3,
+    train=TrainSettings(epochs=20, batch_size=64, learning_rate=4e-3),
+)
 
 
 def made(columns: int) -> sf.Simulator:
@@ -21,7 +29,9 @@ def made(columns: int) -> sf.Simulator:
     @sf.simulator(sf.Prior(a=norm(0, 1), b=norm(0, 1)))
     def informative(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         centre = np.stack([theta["a"], theta["b"]], axis=1)
-        return np.hstack([centre + 0.3 * rng.standard_normal(centre.shape), rng.standard_normal((len(centre), columns))])
+        return np.hstack(
+            [centre + 0.3 * rng.standard_normal(centre.shape), rng.standard_normal((len(centre), columns))]
+        )
 
     return informative
 
@@ -42,11 +52,14 @@ def test_noise_is_hidden_from_all_members_but_one_and_it_is_said(tmp_path: Path)
     (note,) = [note for note in posterior.notes if note.startswith("screen:")]
     assert (
         note
-        == f"screen: {22 - sum(first)} of 22 columns show no dependence on the parameters; member 2 of the ensemble sees all of "
-        + (f"them, the others the remaining {sum(first)}")
+        == f"screen: {22 - sum(first)} of 22 columns show no dependence on the parameters; member 2 of the "
+        f"ensemble sees all of " + (f"them, the others the remaining {sum(first)}")
     )
     assert posterior.estimator.shares[1] < min(posterior.estimator.shares[0], posterior.estimator.shares[2])
-    theta, y = np.zeros((50, 2)), simulator.run(simulator.prior.sample(50, np.random.default_rng(2)), np.random.default_rng(3))
+    theta, y = (
+        np.zeros((50, 2)),
+        simulator.run(simulator.prior.sample(50, np.random.default_rng(2)), np.random.default_rng(3)),
+    )
     posterior.save(tmp_path / "p.safetensors")
     again = sf.load(tmp_path / "p.safetensors")
     assert seen(again) == [first, second, third]
@@ -57,7 +70,13 @@ def test_where_most_columns_matter_or_one_member_was_asked_for_every_member_sees
     settings = FitSettings(**{**SETTINGS.__dict__, "train": TrainSettings(epochs=1)})
     posterior = sf.fit(made(1), n_simulations=300, seed=1, settings=settings, say=None)
     assert seen(posterior) == [[True] * 3] * 3
-    alone = sf.fit(made(20), n_simulations=300, seed=1, settings=FitSettings(**{**settings.__dict__, "members": 1}), say=None)
+    alone = sf.fit(
+        made(20),
+        n_simulations=300,
+        seed=1,
+        settings=FitSettings(**{**settings.__dict__, "members": 1}),
+        say=None,
+    )
     assert alone.estimator.summary.seen.all()
     assert not [note for note in (*posterior.notes, *alone.notes) if note.startswith("screen:")]
 

@@ -1,4 +1,6 @@
-"""An autoencoder's encoder as summary network: its weights and scaling are used as they are, saved, and refused where they cannot fit."""
+"""An autoencoder's encoder as summary network: its weights and scaling are used as they are, saved, and
+refused where they cannot fit.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def model(bounded: sf.Simulator) -> vae.VAE:
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_the_encoder_is_used_as_it_is(bounded: sf.Simulator, model: vae.VAE, members: int, tmp_path: Path) -> None:
+def test_the_encoder_is_used_as_it_is(
+    bounded: sf.Simulator, model: vae.VAE, members: int, tmp_path: Path
+) -> None:
     settings = sf.FitSettings(hidden=16, steps=2, features=8, members=members, train=TRAIN)
     said: list[str] = []
     posterior = sf.fit(bounded, n_simulations=1000, seed=3, summary=model, settings=settings, say=said.append)

@@ -1,4 +1,6 @@
-"""The posterior's promises: inside the prior, normalised, the same alone or in a stack, the same after a file."""
+"""The posterior's promises: inside the prior, normalised, the same alone or in a stack, the same after a
+file.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def test_log_prob_is_minus_infinity_outside_and_finite_inside(bounded_posterior:
 
 
 def test_draws_follow_the_density_that_log_prob_gives(bounded_posterior: sf.Posterior) -> None:
-    """Mean of log q over draws against its integral by quadrature: |z| < 4.4 has a false-alarm rate of 1e-5."""
+    """Mean of log q over draws against its integral by quadrature: |z| < 4.4 has a false-alarm rate of
+    1e-5.
+    """
     a, b = np.linspace(0, 1, 801)[1:-1], np.linspace(-2, 2, 801)[1:-1]
     grid = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
     log_prob = bounded_posterior.log_prob(grid, Y)
@@ -59,7 +63,9 @@ def test_a_stack_gives_each_observation_what_it_would_get_alone(bounded_posterio
     draws = bounded_posterior.sample(stack, 500, seed=9)
     assert draws.to_numpy().shape == (3, 500, 2)
     assert draws["a"].shape == (3, 500)
-    np.testing.assert_allclose(draws.observation(0).to_numpy(), bounded_posterior.sample(Y, 500, seed=9).to_numpy(), rtol=1e-9)
+    np.testing.assert_allclose(
+        draws.observation(0).to_numpy(), bounded_posterior.sample(Y, 500, seed=9).to_numpy(), rtol=1e-9
+    )
     theta = draws.to_numpy()
     pairs = bounded_posterior.log_prob(theta[:, 0], stack)
     blocks = bounded_posterior.log_prob(theta, stack)
@@ -92,7 +98,9 @@ def test_the_blocks_cover_each_row_once_within_the_bound() -> None:
         assert (seen == 1).all()
 
 
-def test_the_context_is_worked_on_once_an_observation(bounded_posterior: sf.Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_is_worked_on_once_an_observation(
+    bounded_posterior: sf.Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sbi_flows.flows.masked import MaskedNet
 
     sizes = []
@@ -125,13 +133,19 @@ def test_theta_may_be_named(bounded_posterior: sf.Posterior) -> None:
         (np.zeros(4), ShapeError, r"shape \(4,\); the simulator makes events of shape \(3,\)"),
         (np.zeros((2, 4)), ShapeError, r"or a stack of shape \(m, 3\)"),
         (np.zeros((0, 3)), ShapeError, "shape"),
-        ([1.0, float("nan"), 2.0], ObservationError, r"1 NaN or infinite values of 3 \(first at \[\(1,\)\]\)"),
+        (
+            [1.0, float("nan"), 2.0],
+            ObservationError,
+            r"1 NaN or infinite values of 3 \(first at \[\(1,\)\]\)",
+        ),
         ([1.0, np.inf, 2.0], ObservationError, "infinite"),
         (["a", "b", "c"], ObservationError, "not numbers"),
         (None, ShapeError, r"have shape \(\)"),
     ],
 )
-def test_data_that_do_not_fit_are_refused_in_words(bounded_posterior: sf.Posterior, y: object, error: type[Exception], words: str) -> None:
+def test_data_that_do_not_fit_are_refused_in_words(
+    bounded_posterior: sf.Posterior, y: object, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         bounded_posterior.sample(y, 10)  # type: ignore[arg-type]
 
@@ -141,7 +155,13 @@ def test_data_are_taken_as_they_come(bounded_posterior: sf.Posterior) -> None:
     import torch
 
     expected = bounded_posterior.sample(Y, 10, seed=1).to_numpy()
-    for y in (Y.tolist(), Y.astype(np.float64)[::-1][::-1], torch.from_numpy(Y), pandas.Series(Y), pandas.DataFrame({"y": Y})):
+    for y in (
+        Y.tolist(),
+        Y.astype(np.float64)[::-1][::-1],
+        torch.from_numpy(Y),
+        pandas.Series(Y),
+        pandas.DataFrame({"y": Y}),
+    ):
         assert np.array_equal(bounded_posterior.sample(y, 10, seed=1).to_numpy(), expected)
 
 

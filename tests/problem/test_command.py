@@ -1,4 +1,6 @@
-"""A program as the simulator: what it is asked, what it may answer, and what is said of one that does neither."""
+"""A program as the simulator: what it is asked, what it may answer, and what is said of one that does
+neither.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +59,24 @@ def make(tmp_path: Path) -> Make:
     ("vectorized", "wanted"),
     [
         (False, '{"seed": %d, "theta": {"a": 0.1, "w": [0.25, 0.75], "é": 1e-05}}\n'),
-        (True, '{"seed": %d, "n": 2, "theta": {"a": [0.1, 3.0], "w": [[0.25, 0.75], [1.0, 0.0]], "é": [1e-05, 1e+22]}}\n'),
+        (
+            True,
+            '{"seed": %d, "n": 2, "theta": {"a": [0.1, 3.0], "w": [[0.25, 0.75], [1.0, 0.0]], "é": [1e-05, '
+            "1e+22]}}\n",
+        ),
     ],
 )
-def test_the_text_of_a_request_is_as_the_contract_says(vectorized: bool, wanted: str, make: Make, tmp_path: Path) -> None:
+def test_the_text_of_a_request_is_as_the_contract_says(
+    vectorized: bool, wanted: str, make: Make, tmp_path: Path
+) -> None:
     prior = sf.Prior(a=norm(), w=torch.distributions.Dirichlet(torch.ones(2)), é=norm())
-    model = make("open('seen', 'wb').write(line.encode()); " + PID, prior, vectorized=vectorized, cwd=tmp_path)
+    model = make(
+        "open('seen', 'wb').write(line.encode()); " + PID, prior, vectorized=vectorized, cwd=tmp_path
+    )
     theta = {"é": [1e-5, 1e22], "w": [[0.25, 0.75], [1, 0]], "a": [0.1, 3]}
-    model(theta if vectorized else {name: value[0] for name, value in theta.items()}, np.random.default_rng(7))
+    model(
+        theta if vectorized else {name: value[0] for name, value in theta.items()}, np.random.default_rng(7)
+    )
     assert (tmp_path / "seen").read_text() == wanted % np.random.default_rng(7).integers(2**31)
 
 
@@ -80,12 +92,17 @@ nan, inf = math.nan, math.inf
         ("null", nan),
         ("[1, null]", [1, nan]),
         ("[NaN, Infinity, -Infinity]", [nan, inf, -inf]),
-        ("[nan, -nan, inf, -inf, NA, Inf, -Inf, +Infinity, 1e3]", [nan, nan, inf, -inf, nan, inf, -inf, inf, 1000]),
+        (
+            "[nan, -nan, inf, -inf, NA, Inf, -Inf, +Infinity, 1e3]",
+            [nan, nan, inf, -inf, nan, inf, -inf, inf, 1000],
+        ),
         ("[123456789012345678901234567890]", [1.2345678901234568e29]),
     ],
 )
 def test_numbers_and_nested_lists_of_them_are_answers(answer: str, y: Any, make: Make) -> None:
-    np.testing.assert_array_equal(draw(make(f"""print('{{"y": {answer}}}', flush=True)""")), np.array(y, dtype=np.float64))
+    np.testing.assert_array_equal(
+        draw(make(f"""print('{{"y": {answer}}}', flush=True)""")), np.array(y, dtype=np.float64)
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +128,10 @@ def test_other_json_breaks_the_contract_and_says_what_came(answer: str, words: s
 
 
 def test_an_error_object_is_a_simulation_that_raised_and_the_program_stays(make: Make) -> None:
-    model = make(f"if theta['a'] < 0.3: print(json.dumps({{'error': 'a is too small: é'}}), flush=True); continue\n{PID}")
+    model = make(
+        f"if theta['a'] < 0.3: print(json.dumps({{'error': 'a is too small: é'}}), flush=True); "
+        f"continue\n{PID}"
+    )
     before = draw(model)
     with pytest.raises(CommandError, match="^model: a is too small: é$"):
         draw(model, a=0.2)
@@ -125,20 +145,31 @@ def test_an_error_object_is_a_simulation_that_raised_and_the_program_stays(make:
             "print('first\\nsecond', file=sys.stderr); sys.exit(3)",
             "the program exited with code 3 before it answered(.|\n)*first\n *second",
         ),
-        ("raise FloatingPointError('a is too small')", "exited with code 1(.|\n)*FloatingPointError: a is too small"),
+        (
+            "raise FloatingPointError('a is too small')",
+            "exited with code 1(.|\n)*FloatingPointError: a is too small",
+        ),
         ("sys.exit()", "exited with code 0 before it answered. Its stderr is empty"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV"),
         ("os.close(1); time.sleep(60)", "closed its stdout"),
         ("os.write(1, b'{\"y\": 1'); os._exit(4)", "code 4, in the middle of a line, '{\"y\": 1', before"),
-        ("os.write(2, b'noise ' * 2_000_000 + b'\\nthe cause\\n'); os._exit(5)", "exited with code 5(.|\n)*the cause"),
-        ("print('iteration 1', flush=True)", "printed 'iteration 1', which is not JSON.*messages go to stderr"),
+        (
+            "os.write(2, b'noise ' * 2_000_000 + b'\\nthe cause\\n'); os._exit(5)",
+            "exited with code 5(.|\n)*the cause",
+        ),
+        (
+            "print('iteration 1', flush=True)",
+            "printed 'iteration 1', which is not JSON.*messages go to stderr",
+        ),
         ("print(flush=True)", "printed '', which is not JSON"),
         ("print('x' * 10_000, flush=True)", "printed 'x{200}' and 9,800 characters more"),
         ("print('[' * 10_000, flush=True)", "which is not JSON"),
         ("os.write(1, b'\\xff\\xfe\\n')", "which is not JSON"),
     ],
 )
-def test_a_program_that_does_not_answer_says_why_and_the_next_call_has_a_fresh_one(trouble: str, words: str, make: Make) -> None:
+def test_a_program_that_does_not_answer_says_why_and_the_next_call_has_a_fresh_one(
+    trouble: str, words: str, make: Make
+) -> None:
     model = make(f"if theta['a'] < 0.3: {trouble}; continue\n{PID}")
     for first in (True, False):
         before = None if first else draw(model)
@@ -170,7 +201,9 @@ def test_a_program_that_ends_after_each_answer_is_started_for_each(make: Make) -
 
 
 @pytest.mark.filterwarnings("ignore:.*simulations failed:sbi_flows.errors.SimulationWarning")
-def test_rows_on_which_the_program_dies_are_recorded_and_the_others_are_what_they_are_alone(make: Make) -> None:
+def test_rows_on_which_the_program_dies_are_recorded_and_the_others_are_what_they_are_alone(
+    make: Make,
+) -> None:
     model = make(f"if theta['a'] < 0.2: sys.exit('a is small')\n{NORMALS}", event_shape=3)
     sims = sf.simulate(model, 60, seed=3)
     np.testing.assert_array_equal(sims.status == "raised", sims.theta[:, 0] < 0.2)
@@ -181,7 +214,9 @@ def test_rows_on_which_the_program_dies_are_recorded_and_the_others_are_what_the
 
 
 @pytest.mark.parametrize("vectorized", [False, True])
-def test_the_same_seed_gives_the_same_bytes_here_in_threads_and_in_other_processes(vectorized: bool, make: Make) -> None:
+def test_the_same_seed_gives_the_same_bytes_here_in_threads_and_in_other_processes(
+    vectorized: bool, make: Make
+) -> None:
     many = "print(json.dumps({'y': [[rng.gauss(a, b)] for a, b in zip(theta['a'], theta['b'])]}), flush=True)"
     model, n = make(many if vectorized else NORMALS, vectorized=vectorized), 3000 if vectorized else 200
     here = sf.simulate(model, n, seed=5).y.tobytes()
@@ -211,7 +246,9 @@ def test_a_program_that_was_edited_is_run_anew_by_a_new_simulator(make: Make) ->
         assert (sf.simulate(model, 20, executor=executor).y == number).all()
 
 
-def test_the_program_runs_in_the_folder_where_the_simulator_was_made(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_runs_in_the_folder_where_the_simulator_was_made(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make("print(json.dumps({'y': len(open('data.txt').read())}), flush=True)")
     (tmp_path / "data.txt").write_text("12345")
     monkeypatch.chdir(tmp_path)
@@ -244,7 +281,10 @@ def test_a_simulator_is_called_after_the_last_file_of_the_command(tmp_path: Path
         ([""], "list of words"),
         ([1, 2], "list of words"),
         (None, "list of words"),
-        (["no-such-program", "model.R"], "'no-such-program' is not on the PATH. Install it, or give its path"),
+        (
+            ["no-such-program", "model.R"],
+            "'no-such-program' is not on the PATH. Install it, or give its path",
+        ),
         (["program"], "not on the PATH. Write './program'"),
         (["./program"], "program is not executable. Run chmod"),
         (["./folder"], "there is no program .*folder"),
@@ -258,7 +298,9 @@ def test_a_command_that_cannot_run_is_refused_at_once(command: Any, words: str, 
         sf.command_simulator(command, PRIOR, cwd=tmp_path)
 
 
-def test_what_is_no_prior_and_no_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_prior_and_no_folder_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(PriorError, match=r"sf.Prior after the command, got dict"):
         sf.command_simulator(["sh"], {"a": uniform()})  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="there is no folder .*absent"):

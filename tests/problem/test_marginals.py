@@ -55,7 +55,9 @@ TORCH_SCALARS: dict[str, Any] = {
     "Weibull": td.Weibull(2.0, 1.5),
 }
 BLOCKS: dict[str, Any] = {
-    "MultivariateNormal": td.MultivariateNormal(torch.tensor([1.0, -2.0]), torch.tensor([[1.0, 0.9], [0.9, 2.0]])),
+    "MultivariateNormal": td.MultivariateNormal(
+        torch.tensor([1.0, -2.0]), torch.tensor([[1.0, 0.9], [0.9, 2.0]])
+    ),
     "Dirichlet": td.Dirichlet(torch.tensor([2.0, 3.0, 1.5])),
     "Dirichlet with horns": td.Dirichlet(torch.tensor([0.3, 0.2, 0.1, 0.5])),
     "normals": td.Independent(td.Normal(torch.tensor([0.0, 100.0]), torch.tensor([1.0, 0.1])), 1),
@@ -80,12 +82,16 @@ def there_and_back(prior: sf.Prior, theta: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def allowed_error(prior: sf.Prior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A few ulp of the bound and of the distance to it; where there is no bound, of theta and of the median."""
+    """A few ulp of the bound and of the distance to it; where there is no bound, of theta and of the
+    median.
+    """
     ends = np.stack([np.broadcast_to(end, theta.shape) for end in (prior.lower, prior.upper)])
     distances = np.abs(theta - ends)
     nearest, distance = np.take_along_axis(ends, distances.argmin(0)[None], 0)[0], distances.min(0)
     at_bound = 64 * EPS * distance + 2 * EPS * np.abs(nearest)
-    at_large = 64 * EPS * (np.abs(theta) + np.abs(prior.from_unconstrained(np.zeros(prior.unconstrained_dim))))
+    at_large = (
+        64 * EPS * (np.abs(theta) + np.abs(prior.from_unconstrained(np.zeros(prior.unconstrained_dim))))
+    )
     return np.where(np.isfinite(nearest), at_bound, at_large)
 
 
@@ -105,12 +111,21 @@ def test_draws_go_to_the_real_line_and_back(name: str) -> None:
 
 
 @quietly
-@given(loc=some.floats(-1e6, 1e6), log_width=some.floats(-3, 6), log_distance=some.floats(-15, -0.31), upper=some.booleans())
-def test_a_draw_however_near_a_bound_round_trips(loc: float, log_width: float, log_distance: float, upper: bool) -> None:
+@given(
+    loc=some.floats(-1e6, 1e6),
+    log_width=some.floats(-3, 6),
+    log_distance=some.floats(-15, -0.31),
+    upper=some.booleans(),
+)
+def test_a_draw_however_near_a_bound_round_trips(
+    loc: float, log_width: float, log_distance: float, upper: bool
+) -> None:
     prior = sf.Prior(x=st.uniform(loc, 10**log_width))
     low, high = prior.lower[0], prior.upper[0]
     offset = (high - low) * 10**log_distance
-    x = min(max(high - offset if upper else low + offset, np.nextafter(low, np.inf)), np.nextafter(high, -np.inf))
+    x = min(
+        max(high - offset if upper else low + offset, np.nextafter(low, np.inf)), np.nextafter(high, -np.inf)
+    )
     theta = np.array([x])
     assert (np.abs(there_and_back(prior, theta) - theta) <= allowed_error(prior, theta)).all()
 
@@ -157,7 +172,11 @@ def test_the_log_determinant_is_that_of_the_numerical_derivative(name: str) -> N
     z = np.random.default_rng(0).uniform(-4, 4, size=(50, prior.unconstrained_dim))
     steps = 1e-4 * np.eye(prior.unconstrained_dim)
     columns = [
-        (prior.from_unconstrained(z + step) - prior.from_unconstrained(z - step))[:, : prior.unconstrained_dim] / 2e-4 for step in steps
+        (prior.from_unconstrained(z + step) - prior.from_unconstrained(z - step))[
+            :, : prior.unconstrained_dim
+        ]
+        / 2e-4
+        for step in steps
     ]
     _, inverse = np.linalg.slogdet(np.stack(columns, axis=-1))
     np.testing.assert_allclose(prior.to_unconstrained(prior.from_unconstrained(z))[1], -inverse, atol=1e-4)
@@ -165,7 +184,9 @@ def test_the_log_determinant_is_that_of_the_numerical_derivative(name: str) -> N
 
 @each_scalar
 def test_the_density_on_the_real_line_integrates_to_one(name: str) -> None:
-    """Trapezoid rule, wrong by h^2/12 times the kink of the density at most; the slowest tail, exp(-|z|/2), ends at 4e-8."""
+    """Trapezoid rule, wrong by h^2/12 times the kink of the density at most; the slowest tail, exp(-|z|/2),
+    ends at 4e-8.
+    """
     z = np.linspace(-35, 35, 7001)
     density = np.exp(change_of_variables(PRIORS[name], z[:, None]))
     assert trapezoid(density, z) == pytest.approx(1, abs=2e-5)
@@ -175,7 +196,9 @@ def test_the_density_on_the_real_line_integrates_to_one(name: str) -> None:
 def test_the_density_of_a_block_integrates_to_one(name: str) -> None:
     z = np.linspace(-25, 25, 401)
     grid = np.stack(np.meshgrid(z, z), axis=-1)
-    assert trapezoid(trapezoid(np.exp(change_of_variables(PRIORS[name], grid)), z), z) == pytest.approx(1, abs=1e-6)
+    assert trapezoid(trapezoid(np.exp(change_of_variables(PRIORS[name], grid)), z), z) == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", [*TORCH_SCALARS, *BLOCKS])
@@ -202,7 +225,9 @@ def test_log_prob_is_scipys(name: str) -> None:
 def test_outside_the_support_the_density_is_zero(name: str) -> None:
     prior = PRIORS[name]
     for end, sign in ((prior.lower, -1), (prior.upper, 1)):
-        beyond = np.where(np.isfinite(end), end + sign * np.maximum(1e-9 * np.abs(end), 1e-9), draw(name, 1)[0])
+        beyond = np.where(
+            np.isfinite(end), end + sign * np.maximum(1e-9 * np.abs(end), 1e-9), draw(name, 1)[0]
+        )
         if np.isfinite(end).any():
             assert prior.log_prob(beyond) == -np.inf
             assert not prior.inside(beyond)
@@ -216,7 +241,10 @@ def test_the_bounds_themselves_have_a_log_density_and_no_warning(name: str) -> N
         assert not any(np.isnan(prior.log_prob(end)) for end in ends)
 
 
-@pytest.mark.parametrize("distribution", [st.beta(0.05, 0.05), st.gamma(0.01, scale=1e3), st.uniform(1e9, 1e-6), td.Beta(0.05, 0.05)])
+@pytest.mark.parametrize(
+    "distribution",
+    [st.beta(0.05, 0.05), st.gamma(0.01, scale=1e3), st.uniform(1e9, 1e-6), td.Beta(0.05, 0.05)],
+)
 def test_draws_that_round_to_a_bound_are_moved_inside(distribution: Any) -> None:
     prior = sf.Prior(x=distribution)
     theta = prior.sample(20_000, np.random.default_rng(0))
@@ -247,7 +275,13 @@ def test_the_json_of_a_prior_gives_the_same_prior(name: str) -> None:
     assert back.to_unconstrained(theta)[0].tobytes() == prior.to_unconstrained(theta)[0].tobytes()
 
 
-LIGHT = {"gamma(0.1)": st.gamma(0.1), "gamma(0.3)": st.gamma(0.3), "chi2": st.chi2(0.5), "halfnorm": st.halfnorm(), "expon": st.expon(-2)}
+LIGHT = {
+    "gamma(0.1)": st.gamma(0.1),
+    "gamma(0.3)": st.gamma(0.3),
+    "chi2": st.chi2(0.5),
+    "halfnorm": st.halfnorm(),
+    "expon": st.expon(-2),
+}
 MIRRORED = {"weibull_max": st.weibull_max(1.5, loc=4)}
 IN_TORCH = {"HalfNormal": td.HalfNormal(3.0), "Exponential": td.Exponential(0.1), "Gamma": td.Gamma(2.0, 0.5)}
 

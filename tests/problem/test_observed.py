@@ -79,7 +79,9 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         read_observed(tmp_path / "data.csv")
 
 
-@pytest.mark.parametrize("values", [np.arange(3), np.arange(6.0).reshape(2, 3), np.array([True, False]), np.arange(3, dtype=">f4")])
+@pytest.mark.parametrize(
+    "values", [np.arange(3), np.arange(6.0).reshape(2, 3), np.array([True, False]), np.arange(3, dtype=">f4")]
+)
 def test_an_npy_file_gives_its_numbers_in_their_shape(values: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", values)
     back = read_observed(tmp_path / "data.npy")

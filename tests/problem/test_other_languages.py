@@ -1,4 +1,6 @@
-"""Real programs in C, R and Python: the pairs (theta, y) that come back are draws from the joint distribution."""
+"""Real programs in C, R and Python: the pairs (theta, y) that come back are draws from the joint
+distribution.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def compiled(source: Path, to: Path) -> list[str]:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler (cc)")
-    subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", "-o", to, source, "-lm"], check=True)
+    subprocess.run(
+        [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", "-o", to, source, "-lm"],
+        check=True,
+    )
     return [str(to)]
 
 
@@ -64,7 +69,9 @@ while (length(line <- readLines(input, n = 1)) > 0) {
 
 @pytest.mark.parametrize("language", NORMAL)
 def test_pairs_from_another_language_follow_the_joint_distribution(language: str, tmp_path: Path) -> None:
-    """(y - a)/b is standard normal, whatever theta, and a uniform: Kolmogorov-Smirnov, false alarm rate 1e-5 each."""
+    """(y - a)/b is standard normal, whatever theta, and a uniform: Kolmogorov-Smirnov, false alarm rate 1e-5
+    each.
+    """
     source = tmp_path / f"normal.{language}"
     source.write_text(NORMAL[language])
     model = sf.command_simulator(LANGUAGES[language](source, tmp_path / "normal"), PRIOR)
@@ -78,9 +85,18 @@ def test_pairs_from_another_language_follow_the_joint_distribution(language: str
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_ricker_programs_simulate_what_the_plugin_does(language: str, tmp_path: Path) -> None:
-    """Means, numbers of zeros, first and last counts: two-sample Kolmogorov-Smirnov, false alarm rate 1e-5 each (less for counts)."""
-    model = sf.command_simulator(LANGUAGES[language](PROGRAMS / f"ricker.{language}", tmp_path / "ricker"), CLASSIC_PRIOR)
+    """Means, numbers of zeros, first and last counts: two-sample Kolmogorov-Smirnov, false alarm rate 1e-5
+    each (less for counts).
+    """
+    model = sf.command_simulator(
+        LANGUAGES[language](PROGRAMS / f"ricker.{language}", tmp_path / "ricker"), CLASSIC_PRIOR
+    )
     assert (model.name, model.event_shape) == ("ricker", (100,))
     theirs, ours = sf.simulate(model, 800, seed=1).y, sf.simulate(ricker, 20_000, seed=2).y
-    for statistic in (lambda y: y.mean(axis=1), lambda y: (y == 0).mean(axis=1), lambda y: y[:, 0], lambda y: y[:, -1]):
+    for statistic in (
+        lambda y: y.mean(axis=1),
+        lambda y: (y == 0).mean(axis=1),
+        lambda y: y[:, 0],
+        lambda y: y[:, -1],
+    ):
         assert ks_2samp(statistic(theirs), statistic(ours)).pvalue > 1e-5

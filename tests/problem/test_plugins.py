@@ -46,7 +46,15 @@ def register(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 def test_the_installed_plugins_are_listed_with_their_simulators() -> None:
     found = {plugin.name: plugin for plugin in plugins.list_plugins()}
-    benchmark = {"two_moons", "slcp", "gaussian_linear", "gaussian_linear_uniform", "gaussian_mixture", "sir", "lotka_volterra"}
+    benchmark = {
+        "two_moons",
+        "slcp",
+        "gaussian_linear",
+        "gaussian_linear_uniform",
+        "gaussian_mixture",
+        "sir",
+        "lotka_volterra",
+    }
     hidden_or_raw = {"slcp_distractors", "bernoulli_glm", "bernoulli_glm_raw"}
     assert {"ricker", "great_tits", "gaussian"} | benchmark | hidden_or_raw <= set(found)
     assert found["ricker"].simulator is ricker
@@ -65,7 +73,9 @@ def test_an_attribute_of_an_attribute_is_found(tmp_path: Path) -> None:
     assert sf.load_simulator(f"{model_file(tmp_path)}:Models.inner").name == "my_model"
 
 
-def test_a_file_is_found_by_a_path_with_a_colon_and_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_found_by_a_path_with_a_colon_and_relative_to_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a:b").mkdir()
     model_file(tmp_path / "a:b")
     monkeypatch.chdir(tmp_path)
@@ -73,7 +83,9 @@ def test_a_file_is_found_by_a_path_with_a_colon_and_relative_to_the_working_fold
 
 
 def test_an_unknown_name_lists_what_is_installed_and_the_other_ways() -> None:
-    with pytest.raises(PluginError, match=r"called 'rikcer'. Installed: .*gaussian.*ricker.* package.module:attribute") as caught:
+    with pytest.raises(
+        PluginError, match=r"called 'rikcer'. Installed: .*gaussian.*ricker.* package.module:attribute"
+    ) as caught:
         sf.load_simulator("rikcer")
     assert caught.value.exit_code == 2
 
@@ -85,7 +97,10 @@ def test_an_unknown_name_lists_what_is_installed_and_the_other_ways() -> None:
         (":model", "failed"),
         (".relative:model", "failed"),
         ("simulators.ricker:", "'' in .*ricker.py is nothing"),
-        ("simulators.ricker:rikcer", "'rikcer' in .*ricker.py is nothing, not a simulator; simulators there: great_tits, ricker"),
+        (
+            "simulators.ricker:rikcer",
+            "'rikcer' in .*ricker.py is nothing, not a simulator; simulators there: great_tits, ricker",
+        ),
         ("simulators.ricker:GREAT_TITS", "is a tuple, not a simulator"),
         ("simulators.ricker:simulate_ricker", "is a function, not a simulator.*Decorate the function"),
         ("missing.py:model", "missing.py: there is no such file"),
@@ -106,7 +121,9 @@ def test_a_reference_that_leads_nowhere_says_where_it_ended(reference: str, word
         ("def __getattr__(name): raise ImportError('lazily')", "ImportError: lazily"),
     ],
 )
-def test_a_file_that_does_not_run_gives_the_cause_and_no_module_behind(text: str, words: str, tmp_path: Path) -> None:
+def test_a_file_that_does_not_run_gives_the_cause_and_no_module_behind(
+    text: str, words: str, tmp_path: Path
+) -> None:
     before = set(sys.modules)
     with pytest.raises(PluginError, match=words):
         sf.load_simulator(f"{model_file(tmp_path, text, 'broken_file.py')}:model")
@@ -114,7 +131,10 @@ def test_a_file_that_does_not_run_gives_the_cause_and_no_module_behind(text: str
 
 
 def test_an_undecorated_function_in_a_file_names_the_simulators_there(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="'plain' in .*my_file.py is a function, not a simulator; simulators there: my_model"):
+    with pytest.raises(
+        PluginError,
+        match="'plain' in .*my_file.py is a function, not a simulator; simulators there: my_model",
+    ):
         sf.load_simulator(f"{model_file(tmp_path)}:plain")
 
 
@@ -129,7 +149,9 @@ BROKEN = {
 }
 
 
-def test_broken_plugins_carry_their_reason_and_hide_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_plugins_carry_their_reason_and_hide_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken_on_purpose.py").write_text("raise ValueError('mend me')")
     (tmp_path / "exits_on_purpose.py").write_text("import sys; sys.exit('bye')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -143,7 +165,9 @@ def test_broken_plugins_carry_their_reason_and_hide_no_other(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_loading_a_broken_plugin_by_name_raises_its_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_a_broken_plugin_by_name_raises_its_reason(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     register(monkeypatch, **BROKEN)
     with pytest.raises(PluginError, match=f"plug-in '{name}'"):
         sf.load_simulator(name)
@@ -169,7 +193,9 @@ def install_package(folder: Path) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on sys.path with a package that registers the plug-in `popular`; no module of it stays behind."""
+    """A folder on sys.path with a package that registers the plug-in `popular`; no module of it stays
+    behind.
+    """
     install_package(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
     yield tmp_path
@@ -181,7 +207,9 @@ def test_the_plugin_of_an_installed_package_is_found_by_name(installed: Path) ->
     assert sf.load_simulator("popular").name == "my_model"
 
 
-def test_a_folder_that_shadows_an_installed_package_is_named(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_shadows_an_installed_package_is_named(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shadow = installed / "work" / "popular"
     shadow.mkdir(parents=True)
     (shadow / "__init__.py").touch()
@@ -192,7 +220,9 @@ def test_a_folder_that_shadows_an_installed_package_is_named(installed: Path, mo
     assert "shadows it: rename that folder" in str(found["popular"].error)
 
 
-def test_a_file_that_shadows_an_installed_package_is_named(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_shadows_an_installed_package_is_named(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (installed / "popular.py").write_text("x = 1")
     monkeypatch.syspath_prepend(installed)
     with pytest.raises(PluginError, match="'popular' is not a package.*shadows it") as caught:

@@ -29,7 +29,9 @@ def test_a_users_own_distribution_works_but_no_file_can_hold_it() -> None:
 
     prior = sf.Prior(x=Triangle(a=0, b=1, name="triangle")())
     assert prior.inside(prior.sample(5, np.random.default_rng(0))).all()
-    with pytest.raises(PriorError, match=r"prior x: 'triangle\(\)' cannot be rebuilt from a file. Pass the prior itself"):
+    with pytest.raises(
+        PriorError, match=r"prior x: 'triangle\(\)' cannot be rebuilt from a file. Pass the prior itself"
+    ):
         sf.Prior.from_json(prior.to_json())
 
 
@@ -117,14 +119,22 @@ def test_columns_are_labelled_in_the_order_given() -> None:
 
 def test_marginals_are_independent_and_their_log_densities_add() -> None:
     theta = MIXED.sample(100, np.random.default_rng(0))
-    parts = [sf.Prior(x=MIXED.marginals[name].distribution).log_prob(theta[:, columns]) for name, columns in MIXED.slices.items()]
+    parts = [
+        sf.Prior(x=MIXED.marginals[name].distribution).log_prob(theta[:, columns])
+        for name, columns in MIXED.slices.items()
+    ]
     np.testing.assert_allclose(MIXED.log_prob(theta), sum(parts), rtol=1e-12)
 
 
 def test_named_entries_and_columns_are_the_same_theta() -> None:
     theta = MIXED.sample(5, np.random.default_rng(0))
     named = MIXED.as_mapping(theta)
-    assert {name: value.shape for name, value in named.items()} == {"a": (5,), "w": (5, 3), "b": (5,), "m": (5, 2)}
+    assert {name: value.shape for name, value in named.items()} == {
+        "a": (5,),
+        "w": (5, 3),
+        "b": (5,),
+        "m": (5, 2),
+    }
     assert MIXED.as_array(named).tobytes() == theta.tobytes()
     assert MIXED.log_prob(named).tobytes() == MIXED.log_prob(theta).tobytes()
 
@@ -141,7 +151,9 @@ def test_a_row_alone_gives_what_it_gives_in_a_batch_of_any_shape() -> None:
     assert MIXED.from_unconstrained(z).shape == (3, 4, 7)
 
 
-@pytest.mark.parametrize("theta", [np.array(0.0), [1.0, 2.0], np.zeros((3, 6)), {"a": np.ones(2)}, {**NAMED, "x": np.ones(2)}])
+@pytest.mark.parametrize(
+    "theta", [np.array(0.0), [1.0, 2.0], np.zeros((3, 6)), {"a": np.ones(2)}, {**NAMED, "x": np.ones(2)}]
+)
 def test_theta_of_another_shape_or_with_other_names_is_refused(theta: Any) -> None:
     with pytest.raises(ShapeError, match="theta must"):
         MIXED.log_prob(theta)

@@ -1,4 +1,6 @@
-"""The life of a program: no pipe deadlocks it, no interruption puts it out of step, and it ends with whoever started it."""
+"""The life of a program: no pipe deadlocks it, no interruption puts it out of step, and it ends with whoever
+started it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from sbi_flows.problem.program import Program
 
 ECHO = "for line in sys.stdin: print(line, end='', flush=True)"
 FAREWELL = f"{ECHO}\nopen('farewell', 'w').close()"
-STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(input(), flush=True)\nwhile True: time.sleep(1)"
+STUBBORN = (
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(input(), flush=True)\nwhile True: time.sleep(1)"
+)
 
 
 def start(folder: Path, code: str) -> Program:
@@ -55,13 +59,17 @@ def test_ten_megabytes_on_stderr_block_neither_side(noise: str, tmp_path: Path) 
 
 
 def test_one_that_answers_before_it_has_read_the_request_is_still_heard_out(tmp_path: Path) -> None:
-    program = start(tmp_path, "print('early', flush=True); time.sleep(0.2); input(); print('late', flush=True); input()")
+    program = start(
+        tmp_path, "print('early', flush=True); time.sleep(0.2); input(); print('late', flush=True); input()"
+    )
     assert program.ask(b"x" * 1_000_000 + b"\n") == b"early"
     assert wait_until(lambda: program.unasked() == b"late\n")
 
 
 def test_one_that_ends_is_reported_with_its_cause(tmp_path: Path) -> None:
-    program = start(tmp_path, "input(); os.write(2, b'%s' % (b'x\\n' * 5000 + b'why\\n')); os.kill(os.getpid(), 9)")
+    program = start(
+        tmp_path, "input(); os.write(2, b'%s' % (b'x\\n' * 5000 + b'why\\n')); os.kill(os.getpid(), 9)"
+    )
     assert program.ask(b"\n") is None
     words = program.last_words()
     assert words.startswith("was ended by SIGKILL before it answered. The end of its stderr:\n")
@@ -107,7 +115,9 @@ assert program.ask(b"x\\n") == b"x"
     return subprocess.Popen([sys.executable, "-c", head + code], stdout=subprocess.PIPE, text=True, **options)
 
 
-@pytest.mark.parametrize("way", ["pass", "raise SystemExit(3)", "raise RuntimeError", "os._exit(0)", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize(
+    "way", ["pass", "raise SystemExit(3)", "raise RuntimeError", "os._exit(0)", "os.kill(os.getpid(), 9)"]
+)
 def test_it_ends_with_its_process_whichever_way_that_ends(way: str, tmp_path: Path) -> None:
     in_another_process(way, tmp_path, stderr=subprocess.DEVNULL).communicate(timeout=120)
     assert wait_until((tmp_path / "farewell").exists)
@@ -130,13 +140,16 @@ def test_a_silent_program_is_pointed_out_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
     program = start(tmp_path, "input(); os.write(1, b'12'); time.sleep(2); print(3)")
     with pytest.warns(
-        UserWarning, match=r"not answered its first request for .*\(\d characters and no newline so far\).*flush stdout"
+        UserWarning,
+        match=r"not answered its first request for .*\(\d characters and no newline so far\).*flush stdout",
     ) as seen:
         assert program.ask(b"\n") == b"123"
     assert len(seen) == 1
 
 
-def test_one_that_has_answered_before_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_answered_before_may_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = start(tmp_path, "print(input(), flush=True); input(); time.sleep(1); print(2)")
     assert program.ask(b"1\n") == b"1"
     monkeypatch.setattr(module, "_PATIENCE", 0.1)

@@ -64,7 +64,17 @@ def test_a_vectorised_simulator_sees_columns_and_a_single_one_sees_numbers() -> 
 
 @pytest.mark.parametrize(
     ("made", "kept"),
-    [("f8", "f8"), ("f4", "f4"), ("f2", "f4"), ("i8", "f8"), ("u1", "f8"), ("?", "f8"), (">f8", "f8"), (">f4", "f4"), ("g", "f8")],
+    [
+        ("f8", "f8"),
+        ("f4", "f4"),
+        ("f2", "f4"),
+        ("i8", "f8"),
+        ("u1", "f8"),
+        ("?", "f8"),
+        (">f8", "f8"),
+        (">f4", "f4"),
+        ("g", "f8"),
+    ],
 )
 def test_single_precision_stays_and_all_else_becomes_double(made: str, kept: str) -> None:
     y = wrap(lambda theta, rng: np.ones((6, 2), dtype=made)).run(THETA, rng())
@@ -81,7 +91,10 @@ def test_lists_and_tensors_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (lambda theta, rng: np.zeros((1, 4)), r"shape \(1, 4\) for 6 rows of theta; wanted \(6, \*event\).*vectorized=False"),
+        (
+            lambda theta, rng: np.zeros((1, 4)),
+            r"shape \(1, 4\) for 6 rows of theta; wanted \(6, \*event\).*vectorized=False",
+        ),
         (lambda theta, rng: np.zeros(()), r"shape \(\) for 6 rows"),
         (lambda theta, rng: 1.0, r"shape \(\) for 6 rows"),
         (lambda theta, rng: None, "dtype object"),
@@ -97,7 +110,9 @@ def test_another_first_dimension_or_type_breaks_the_contract(bad: Callable[..., 
 
 
 def test_events_of_another_shape_than_declared_break_the_contract() -> None:
-    with pytest.raises(SimulatorContractError, match=r"events of shape \(4,\); declared, or returned before, was \(5,\)"):
+    with pytest.raises(
+        SimulatorContractError, match=r"events of shape \(4,\); declared, or returned before, was \(5,\)"
+    ):
         wrap(lambda theta, rng: np.zeros((6, 4)), event_shape=(5,)).run(THETA, rng())
 
 
@@ -133,7 +148,9 @@ def test_what_was_returned_may_be_written_over_by_the_simulator() -> None:
 @pytest.mark.parametrize("event", [(), (3,), (2, 4)])
 @pytest.mark.parametrize("vectorized", [True, False])
 def test_an_undeclared_event_shape_is_found_by_simulating(event: tuple[int, ...], vectorized: bool) -> None:
-    model = wrap(lambda theta, rng: np.zeros((len(theta["a"]), *event) if vectorized else event), vectorized=vectorized)
+    model = wrap(
+        lambda theta, rng: np.zeros((len(theta["a"]), *event) if vectorized else event), vectorized=vectorized
+    )
     assert model.event_shape == event
 
 
@@ -153,7 +170,9 @@ def test_a_simulator_that_always_raises_has_no_event_shape_and_says_why() -> Non
 
 def test_without_summaries_the_flattened_data_stand_in() -> None:
     y = rng().normal(size=(5, 2, 3)).astype(np.float32)
-    np.testing.assert_array_equal(wrap(lambda theta, rng: y).compute_summaries(y), y.reshape(5, 6).astype(np.float64))
+    np.testing.assert_array_equal(
+        wrap(lambda theta, rng: y).compute_summaries(y), y.reshape(5, 6).astype(np.float64)
+    )
 
 
 @pytest.mark.parametrize("bad", [lambda y: y.mean(), lambda y: y.mean(axis=1), lambda y: y[:2]])
@@ -215,14 +234,19 @@ def test_data_are_converted_as_they_come(y: Any) -> None:
         ((5, 2, 2), (2, 2), (5, 2, 2)),
     ],
 )
-def test_a_stack_has_the_events_along_its_first_axis(shape: tuple[int, ...], event: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_a_stack_has_the_events_along_its_first_axis(
+    shape: tuple[int, ...], event: tuple[int, ...], wanted: tuple[int, ...]
+) -> None:
     assert as_observation(np.zeros(shape), event, stack=True).shape == wanted
 
 
 @pytest.mark.parametrize(
-    ("shape", "event"), [((2,), (3,)), ((3, 2), (3,)), ((3, 3), (3,)), ((), (3,)), ((1,), ()), ((0,), (3,)), ((6,), (2, 3))]
+    ("shape", "event"),
+    [((2,), (3,)), ((3, 2), (3,)), ((3, 3), (3,)), ((), (3,)), ((1,), ()), ((0,), (3,)), ((6,), (2, 3))],
 )
-def test_another_shape_is_refused_with_both_shapes_named(shape: tuple[int, ...], event: tuple[int, ...]) -> None:
+def test_another_shape_is_refused_with_both_shapes_named(
+    shape: tuple[int, ...], event: tuple[int, ...]
+) -> None:
     with pytest.raises(ShapeError) as caught:
         as_observation(np.zeros(shape), event)
     assert str(shape) in str(caught.value)
@@ -241,7 +265,10 @@ def test_missing_and_infinite_values_are_refused_with_their_place(bad: float) ->
         as_observation([0.0, bad, 2.0], (3,))
 
 
-@pytest.mark.parametrize("y", [["a", "b", "c"], [1, None, 2], [[1], [2, 3], []], np.zeros(3, dtype=complex), [object()] * 3, {"a": 1}])
+@pytest.mark.parametrize(
+    "y",
+    [["a", "b", "c"], [1, None, 2], [[1], [2, 3], []], np.zeros(3, dtype=complex), [object()] * 3, {"a": 1}],
+)
 def test_what_is_not_numbers_is_refused(y: Any) -> None:
     with pytest.raises(ObservationError, match="not numbers|NaN"):
         as_observation(y, (3,))

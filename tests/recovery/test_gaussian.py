@@ -24,24 +24,38 @@ def fitted(request: pytest.FixtureRequest) -> tuple[sf.Simulator, sf.Simulations
     simulations = sf.simulate(simulator, CASES[request.param], seed=1)
     training = replace(training_for(len(simulations), timed=False), epochs=15)
     settings = sf.FitSettings(size="auto" if request.param == 2 else "small", train=training)
-    return simulator, simulations, sf.fit(simulator, simulations=simulations, seed=1, settings=settings, say=None)
+    return (
+        simulator,
+        simulations,
+        sf.fit(simulator, simulations=simulations, seed=1, settings=settings, say=None),
+    )
 
 
-def test_log_prob_is_within_a_twentieth_of_a_nat_of_the_exact_one(fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior]) -> None:
-    """Mean difference over 4,000 fresh pairs, the expected Kullback-Leibler divergence, whose Monte Carlo error is below 0.005."""
+def test_log_prob_is_within_a_twentieth_of_a_nat_of_the_exact_one(
+    fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior],
+) -> None:
+    """Mean difference over 4,000 fresh pairs, the expected Kullback-Leibler divergence, whose Monte Carlo
+    error is below 0.005.
+    """
     simulator, _, posterior = fitted
     rng = np.random.default_rng(2)
     theta = simulator.prior.sample(4000, rng)
     y = np.asarray(simulator.run(theta, rng))
     covariance = posterior_moments(y[0])[1]
     means = np.array([posterior_moments(row)[0] for row in y])
-    exact = multivariate_normal(np.zeros(simulator.prior.d), covariance).logpdf((theta - means).reshape(theta.shape))
+    exact = multivariate_normal(np.zeros(simulator.prior.d), covariance).logpdf(
+        (theta - means).reshape(theta.shape)
+    )
     difference = (exact - posterior.log_prob(theta, y)).mean()
     assert abs(difference) <= 0.05
 
 
-def test_draws_cannot_be_told_from_exact_ones_and_abc_can(fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior]) -> None:
-    """C2ST on 4,000 draws each (at one observation for d = 10); its sd under the null is 0.0056, so 0.53 is 5 sd away."""
+def test_draws_cannot_be_told_from_exact_ones_and_abc_can(
+    fitted: tuple[sf.Simulator, sf.Simulations, sf.Posterior],
+) -> None:
+    """C2ST on 4,000 draws each (at one observation for d = 10); its sd under the null is 0.0056, so 0.53 is 5
+    sd away.
+    """
     simulator, simulations, posterior = fitted
     d = simulator.prior.d
     exact_posterior = simulator.exact_posterior

@@ -45,8 +45,12 @@ def test_posterior_means_and_widths_agree_with_the_exact_ones(posterior: sf.Post
 
 
 @pytest.mark.parametrize("name", ["classic_T100_1", "prior_T100_3"])
-def test_importance_sampling_from_the_neural_posterior_gives_the_exact_one(posterior: sf.Posterior, name: str) -> None:
-    """Means within 5 standard errors of both samples together (false-alarm rate 3e-6 for six of them), sd within a quarter."""
+def test_importance_sampling_from_the_neural_posterior_gives_the_exact_one(
+    posterior: sf.Posterior, name: str
+) -> None:
+    """Means within 5 standard errors of both samples together (false-alarm rate 3e-6 for six of them), sd
+    within a quarter.
+    """
     draws = exact_draws(ricker, posterior, EXACT[f"{name}/x_obs"].astype(float), 1500, seed=2)
     assert draws is not None
     assert draws.ess > 200, draws.verdict

@@ -22,13 +22,17 @@ def simulate(simulator: Any, n: Any, **options: Any) -> sf.Simulations:
     return sf.simulate(simulator, n, **options)
 
 
-def make(kind: str, trouble: Callable[[Any, F], F] = lambda theta, y: y, dtype: type = np.float64, **options: Any) -> sf.Simulator:
+def make(
+    kind: str, trouble: Callable[[Any, F], F] = lambda theta, y: y, dtype: type = np.float64, **options: Any
+) -> sf.Simulator:
     """y_j = a + b e_j, 3 numbers, vectorised or one draw at a time; `trouble` gets the last word on them."""
 
     @sf.simulator(PRIOR, vectorized=kind == "vectorised", **options)
     def model(theta: dict[str, Any], rng: np.random.Generator) -> F:
         a, b = np.asarray(theta["a"]), np.asarray(theta["b"])
-        return trouble(theta, (a[..., None] + b[..., None] * rng.standard_normal((*a.shape, 3))).astype(dtype))
+        return trouble(
+            theta, (a[..., None] + b[..., None] * rng.standard_normal((*a.shape, 3))).astype(dtype)
+        )
 
     return model
 

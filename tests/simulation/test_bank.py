@@ -32,7 +32,9 @@ def simulate(simulator: Any, n: Any, **options: Any) -> sf.Simulations:
     return sf.simulate(simulator, n, **options)
 
 
-def make(name: str = "model", prior: sf.Prior = PRIOR, numbers: int = 2, vectorized: bool = False) -> sf.Simulator:
+def make(
+    name: str = "model", prior: sf.Prior = PRIOR, numbers: int = 2, vectorized: bool = False
+) -> sf.Simulator:
     def model(theta: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
         a = np.asarray(theta["a"])
         return a[..., None] + rng.standard_normal((*a.shape, numbers))
@@ -152,7 +154,11 @@ def test_a_block_under_the_name_of_another_is_refused_and_made_again(bank: Path)
     [
         (make(), 6, "seed: 5 there, 6 here"),
         (make("other"), 5, "simulator: model there, other here"),
-        (make(prior=sf.Prior(a=st.uniform(0, 2))), 5, r"prior: Prior\(a=uniform\(0, 1\)\) there, Prior\(a=uniform\(0, 2\)\) here"),
+        (
+            make(prior=sf.Prior(a=st.uniform(0, 2))),
+            5,
+            r"prior: Prior\(a=uniform\(0, 1\)\) there, Prior\(a=uniform\(0, 2\)\) here",
+        ),
         (make(numbers=3), 5, r"event_shape: \[2\] there, \[3\] here"),
         (make(vectorized=True), 5, "vectorized: False there, True here; block_size: 20 there, 1000 here"),
     ],
@@ -168,7 +174,9 @@ def test_a_bank_of_another_campaign_is_refused_with_the_difference_named(
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_one_block_of_another_campaign_among_the_right_ones_is_refused(k: int, bank: Path, tmp_path: Path) -> None:
+def test_one_block_of_another_campaign_among_the_right_ones_is_refused(
+    k: int, bank: Path, tmp_path: Path
+) -> None:
     simulate(make(), 60, seed=6, store=tmp_path / "other")
     shutil.copy(shard(tmp_path / "other", k), shard(bank, k))
     with pytest.raises(BankMismatchError, match="seed"):
@@ -188,7 +196,9 @@ def test_leftovers_of_killed_writers_and_foreign_files_are_ignored(bank: Path) -
 
 def test_reading_stops_at_the_first_gap(bank: Path) -> None:
     shard(bank, 1).unlink()
-    with pytest.warns(SimulationWarning, match="block 1 is missing or not full, so the 1 blocks after it are not read"):
+    with pytest.warns(
+        SimulationWarning, match="block 1 is missing or not full, so the 1 blocks after it are not read"
+    ):
         assert len(sf.read_bank(bank)) == 20
 
 
@@ -205,7 +215,9 @@ def test_reading_stops_after_a_block_that_is_not_full(tmp_path: Path) -> None:
     shutil.copy(shard(tmp_path / "longer", 3), shard(tmp_path / "bank", 3))
     with pytest.warns(SimulationWarning, match="missing or not full"):
         assert contents(sf.read_bank(tmp_path / "bank")) == contents(simulate(make(), 45, seed=5))
-    assert contents(simulate(make(), 80, seed=5, store=tmp_path / "bank")) == contents(simulate(make(), 80, seed=5))
+    assert contents(simulate(make(), 80, seed=5, store=tmp_path / "bank")) == contents(
+        simulate(make(), 80, seed=5)
+    )
 
 
 def test_a_simulator_that_changed_for_some_theta_only_is_refused(tmp_path: Path) -> None:
@@ -224,7 +236,9 @@ def test_a_simulator_that_changed_for_some_theta_only_is_refused(tmp_path: Path)
 @pytest.mark.parametrize("place", ["missing", "empty"])
 def test_where_there_is_no_bank_the_message_says_how_to_make_one(place: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StorageError, match=f"{place}: there is no simulation bank. Make one with sf.simulate") as caught:
+    with pytest.raises(
+        StorageError, match=f"{place}: there is no simulation bank. Make one with sf.simulate"
+    ) as caught:
         sf.read_bank(tmp_path / place)
     assert caught.value.exit_code == 2
 
@@ -237,7 +251,9 @@ def test_a_bank_cannot_take_the_place_of_a_file(tmp_path: Path) -> None:
         sf.read_bank(tmp_path / "file")
 
 
-@pytest.mark.parametrize("marginal", [st.truncnorm(0, np.inf), st.uniform(loc=np.float32(0), scale=1), st.halfcauchy()])
+@pytest.mark.parametrize(
+    "marginal", [st.truncnorm(0, np.inf), st.uniform(loc=np.float32(0), scale=1), st.halfcauchy()]
+)
 def test_any_marginal_of_scipy_can_be_kept_in_a_bank(marginal: Any, tmp_path: Path) -> None:
     sims = simulate(make(prior=sf.Prior(a=marginal)), 20, store=tmp_path / "bank")
     back = sf.read_bank(tmp_path / "bank")
@@ -245,7 +261,9 @@ def test_any_marginal_of_scipy_can_be_kept_in_a_bank(marginal: Any, tmp_path: Pa
     assert contents(back) == contents(sims)
 
 
-def test_a_bank_with_a_users_own_marginal_resumes_with_it_but_cannot_be_read_without_it(tmp_path: Path) -> None:
+def test_a_bank_with_a_users_own_marginal_resumes_with_it_but_cannot_be_read_without_it(
+    tmp_path: Path,
+) -> None:
     class Triangle(st.rv_continuous):
         def _pdf(self, x: Any, *_: Any) -> Any:
             return 2 * x

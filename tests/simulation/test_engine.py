@@ -15,8 +15,8 @@ from scipy.stats import kstest, norm, uniform
 
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.machine import usable_cores
 from sbi_flows.rng import block_stream
-from sbi_flows.simulation.engine import usable_cores
 
 from .models import PRIOR, F, make, same, simulate
 
@@ -61,7 +61,9 @@ def test_more_simulations_continue_the_same_rows(kind: str, few: int, many: int)
 
 
 @each_road
-def test_a_bank_that_was_interrupted_extended_or_full_gives_the_bytes_of_one_run(kind: str, few: int, many: int, tmp_path: Path) -> None:
+def test_a_bank_that_was_interrupted_extended_or_full_gives_the_bytes_of_one_run(
+    kind: str, few: int, many: int, tmp_path: Path
+) -> None:
     whole = simulate(make(kind), many, seed=5)
     assert same(simulate(make(kind), few, seed=5, store=tmp_path / "a"), whole, rows=few)
     assert same(simulate(make(kind), many, seed=5, store=tmp_path / "a"), whole)
@@ -76,12 +78,17 @@ def test_a_bank_that_was_interrupted_extended_or_full_gives_the_bytes_of_one_run
 def test_theta_of_block_k_comes_from_the_stream_of_block_k() -> None:
     sims = simulate(make("vectorised"), 3000, seed=5)
     for k in range(3):
-        assert sims.theta[1000 * k : 1000 * (k + 1)].tobytes() == PRIOR.sample(1000, block_stream(5, k)).tobytes()
+        assert (
+            sims.theta[1000 * k : 1000 * (k + 1)].tobytes()
+            == PRIOR.sample(1000, block_stream(5, k)).tobytes()
+        )
 
 
 @pytest.mark.parametrize(("kind", "n"), [("vectorised", 5000), ("single", 2000)])
 def test_pairs_follow_the_joint_distribution(kind: str, n: int) -> None:
-    """(y - a)/b is standard normal, whatever theta, and a uniform: Kolmogorov-Smirnov, false alarm rate 1e-5 each."""
+    """(y - a)/b is standard normal, whatever theta, and a uniform: Kolmogorov-Smirnov, false alarm rate 1e-5
+    each.
+    """
     sims = simulate(make(kind), n, seed=6)
     noise = (sims.y - sims.theta[:, :1]) / sims.theta[:, 1:]
     assert kstest(noise.ravel(), norm.cdf).pvalue > 1e-5
@@ -142,7 +149,9 @@ def test_an_interrupt_keeps_the_finished_blocks_and_the_same_call_resumes(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         simulate(make("single"), 200, seed=5, store=tmp_path / "bank", progress=interrupt)
     assert len(sf.read_bank(tmp_path / "bank")) in (60, 80, 100)
-    assert same(simulate(make("single"), 200, seed=5, store=tmp_path / "bank"), simulate(make("single"), 200, seed=5))
+    assert same(
+        simulate(make("single"), 200, seed=5, store=tmp_path / "bank"), simulate(make("single"), 200, seed=5)
+    )
 
 
 def test_finished_blocks_are_not_simulated_again(tmp_path: Path) -> None:
@@ -174,7 +183,9 @@ class Forgetful(ThreadPoolExecutor):
 def test_blocks_that_an_executor_forgets_are_handed_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sbi_flows.simulation.workers._SILENT_SECONDS", 0.2)
     with Forgetful() as executor:
-        assert same(simulate(make("single"), 200, seed=5, executor=executor), simulate(make("single"), 200, seed=5))
+        assert same(
+            simulate(make("single"), 200, seed=5, executor=executor), simulate(make("single"), 200, seed=5)
+        )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +220,14 @@ def test_options_that_cannot_be_used_are_refused_by_name(options: dict[str, Any]
 
 @pytest.mark.parametrize(
     "options",
-    [{"block_size": 0}, {"block_size": 10**12}, {"block_size": 2.0}, {"tries": 0}, {"isolate": 0}, {"warn_failures": True}],
+    [
+        {"block_size": 0},
+        {"block_size": 10**12},
+        {"block_size": 2.0},
+        {"tries": 0},
+        {"isolate": 0},
+        {"warn_failures": True},
+    ],
     ids=str,
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(options: dict[str, Any]) -> None:
@@ -229,9 +247,18 @@ def test_cores_are_counted_within_the_limit_of_the_environment(monkeypatch: pyte
 def test_simulations_know_their_names_shapes_and_origin() -> None:
     sims = simulate(make("vectorised"), 30, seed=4)
     assert repr(sims) == "Simulations(30 of 'model': theta (a, b), y (3,); 30 ok)"
-    assert (len(sims), sims.names, sims.event_shape, sims.seed, sims.simulator_name) == (30, ("a", "b"), (3,), 4, "model")
+    assert (len(sims), sims.names, sims.event_shape, sims.seed, sims.simulator_name) == (
+        30,
+        ("a", "b"),
+        (3,),
+        4,
+        "model",
+    )
     sims.check_matches(PRIOR, (3,))
-    with pytest.raises(ShapeError, match=r"'model' with parameters \('a', 'b'\) and events \(3,\); wanted parameters \('a',\)"):
+    with pytest.raises(
+        ShapeError,
+        match=r"'model' with parameters \('a', 'b'\) and events \(3,\); wanted parameters \('a',\)",
+    ):
         sims.check_matches(sf.Prior(a=uniform(0, 1)), (3,))
     with pytest.raises(ShapeError, match="Simulate again"):
         sims.check_matches(PRIOR, (4,))

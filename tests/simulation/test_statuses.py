@@ -25,13 +25,20 @@ def negative_b(theta: Any, y: F) -> F:
 
 @pytest.mark.parametrize(("kind", "n"), [("vectorised", 1500), ("single", 150)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rows_that_are_not_finite_are_marked_and_the_others_are_as_without_them(kind: str, n: int, dtype: type) -> None:
-    sims, healthy = simulate(make(kind, negative_b, dtype), n, seed=5), simulate(make(kind, dtype=dtype), n, seed=5)
+def test_rows_that_are_not_finite_are_marked_and_the_others_are_as_without_them(
+    kind: str, n: int, dtype: type
+) -> None:
+    sims, healthy = (
+        simulate(make(kind, negative_b, dtype), n, seed=5),
+        simulate(make(kind, dtype=dtype), n, seed=5),
+    )
     bad = healthy.theta[:, 1] < -1
     assert ((sims.status == "nonfinite") == bad).all()
     assert sims.y[~bad].tobytes() == healthy.y[~bad].tobytes()
     assert sims.counts() == {"ok": int((~bad).sum()), "nonfinite": int(bad.sum())}
-    assert all(bad[failure.row] and failure.block == failure.row // sims.block_size for failure in sims.records)
+    assert all(
+        bad[failure.row] and failure.block == failure.row // sims.block_size for failure in sims.records
+    )
 
 
 def raise_for_some(theta: Any, y: F) -> F:
@@ -42,7 +49,10 @@ def raise_for_some(theta: Any, y: F) -> F:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_single_draw_that_raises_is_marked_and_the_others_are_as_without_it(dtype: type) -> None:
-    sims, healthy = simulate(make("single", raise_for_some, dtype), 150, seed=5), simulate(make("single", dtype=dtype), 150, seed=5)
+    sims, healthy = (
+        simulate(make("single", raise_for_some, dtype), 150, seed=5),
+        simulate(make("single", dtype=dtype), 150, seed=5),
+    )
     bad = healthy.theta[:, 1] < -1
     assert bad.any()
     assert ((sims.status == "raised") == bad).all()
@@ -69,7 +79,9 @@ def test_each_single_draw_has_a_stream_of_its_own_however_much_the_others_use() 
 def test_a_failure_is_recorded_with_its_row_its_cause_and_its_traceback() -> None:
     sims = simulate(make("single", raise_for_some), 150, seed=5)
     bad = np.flatnonzero(~sims.ok).tolist()
-    kept = [row for start in range(0, 150, 20) for row in [row for row in bad if start <= row < start + 20][:3]]
+    kept = [
+        row for start in range(0, 150, 20) for row in [row for row in bad if start <= row < start + 20][:3]
+    ]
     assert [failure.row for failure in sims.records] == kept
     for failure in sims.records:
         assert failure.cause == f"FloatingPointError: b is {sims.theta[failure.row, 1]:.3f}"
@@ -101,7 +113,10 @@ def test_bad_rows_are_left_out_only_in_words() -> None:
     sims = simulate(make("single", raise_for_some), 150, seed=5)
     theta, y = sims.usable()
     assert len(theta) == len(y) == sims.ok.sum() < 150
-    assert f"{150 - len(theta)} of 150 simulations failed ({150 - len(theta)} raised) and are left out" in sims.failure_text()
+    assert (
+        f"{150 - len(theta)} of 150 simulations failed ({150 - len(theta)} raised) and are left out"
+        in sims.failure_text()
+    )
     assert sims.records[0].cause in sims.failure_text()
     assert simulate(make("single"), 20).failure_text() == ""
 
@@ -109,7 +124,8 @@ def test_bad_rows_are_left_out_only_in_words() -> None:
 def test_too_many_failures_stop_the_run_with_count_and_cause() -> None:
     """P(b < -1) = 16%: far above 1% and below 50% of the first 200 rows."""
     with pytest.raises(
-        TooManyFailuresError, match=r"of the first 200 simulations failed, more than max_failures=0.01. First cause, in row"
+        TooManyFailuresError,
+        match=r"of the first 200 simulations failed, more than max_failures=0.01. First cause, in row",
     ):
         simulate(make("single", raise_for_some), 1000, seed=5, max_failures=0.01)
     assert len(simulate(make("single", raise_for_some), 300, seed=5, max_failures=0.5)) == 300
@@ -156,7 +172,9 @@ def test_an_undeclared_shape_is_no_trouble_where_some_draws_raise() -> None:
     ],
     ids=["one row", "transposed", "object", "text", "nothing", "as long as the batch"],
 )
-def test_a_broken_contract_stops_before_anything_runs(trouble: Callable[[Any, F], Any], tmp_path: Path) -> None:
+def test_a_broken_contract_stops_before_anything_runs(
+    trouble: Callable[[Any, F], Any], tmp_path: Path
+) -> None:
     with pytest.raises(SimulatorContractError, match="model: "):
         simulate(make("vectorised", trouble), 3000, store=tmp_path / "bank")
     assert not (tmp_path / "bank").exists()
@@ -172,7 +190,9 @@ def test_writing_to_theta_is_stopped_and_said() -> None:
 
 
 def test_a_wrong_shape_later_is_recorded_row_by_row_and_the_run_goes_on(tmp_path: Path) -> None:
-    """Rows that fail at random are left out by the simulator itself, so that a block comes back too short: the others are not lost."""
+    """Rows that fail at random are left out by the simulator itself, so that a block comes back too short:
+    the others are not lost.
+    """
 
     def drop(theta: Any, y: F) -> F:
         return y[theta["b"] > -3]
@@ -183,7 +203,8 @@ def test_a_wrong_shape_later_is_recorded_row_by_row_and_the_run_goes_on(tmp_path
     assert ((sims.status == "shape") == bad).all()
     assert "returned shape (0, 3) for 1 rows of theta" in sims.records[0].cause
     assert sims.failures().table["cause"].tolist() == [
-        "model: returned shape (0, 3) for 1 rows of theta; wanted (1, 3). A simulator that handles one draw at a time is declared with "
+        "model: returned shape (0, 3) for 1 rows of theta; wanted (1, 3). A simulator that handles one draw "
+        "at a time is declared with "
         "vectorized=False."
     ]
 
@@ -210,7 +231,10 @@ def test_failures_are_counted_by_cause_and_placed_in_theta() -> None:
     assert failures.where.loc["b"].iloc[0] > 0.7
     assert failures.where.loc["b"].iloc[2:].max() == 0
     assert failures.records == sims.records
-    assert all(word in str(failures) for word in ("22 of 150", "FloatingPointError: b is #", "lowest fifth", "truncates the prior"))
+    assert all(
+        word in str(failures)
+        for word in ("22 of 150", "FloatingPointError: b is #", "lowest fifth", "truncates the prior")
+    )
 
 
 def test_where_nothing_failed_it_says_so() -> None:
@@ -245,7 +269,10 @@ def test_a_vectorised_simulator_whose_rows_run_alone_is_said_to_be_slow() -> Non
             raise MemoryError("too many at once")
         return y
 
-    with pytest.warns(SimulationWarning, match="in 2 of 2 blocks the call for the whole block failed.*MemoryError: too many at once"):
+    with pytest.warns(
+        SimulationWarning,
+        match="in 2 of 2 blocks the call for the whole block failed.*MemoryError: too many at once",
+    ):
         assert simulate(make("vectorised", only_small), 2000).ok.all()
 
 

@@ -1,4 +1,6 @@
-"""Blocks made in the background: the bytes of `simulate`, a bounded lead, errors that come through, and nothing left behind."""
+"""Blocks made in the background: the bytes of `simulate`, a bounded lead, errors that come through, and
+nothing left behind.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def threads() -> list[str]:
 def same_as(simulations: sf.Simulations, block: Block) -> bool:
     rows = slice(block.start, block.start + len(block))
     wanted = simulations.theta[rows], simulations.y[rows], simulations.codes[rows]
-    return all(a.tobytes() == b.tobytes() for a, b in zip(wanted, (block.theta, block.y, block.codes), strict=True))
+    return all(
+        a.tobytes() == b.tobytes() for a, b in zip(wanted, (block.theta, block.y, block.codes), strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", ["vectorised", "one at a time"])
@@ -53,7 +57,10 @@ def test_row_i_is_row_i_of_simulate_wherever_it_is_made(kind: str) -> None:
         simulations = sf.simulate(model, n, seed=3)
     assert all(same_as(simulations, block) for block in blocks)
     assert len({block.start for block in blocks}) == 10
-    assert (supply.watch.done, supply.watch.bad) == (sum(map(len, blocks)), sum(int((block.codes != 0).sum()) for block in blocks))
+    assert (supply.watch.done, supply.watch.bad) == (
+        sum(map(len, blocks)),
+        sum(int((block.codes != 0).sum()) for block in blocks),
+    )
     assert any("simulations of model failed. First cause" in text for text in supply.warnings())
 
 
@@ -77,13 +84,19 @@ def test_blocks_that_another_run_has_used_are_left_out() -> None:
 
 def test_a_simulator_that_fails_too_often_ends_it() -> None:
     model = make("vectorised", lambda theta, y: np.where(np.asarray(theta["a"])[..., None] > 0.3, np.nan, y))
-    with Supply(model, 1) as supply, pytest.raises(TooManyFailuresError, match="of the first 1,000 simulations failed"):
+    with (
+        Supply(model, 1) as supply,
+        pytest.raises(TooManyFailuresError, match="of the first 1,000 simulations failed"),
+    ):
         taken(supply, 2)
     assert threads() == []
 
 
 def test_what_the_thread_raises_reaches_the_caller_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Supply(make("vectorised", lambda theta, y: y[1:]), 1) as supply, pytest.raises(SimulatorContractError, match="returned shape"):
+    with (
+        Supply(make("vectorised", lambda theta, y: y[1:]), 1) as supply,
+        pytest.raises(SimulatorContractError, match="returned shape"),
+    ):
         taken(supply, 1)
 
     def lost(*args: object) -> Block:

@@ -42,7 +42,12 @@ SIZES = {  # parameters and numbers in y, as published
     "sir": (2, 10),
     "lotka_volterra": (4, 20),
 }
-PROPOSALS = {"lotka_volterra": (3000, 1.3), "sir": (3000, 1.3), "slcp": (200_000, 2.0), "slcp_distractors": (200_000, 2.0)}
+PROPOSALS = {
+    "lotka_volterra": (3000, 1.3),
+    "sir": (3000, 1.3),
+    "slcp": (200_000, 2.0),
+    "slcp_distractors": (200_000, 2.0),
+}
 REFERENCE = np.load(Path(__file__).parent.parent / "data" / "benchmark_posteriors.npz")
 
 each = pytest.mark.parametrize("name", TASKS)
@@ -52,8 +57,9 @@ observation = pytest.mark.parametrize("number", ["1", "2"])
 def weighted(name: str, number: str) -> tuple[F, F]:
     """Draws and normalised weights for p(theta | y) on one of its symmetric modes.
 
-    The proposal is a Student t of 4 degrees of freedom, wider than 200 published draws by a factor; slcp needs a wide one, as its modes
-    are far from normal and a narrow proposal gives a few draws of their tails very large weights.
+    The proposal is a Student t of 4 degrees of freedom, wider than 200 published draws by a factor; slcp
+    needs a wide one, as its modes are far from normal and a narrow proposal gives a few draws of their tails
+    very large weights.
     """
     n, width = PROPOSALS.get(name, (40_000, 1.3))
     task, reference = TASKS[name], SAME_POSTERIOR.get(name, name)
@@ -63,14 +69,18 @@ def weighted(name: str, number: str) -> tuple[F, F]:
     kept = task.prior.inside(theta) & (folded(reference, theta) == theta).all(axis=1)
     theta = theta[kept]
     assert task.log_likelihood is not None
-    log_likelihood = task.log_likelihood(task.prior.as_mapping(theta), task.data(number), np.random.default_rng(2))
+    log_likelihood = task.log_likelihood(
+        task.prior.as_mapping(theta), task.data(number), np.random.default_rng(2)
+    )
     log_weights = log_likelihood + task.prior.log_prob(theta) - proposal.logpdf(theta)
     weights = np.exp(log_weights - log_weights.max())
     return theta, weights / weights.sum()
 
 
 def assert_like_the_reference(mean: F, sd: F, key: str, ess: float) -> None:
-    """Means within 5 standard errors and sds likewise, as if 2,000 of the 10,000 published draws were independent."""
+    """Means within 5 standard errors and sds likewise, as if 2,000 of the 10,000 published draws were
+    independent.
+    """
     error = np.sqrt(1 / ess + 1 / 2000)
     wanted_mean, wanted_sd = REFERENCE[f"{key}/mean"], REFERENCE[f"{key}/sd"]
     assert np.abs((mean - wanted_mean) / wanted_sd).max() < 5 * error
@@ -79,12 +89,16 @@ def assert_like_the_reference(mean: F, sd: F, key: str, ess: float) -> None:
 
 @observation
 @each
-def test_importance_sampling_with_the_likelihood_gives_the_published_posterior(name: str, number: str) -> None:
+def test_importance_sampling_with_the_likelihood_gives_the_published_posterior(
+    name: str, number: str
+) -> None:
     theta, weights = weighted(name, number)
     ess = 1 / np.square(weights).sum()
     assert ess > 500
     mean = weights @ theta
-    assert_like_the_reference(mean, np.sqrt(weights @ (theta - mean) ** 2), f"{SAME_POSTERIOR.get(name, name)}/{number}", float(ess))
+    assert_like_the_reference(
+        mean, np.sqrt(weights @ (theta - mean) ** 2), f"{SAME_POSTERIOR.get(name, name)}/{number}", float(ess)
+    )
 
 
 @observation
@@ -111,20 +125,32 @@ def test_the_observations_of_a_family_agree() -> None:
     """The distractors hide the points of `slcp`; the spike trains have the statistics of `bernoulli_glm`."""
     for number in slcp.observed:
         np.testing.assert_array_equal(slcp_distractors.data(number)[informative_columns()], slcp.data(number))
-        np.testing.assert_allclose(bernoulli_glm_raw.data(number) @ DESIGN, bernoulli_glm.data(number), atol=1e-5)
+        np.testing.assert_allclose(
+            bernoulli_glm_raw.data(number) @ DESIGN, bernoulli_glm.data(number), atol=1e-5
+        )
 
 
 @each
 def test_the_observations_are_unremarkable_among_simulations(name: str) -> None:
-    """None has a quarter of its numbers outside the range of 1,000 draws of the prior predictive: by chance, one number in 500 is."""
+    """None has a quarter of its numbers outside the range of 1,000 draws of the prior predictive: by chance,
+    one number in 500 is.
+    """
     task, rng = TASKS[name], np.random.default_rng(4)
     y = task.run(task.prior.sample(1000, rng), rng)
-    outside = [np.mean((task.data(number) < y.min(axis=0)) | (task.data(number) > y.max(axis=0))) for number in task.observed]
+    outside = [
+        np.mean((task.data(number) < y.min(axis=0)) | (task.data(number) > y.max(axis=0)))
+        for number in task.observed
+    ]
     assert max(outside) < 0.25
 
 
 def test_only_the_prior_that_needs_torch_loads_it() -> None:
     names = ["gaussian_linear", "gaussian_mixture", "lotka_volterra", "sir", "slcp", "two_moons"]
-    code = f"import sys\nimport {', '.join(f'simulators.{name}' for name in names)}\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    code = (
+        f"import sys\nimport {', '.join(f'simulators.{name}' for name in names)}\nprint('torch' in "
+        f"sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.strip() == "False"

@@ -1,4 +1,6 @@
-"""The two tasks with differential equations: the solver, SIR and Lotka-Volterra against SciPy's adaptive solver."""
+"""The two tasks with differential equations: the solver, SIR and Lotka-Volterra against SciPy's adaptive
+solver.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,19 @@ def scipy_log_populations(theta: F) -> F:
 
 
 def test_the_solver_is_of_fourth_order() -> None:
-    """A pendulum on the unit circle: halving the step divides the error by 16, as far as rounding lets it be seen."""
+    """A pendulum on the unit circle: halving the step divides the error by 16, as far as rounding lets it be
+    seen.
+    """
 
     def slope(state: F) -> F:
         return np.stack([state[1], -state[0]])
 
     times = np.array([0.0, 1.0, 2.5])
     wanted = np.stack([np.cos(times), -np.sin(times)], axis=1)[:, :, None]
-    errors = [np.abs(trajectories(slope, np.array([[1.0], [0.0]]), times, step) - wanted).max() for step in (0.1, 0.05, 0.025)]
+    errors = [
+        np.abs(trajectories(slope, np.array([[1.0], [0.0]]), times, step) - wanted).max()
+        for step in (0.1, 0.05, 0.025)
+    ]
     assert errors[0] < 1e-5
     np.testing.assert_allclose(np.array(errors[:2]) / errors[1:], 16, rtol=0.1)
 
@@ -62,8 +69,12 @@ def test_a_row_of_the_solver_that_blows_up_is_nan_and_spares_the_others() -> Non
 
 
 def test_the_epidemic_is_that_of_an_adaptive_solver() -> None:
-    """60 draws of the prior, and its far corners: errors below 2e-5 in I / N and 0.002 of the binomial noise."""
-    corners = np.exp(np.log([0.4, 0.125]) + 3.5 * np.array([[0.5, 0.2], [0.5, -0.2], [-0.5, 0.2], [-0.5, -0.2]]))
+    """60 draws of the prior, and its far corners: errors below 2e-5 in I / N and 0.002 of the binomial
+    noise.
+    """
+    corners = np.exp(
+        np.log([0.4, 0.125]) + 3.5 * np.array([[0.5, 0.2], [0.5, -0.2], [-0.5, 0.2], [-0.5, -0.2]])
+    )
     theta = np.concatenate([sir.prior.sample(60, np.random.default_rng(1)), corners])
     wanted = np.array([scipy_share(row) for row in theta])
     error = np.abs(infected_share(sir.prior.as_mapping(theta)) - wanted)
@@ -72,10 +83,16 @@ def test_the_epidemic_is_that_of_an_adaptive_solver() -> None:
 
 
 def test_predators_and_prey_are_those_of_an_adaptive_solver() -> None:
-    """60 draws of the prior, and far corners: errors of a log population below 1e-4, where the noise is 0.1."""
-    directions = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [-1, 1, -1, 1], [-1, -1, -1, -1], [1, -1, -1, 1], [1, 1, -1, -1]])
+    """60 draws of the prior, and far corners: errors of a log population below 1e-4, where the noise is
+    0.1.
+    """
+    directions = np.array(
+        [[1, 1, 1, 1], [1, -1, 1, -1], [-1, 1, -1, 1], [-1, -1, -1, -1], [1, -1, -1, 1], [1, 1, -1, -1]]
+    )
     centre = np.array([-0.125, -3, -0.125, -3])
-    theta = np.concatenate([lotka_volterra.prior.sample(60, np.random.default_rng(2)), np.exp(centre + 1.5 * 0.5 * directions)])
+    theta = np.concatenate(
+        [lotka_volterra.prior.sample(60, np.random.default_rng(2)), np.exp(centre + 1.5 * 0.5 * directions)]
+    )
     wanted = np.array([scipy_log_populations(row) for row in theta])
     error = np.abs(log_populations(lotka_volterra.prior.as_mapping(theta)) - wanted)
     assert error.max() < 1e-4
@@ -124,7 +141,10 @@ def test_the_likelihood_of_predators_and_prey_is_log_normal() -> None:
     theta = np.array([[0.9, 0.05, 0.8, 0.06], [0.7, 0.04, 0.9, 0.05]])
     y = np.exp(scipy_log_populations(theta[0]) + 0.1 * np.random.default_rng(5).normal(size=20))
     wanted = [
-        sum(-0.5 * ((math.log(v) - m) / 0.1) ** 2 - math.log(0.1 * v * math.sqrt(2 * math.pi)) for v, m in zip(y, middle, strict=True))
+        sum(
+            -0.5 * ((math.log(v) - m) / 0.1) ** 2 - math.log(0.1 * v * math.sqrt(2 * math.pi))
+            for v, m in zip(y, middle, strict=True)
+        )
         for middle in map(scipy_log_populations, theta)
     ]
     mapping = lotka_volterra.prior.as_mapping(theta)
@@ -150,12 +170,19 @@ def test_absurd_rates_give_nan_without_a_warning_and_spare_the_other_rows(value:
 @pytest.mark.parametrize("value", [1e-300, 1e-8])
 def test_vanishing_rates_give_finite_data(value: float) -> None:
     for simulator in (sir, lotka_volterra):
-        assert np.isfinite(simulator.run(np.full((2, simulator.prior.d), value), np.random.default_rng(7))).all()
+        assert np.isfinite(
+            simulator.run(np.full((2, simulator.prior.d), value), np.random.default_rng(7))
+        ).all()
 
 
 def test_the_populations_are_held_between_their_bounds() -> None:
     """Prey without predators' appetite grow to e^40; predators that starve sink to e^-40."""
-    theta = {"alpha": np.array([2.0]), "beta": np.array([1e-12]), "gamma": np.array([2.0]), "delta": np.array([1e-20])}
+    theta = {
+        "alpha": np.array([2.0]),
+        "beta": np.array([1e-12]),
+        "gamma": np.array([2.0]),
+        "delta": np.array([1e-20]),
+    }
     logs = log_populations(theta)[0]
     np.testing.assert_allclose(logs[[9, 19]], [np.log(1e4), np.log(1e-10)])
 

@@ -14,11 +14,15 @@ F = NDArray[np.float64]
 
 
 def grid_moments(model: sf.Simulator, y: F) -> tuple[F, F]:
-    """Mean and covariance of p(theta | y) by the trapezoid rule over prior times likelihood, in one or two dimensions."""
+    """Mean and covariance of p(theta | y) by the trapezoid rule over prior times likelihood, in one or two
+    dimensions.
+    """
     axis = np.linspace(-8, 8, 321)
     theta = np.stack(np.meshgrid(*[axis] * model.prior.d, indexing="ij"), axis=-1).reshape(-1, model.prior.d)
     assert model.log_likelihood is not None
-    log_joint = model.prior.log_prob(theta) + model.log_likelihood(model.prior.as_mapping(theta), y, np.random.default_rng(0))
+    log_joint = model.prior.log_prob(theta) + model.log_likelihood(
+        model.prior.as_mapping(theta), y, np.random.default_rng(0)
+    )
     weights = np.exp(log_joint - log_joint.max())
     weights /= weights.sum()
     mean = weights @ theta
@@ -43,7 +47,9 @@ def test_the_posterior_mean_in_ten_dimensions_solves_the_ridge_regression() -> N
 
 @pytest.mark.parametrize("d", [1, 2, 10])
 def test_draws_of_the_exact_posterior_follow_it(d: int) -> None:
-    """Squared Mahalanobis distances are chi-squared, each whitened column standard normal: Kolmogorov-Smirnov at 1e-6 each."""
+    """Squared Mahalanobis distances are chi-squared, each whitened column standard normal: Kolmogorov-Smirnov
+    at 1e-6 each.
+    """
     model, y = make_gaussian(d), np.linspace(-1, 1, d)
     assert model.exact_posterior is not None
     draws = model.exact_posterior(y, 4000, np.random.default_rng(1))
@@ -68,7 +74,9 @@ def test_the_likelihood_is_the_normal_density_at_the_design_times_theta(d: int) 
     theta, y = rng.normal(size=(5, d)), rng.normal(size=d)
     wanted = [multivariate_normal(design(d) @ row, 0.49 * np.eye(d)).logpdf(y) for row in theta]
     assert model.log_likelihood is not None
-    np.testing.assert_allclose(model.log_likelihood(model.prior.as_mapping(theta), y, rng), wanted, rtol=1e-10)
+    np.testing.assert_allclose(
+        model.log_likelihood(model.prior.as_mapping(theta), y, rng), wanted, rtol=1e-10
+    )
 
 
 def test_the_design_falls_off_by_a_factor_with_distance() -> None:

@@ -16,7 +16,9 @@ from simulators.gaussian_linear import (
 )
 
 RNG = np.random.default_rng(0)
-BOTH = pytest.mark.parametrize("simulator", [gaussian_linear, gaussian_linear_uniform], ids=lambda simulator: simulator.name)
+BOTH = pytest.mark.parametrize(
+    "simulator", [gaussian_linear, gaussian_linear_uniform], ids=lambda simulator: simulator.name
+)
 
 
 @BOTH
@@ -33,22 +35,35 @@ def test_data_scatter_around_theta_with_variance_a_tenth(simulator: sf.Simulator
 def test_the_likelihood_is_the_normal_density(simulator: sf.Simulator) -> None:
     theta, y = simulator.prior.sample(20, np.random.default_rng(3)), np.random.default_rng(4).normal(size=10)
     wanted = [multivariate_normal(row, 0.1 * np.eye(10)).logpdf(y) for row in theta]
-    np.testing.assert_allclose(gaussian_linear_log_likelihood(simulator.prior.as_mapping(theta), y, RNG), wanted, rtol=1e-10)
+    np.testing.assert_allclose(
+        gaussian_linear_log_likelihood(simulator.prior.as_mapping(theta), y, RNG), wanted, rtol=1e-10
+    )
 
 
 def test_the_priors_are_those_published() -> None:
-    np.testing.assert_allclose(gaussian_linear.prior.log_prob(np.full(10, 0.2)), norm.logpdf(0.2, 0, np.sqrt(0.1)) * 10)
+    np.testing.assert_allclose(
+        gaussian_linear.prior.log_prob(np.full(10, 0.2)), norm.logpdf(0.2, 0, np.sqrt(0.1)) * 10
+    )
     assert gaussian_linear_uniform.prior.log_prob(np.full(10, 0.2)) == pytest.approx(-10 * np.log(2))
     np.testing.assert_allclose(gaussian_linear_uniform.prior.upper, 1)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.8, -3.0])
 def test_draws_of_both_posteriors_follow_their_closed_forms(level: float) -> None:
-    """Prior times likelihood in one coordinate, by quadrature; Kolmogorov-Smirnov at 1e-7 for each of ten columns."""
+    """Prior times likelihood in one coordinate, by quadrature; Kolmogorov-Smirnov at 1e-7 for each of ten
+    columns.
+    """
     y = np.full(10, level)
     grid = np.linspace(-4, 4, 16_001)
-    for simulator, draw in ((gaussian_linear, gaussian_linear_posterior), (gaussian_linear_uniform, gaussian_linear_uniform_posterior)):
-        marginal = norm(0, np.sqrt(0.1)).pdf(grid) if simulator is gaussian_linear else np.where(np.abs(grid) <= 1, 0.5, 0)
+    for simulator, draw in (
+        (gaussian_linear, gaussian_linear_posterior),
+        (gaussian_linear_uniform, gaussian_linear_uniform_posterior),
+    ):
+        marginal = (
+            norm(0, np.sqrt(0.1)).pdf(grid)
+            if simulator is gaussian_linear
+            else np.where(np.abs(grid) <= 1, 0.5, 0)
+        )
         cumulative = np.cumsum(marginal * norm.pdf(level, grid, np.sqrt(0.1)))
         draws = draw(y, 3000, np.random.default_rng(5))
         assert simulator.prior.inside(draws).all()

@@ -1,4 +1,6 @@
-"""The Ricker model: the map, the counts, the likelihood and the summaries, each against something slow that shares no code with it."""
+"""The Ricker model: the map, the counts, the likelihood and the summaries, each against something slow that
+shares no code with it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_without_noise_the_counts_are_poisson_around_the_map(log_r: float, n0: f
 
 
 def test_counts_at_a_fixed_population_have_the_mean_and_the_variance_of_poisson() -> None:
-    """n = 40,000 at rate 10 r / e: z-scores of the mean and of the dispersion, below 4.5: false alarm rate 7e-6 each."""
+    """n = 40,000 at rate 10 r / e: z-scores of the mean and of the dispersion, below 4.5: false alarm rate
+    7e-6 each.
+    """
     n, rate = 40_000, 10 * np.exp(2.0 - 1)
     counts = simulate_ricker(rows(n, 2.0, 1e-12, 10.0), np.random.default_rng(2), 1)[:, 0].astype(np.float64)
     assert abs(counts.mean() - rate) < 4.5 * np.sqrt(rate / n)
@@ -56,10 +60,14 @@ def test_counts_at_a_fixed_population_have_the_mean_and_the_variance_of_poisson(
 def test_the_noise_of_each_step_is_normal_with_sd_sigma_and_independent() -> None:
     """With rho = 1e10, x/rho is N. Kolmogorov-Smirnov and a correlation, false alarm rate 1e-5 each."""
     n, log_r, sigma = 4000, 3.8, 0.3
-    population = simulate_ricker(rows(n, log_r, sigma, 1e10), np.random.default_rng(3), 2).astype(np.float64) / 1e10
+    population = (
+        simulate_ricker(rows(n, log_r, sigma, 1e10), np.random.default_rng(3), 2).astype(np.float64) / 1e10
+    )
     first = np.log(population[:, 0]) - (log_r - 1)
     kept = population[:, 1] > 1e-4
-    second = (np.log(population[kept, 1] / population[kept, 0]) - log_r + population[kept, 0])[population[kept, 0] < 10]
+    second = (np.log(population[kept, 1] / population[kept, 0]) - log_r + population[kept, 0])[
+        population[kept, 0] < 10
+    ]
     assert kstest(first, norm(0, sigma).cdf).pvalue > 1e-5
     assert kstest(second, norm(0, sigma).cdf).pvalue > 1e-5
     correlation = np.corrcoef(first[kept][population[kept, 0] < 10], second)[0, 1]
@@ -67,15 +75,21 @@ def test_the_noise_of_each_step_is_normal_with_sd_sigma_and_independent() -> Non
 
 
 def test_counts_are_whole_and_the_shape_is_as_declared() -> None:
-    counts = make_ricker(steps=17).run(CLASSIC_PRIOR.sample(50, np.random.default_rng(0)), np.random.default_rng(1))
+    counts = make_ricker(steps=17).run(
+        CLASSIC_PRIOR.sample(50, np.random.default_rng(0)), np.random.default_rng(1)
+    )
     assert counts.shape == (50, 17)
     assert counts.dtype == np.float32
     assert (counts >= 0).all()
     np.testing.assert_array_equal(counts, np.round(counts))
 
 
-def grid_log_likelihood(theta: tuple[float, float, float], y: F, n0: float = 1.0, step: float = 0.01) -> float:
-    """log p(y | theta) by the forward recursion over a grid of log N: deterministic, with no particle in it."""
+def grid_log_likelihood(
+    theta: tuple[float, float, float], y: F, n0: float = 1.0, step: float = 0.01
+) -> float:
+    """log p(y | theta) by the forward recursion over a grid of log N: deterministic, with no particle in
+    it.
+    """
     log_r, sigma, rho = theta
     grid = np.arange(-25, 5, step)
     alpha = norm.pdf(grid, log_r + np.log(n0) - n0, sigma) * poisson.pmf(y[0], rho * np.exp(grid))
@@ -104,14 +118,18 @@ def test_the_reference_likelihood_has_converged(name: str) -> None:
 
 
 def test_the_reference_likelihood_sums_to_one_over_the_counts() -> None:
-    total = sum(np.exp(grid_log_likelihood((1.0, 0.3, 3.0), np.array([x], dtype=float), step=0.02)) for x in range(60))
+    total = sum(
+        np.exp(grid_log_likelihood((1.0, 0.3, 3.0), np.array([x], dtype=float), step=0.02)) for x in range(60)
+    )
     assert total == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("particles", [20, 300])
 @pytest.mark.parametrize("name", CASES)
 def test_the_particle_filter_estimates_the_likelihood_without_bias(name: str, particles: int) -> None:
-    """The mean of 3,000 estimates, in standard errors from the reference, below 5: false alarm rate 6e-7 were they normal."""
+    """The mean of 3,000 estimates, in standard errors from the reference, below 5: false alarm rate 6e-7 were
+    they normal.
+    """
     theta, y, n0 = CASES[name]
     data = np.array(y, dtype=np.float64)
     estimates = ricker_log_likelihood(rows(3000, *theta), data, np.random.default_rng(7), n0, particles)
@@ -121,7 +139,9 @@ def test_the_particle_filter_estimates_the_likelihood_without_bias(name: str, pa
 
 
 def test_rows_of_the_filter_are_independent_and_keep_their_own_theta() -> None:
-    """250 rows span three pieces; the likelihoods compared differ by nats, the estimates of 1,000 particles by hundredths."""
+    """250 rows span three pieces; the likelihoods compared differ by nats, the estimates of 1,000 particles
+    by hundredths.
+    """
     theta = {"log_r": np.full(250, 1.5), "sigma": np.full(250, 0.3), "rho": np.linspace(7, 22, 250)}
     y = np.array([19.0, 12, 14, 20, 13])
     estimates = ricker_log_likelihood(theta, y, np.random.default_rng(8))
@@ -134,14 +154,18 @@ def test_rows_of_the_filter_are_independent_and_keep_their_own_theta() -> None:
 def test_the_filter_of_the_classic_series_prefers_the_truth() -> None:
     truth = rows(5, *CLASSIC_THETA.values())
     wrong = rows(5, 3.8, 0.3, 14.0)
-    at_truth, at_wrong = (ricker_log_likelihood(theta, classic_series(), np.random.default_rng(9)) for theta in (truth, wrong))
+    at_truth, at_wrong = (
+        ricker_log_likelihood(theta, classic_series(), np.random.default_rng(9)) for theta in (truth, wrong)
+    )
     assert logsumexp(at_truth) > logsumexp(at_wrong) + 5
 
 
 def slow_summaries(x: F) -> list[float]:
     """Wood's statistics of one series, term by term."""
     steps, mean = len(x), float(np.mean(x))
-    covariances = [float(np.mean([(x[t] - mean) * (x[t + lag] - mean) for t in range(steps - lag)])) for lag in range(6)]
+    covariances = [
+        float(np.mean([(x[t] - mean) * (x[t + lag] - mean) for t in range(steps - lag)])) for lag in range(6)
+    ]
     differences = sorted(x[t + 1] - x[t] for t in range(steps - 1))
     scores = [norm.ppf((i + 0.5) / (steps - 1)) for i in range(steps - 1)]
     slopes = np.polyfit(scores, differences, 3)[::-1][1:]
@@ -151,7 +175,9 @@ def slow_summaries(x: F) -> list[float]:
 
 
 def test_the_summaries_are_those_of_wood() -> None:
-    y = make_ricker(steps=60).run(CLASSIC_PRIOR.sample(20, np.random.default_rng(4)), np.random.default_rng(5))
+    y = make_ricker(steps=60).run(
+        CLASSIC_PRIOR.sample(20, np.random.default_rng(4)), np.random.default_rng(5)
+    )
     wanted = np.array([slow_summaries(row) for row in y.astype(np.float64)])
     assert wanted.shape == (20, 13)
     np.testing.assert_allclose(ricker_summaries(y), wanted, rtol=1e-7, atol=1e-7)
@@ -164,7 +190,9 @@ def test_the_summaries_of_a_series_do_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "y", [np.zeros(100), np.full(100, 7.0), np.eye(1, 100)[0], np.r_[np.zeros(99), 1e6]], ids=["none", "constant", "one", "last"]
+    "y",
+    [np.zeros(100), np.full(100, 7.0), np.eye(1, 100)[0], np.r_[np.zeros(99), 1e6]],
+    ids=["none", "constant", "one", "last"],
 )
 def test_the_summaries_of_degenerate_series_are_finite(y: F) -> None:
     values = ricker_summaries(y[None])
@@ -189,14 +217,19 @@ def test_the_classic_series_is_one_draw_at_the_classic_theta() -> None:
 
 
 def test_the_great_tits_are_those_of_wytham_wood() -> None:
-    listed = "148 258 185 170 267 239 196 132 167 186 128 227 174 177 137 172 119 226 166 161 199 306 206 350 214 175 211"
+    listed = (
+        "148 258 185 170 267 239 196 132 167 186 128 227 174 177 137 172 119 226 166 161 199 306 206 "
+        "350 214 175 211"
+    )
     assert tuple(map(int, listed.split())) == GREAT_TITS
     assert len(GREAT_TITS) == len(range(1960, 1987))
     np.testing.assert_array_equal(great_tits.data("wytham_wood"), GREAT_TITS)
 
 
 def test_the_prior_of_the_great_tits_has_series_like_theirs_well_inside() -> None:
-    """The observed mean and year-to-year spread lie between the 5% and 95% quantiles of the prior predictive."""
+    """The observed mean and year-to-year spread lie between the 5% and 95% quantiles of the prior
+    predictive.
+    """
     y = sf.simulate(great_tits, 4000, seed=1).y.astype(np.float64)
     observed = np.array(GREAT_TITS, dtype=np.float64)[None]
     for statistic in (lambda x: x.mean(axis=1), lambda x: np.diff(np.log1p(x), axis=1).std(axis=1)):

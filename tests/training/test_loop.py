@@ -1,4 +1,6 @@
-"""The loop: what it minimises, when it stops, what it leaves behind, and that it goes on as if nothing had happened."""
+"""The loop: what it minimises, when it stops, what it leaves behind, and that it goes on as if nothing had
+happened.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def problem(n: int = 2000) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return module, (torch.from_numpy(x), torch.from_numpy(y))
 
 
-def run(module: nn.Module, rows: tuple[Tensor, Tensor], checkpoint: Path | None = None, **options: float) -> History:
+def run(
+    module: nn.Module, rows: tuple[Tensor, Tensor], checkpoint: Path | None = None, **options: float
+) -> History:
     settings = TrainSettings(**{"epochs": 10, "batch_size": 64, "learning_rate": 0.05, **options})  # type: ignore[arg-type]
     return train(module, squared_error, TensorRows(rows, settings, seed=1), checkpoint=checkpoint)
 
@@ -65,7 +69,9 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert weights[0] == weights[1]
 
 
-def test_a_run_killed_after_any_epoch_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_after_any_epoch_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sbi_flows.training.loop._CHECKPOINT_SECONDS", -1.0)
     module, rows = problem()
     whole = run(module, rows)
@@ -148,7 +154,14 @@ def test_too_few_rows_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("batch_size", 2.5), ("learning_rate", -1.0), ("validation_share", 1.0), ("patience", True), ("clip", 0.0)],
+    [
+        ("epochs", 0),
+        ("batch_size", 2.5),
+        ("learning_rate", -1.0),
+        ("validation_share", 1.0),
+        ("patience", True),
+        ("clip", 0.0),
+    ],
 )
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name} must"):

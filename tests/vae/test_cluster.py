@@ -28,7 +28,12 @@ def three_clouds(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def placed() -> Mixture:
     mixture = Mixture(3, 2).double()
     rng = stream(0, "places")
-    z = np.concatenate([rng.standard_normal((100, 2)) @ rng.standard_normal((2, 2)) + 4 * rng.standard_normal(2) for _ in range(3)])
+    z = np.concatenate(
+        [
+            rng.standard_normal((100, 2)) @ rng.standard_normal((2, 2)) + 4 * rng.standard_normal(2)
+            for _ in range(3)
+        ]
+    )
     mixture.place(z[:, None] + 0.1 * rng.standard_normal((300, 8, 2)), 0)
     return mixture
 
@@ -43,7 +48,11 @@ def test_its_density_is_that_of_its_components_and_draws_are_of_it() -> None:
     """Means of 20,000 draws within 4.5 standard errors in each of 2 columns: a false alarm in 1 of 70,000."""
     mixture = placed()
     with torch.no_grad():
-        shares, means, factors = torch.softmax(mixture.logits, 0).numpy(), mixture.means.numpy(), mixture.factors().numpy()
+        shares, means, factors = (
+            torch.softmax(mixture.logits, 0).numpy(),
+            mixture.means.numpy(),
+            mixture.factors().numpy(),
+        )
         z = stream(1, "z").standard_normal((50, 2)) * 3
         found = mixture.log_prob(torch.from_numpy(z)).numpy()
     covariances = [np.linalg.inv(factor.T @ factor) for factor in factors]
@@ -55,9 +64,14 @@ def test_its_density_is_that_of_its_components_and_draws_are_of_it() -> None:
 
 def test_clusters_are_found_kept_in_a_file_and_made_again_from_the_seed(tmp_path: Path) -> None:
     x, label = three_clouds(400)
-    models = [vae.ClusterVAE(clusters=3, event_shape=5, latent=2, likelihood="gaussian", settings=SMALL, seed=1) for _ in range(2)]
+    models = [
+        vae.ClusterVAE(clusters=3, event_shape=5, latent=2, likelihood="gaussian", settings=SMALL, seed=1)
+        for _ in range(2)
+    ]
     for model in models:
-        model.fit(x, epochs=40, tuning_epochs=5, train_settings=sf.TrainSettings(batch_size=32, learning_rate=1e-2))
+        model.fit(
+            x, epochs=40, tuning_epochs=5, train_settings=sf.TrainSettings(batch_size=32, learning_rate=1e-2)
+        )
     found = models[0].assign(x)
     # Each cluster holds rows of one cloud only: 98% allows for the few that lie between.
     purity = sum(np.bincount(label[found == c], minlength=3).max() for c in range(3)) / len(x)
@@ -73,5 +87,5 @@ def test_clusters_are_found_kept_in_a_file_and_made_again_from_the_seed(tmp_path
 
 
 def test_bad_numbers_of_clusters_are_refused() -> None:
-    with pytest.raises(SettingsError, match="clusters must be an integer of at least 1, got 0"):
+    with pytest.raises(SettingsError, match="clusters must be a positive integer, got 0"):
         vae.ClusterVAE(clusters=0, event_shape=5, latent=2)

@@ -1,4 +1,6 @@
-"""Models whose evidence is known: what the bound misses of it is what theory says, and importance sampling finds it."""
+"""Models whose evidence is known: what the bound misses of it is what theory says, and importance sampling
+finds it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from scipy.special import logsumexp
 from torch import nn
 
 from sbi_flows import vae
+from sbi_flows.diagnostics.importance import k_hat
 from sbi_flows.rng import stream
 from sbi_flows.vae.bounds import evidence
 from sbi_flows.vae.likelihoods import Likelihood
-from sbi_flows.vae.pareto import k_hat
 
 from . import toys
 
@@ -21,7 +23,9 @@ LIKELIHOODS = [vae.Bernoulli(), vae.Binomial(5), vae.Poisson(), vae.Categorical(
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=lambda likelihood: likelihood.name)
 def test_the_evidence_of_every_likelihood_is_that_of_quadrature(likelihood: Likelihood) -> None:
-    """One latent number, the prior itself as proposal: |z| < 4.5 for each of 20 rows, a false alarm in 1 of 7,000."""
+    """One latent number, the prior itself as proposal: |z| < 4.5 for each of 20 rows, a false alarm in 1 of
+    7,000.
+    """
     heads = likelihood.heads
     net = nn.utils.skip_init(nn.Linear, 1, heads * 6)
     with torch.no_grad():
@@ -30,14 +34,18 @@ def test_the_evidence_of_every_likelihood_is_that_of_quadrature(likelihood: Like
     model = vae.VAE(event_shape=6, latent=1, likelihood=likelihood, decoder=net)
     x = model.sample(20)
     z = np.linspace(-8, 8, 2001)
-    log_joint = np.stack([model.log_likelihood(row, z[:, None]) for row in x]) - 0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    log_joint = (
+        np.stack([model.log_likelihood(row, z[:, None]) for row in x]) - 0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    )
     exact = logsumexp(log_joint, axis=1) + np.log(z[1] - z[0])
     found = model.log_evidence(x, 20_000)
     assert (np.abs(found.log_evidence - exact) < 4.5 * found.standard_error).all()
 
 
 def test_the_exact_posterior_as_encoder_leaves_no_gap_and_no_error() -> None:
-    """x = a z + 0.5 e with one latent number: q set to the posterior by hand gives log w = log p(x) for every draw."""
+    """x = a z + 0.5 e with one latent number: q set to the posterior by hand gives log w = log p(x) for every
+    draw.
+    """
     net = nn.utils.skip_init(nn.Linear, 1, 1)
     with torch.no_grad():
         net.weight.fill_(2.0)
@@ -71,7 +79,9 @@ def test_the_gap_on_a_linear_gaussian_model_is_the_closed_form(encoder: str) -> 
 
 @pytest.mark.parametrize("k", [-0.3, 0.2, 0.7, 1.2])
 def test_k_hat_finds_the_shape_of_a_pareto_tail(k: float) -> None:
-    """100 rows of 10,000 weights, 300 of them in the tail: the mean of k-hat, which is shrunk towards 1/2, lies within 0.06."""
+    """100 rows of 10,000 weights, 300 of them in the tail: the mean of k-hat, which is shrunk towards 1/2,
+    lies within 0.06.
+    """
     u = stream(0, "tail").random((100, 10_000))
     found = k_hat(np.log((u ** (-k) - 1) / k + 1))
     assert found.mean() == pytest.approx((300 * k + 5) / 310, abs=0.06)
@@ -87,5 +97,9 @@ def test_evidence_is_the_log_mean_with_its_error() -> None:
     found = evidence(log_weights)
     weights = np.exp(log_weights)
     assert np.allclose(found.log_evidence, np.log(weights.mean(axis=1)), rtol=0, atol=1e-12)
-    assert np.allclose(found.standard_error, weights.std(axis=1, ddof=1) / weights.mean(axis=1) / np.sqrt(1000), rtol=1e-12)
-    assert np.allclose(evidence(log_weights - 3000).log_evidence, found.log_evidence - 3000, rtol=0, atol=1e-9)
+    assert np.allclose(
+        found.standard_error, weights.std(axis=1, ddof=1) / weights.mean(axis=1) / np.sqrt(1000), rtol=1e-12
+    )
+    assert np.allclose(
+        evidence(log_weights - 3000).log_evidence, found.log_evidence - 3000, rtol=0, atol=1e-9
+    )

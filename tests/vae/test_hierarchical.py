@@ -1,4 +1,6 @@
-"""Layers above: their weights are those of a latent variable model, their draws are of it, and one file holds them."""
+"""Layers above: their weights are those of a latent variable model, their draws are of it, and one file holds
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,27 @@ from .test_model import SMALL, events
 
 
 def made(sizes: tuple[int, ...] = (3, 2), encoder: str = "diagonal") -> vae.HierarchicalVAE:
-    return vae.HierarchicalVAE(event_shape=(2, 3), latent=sizes, likelihood="bernoulli", encoder=encoder, seed=1, settings=SMALL)
+    return vae.HierarchicalVAE(
+        event_shape=(2, 3), latent=sizes, likelihood="bernoulli", encoder=encoder, seed=1, settings=SMALL
+    )
 
 
 def test_the_weights_of_a_layer_average_to_the_density_of_its_draws() -> None:
-    """One number below and one above: quadrature over the upper one; |z| < 4.5 in each of 10 places, a false alarm in 1 of 10,000."""
-    model = vae.HierarchicalVAE(event_shape=(2, 3), latent=(1, 1), likelihood="bernoulli", seed=1, settings=SMALL)
+    """One number below and one above: quadrature over the upper one; |z| < 4.5 in each of 10 places, a false
+    alarm in 1 of 10,000.
+    """
+    model = vae.HierarchicalVAE(
+        event_shape=(2, 3), latent=(1, 1), likelihood="bernoulli", seed=1, settings=SMALL
+    )
     layer = model.module.prior
     assert isinstance(layer, Layer)
     z, grid = np.linspace(-1, 1, 10), np.linspace(-9, 9, 2001)
     noise = stream(0, "noise").standard_normal((10, 40_000, 1))
     with torch.no_grad():
         places = torch.from_numpy(z)[:, None, None]
-        given = layer.decoder.log_prob(places, torch.from_numpy(grid)[None, :, None].expand(10, -1, 1)).numpy()
+        given = layer.decoder.log_prob(
+            places, torch.from_numpy(grid)[None, :, None].expand(10, -1, 1)
+        ).numpy()
         log_weights = layer.log_prob(places.expand(10, 40_000, 1), torch.from_numpy(noise)).numpy()
     exact = logsumexp(given - 0.5 * grid**2 - 0.5 * np.log(2 * np.pi), axis=1) + np.log(grid[1] - grid[0])
     weights = np.exp(log_weights - exact[:, None])
@@ -38,7 +48,9 @@ def test_the_weights_of_a_layer_average_to_the_density_of_its_draws() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "encoder"), [((3, 2), "diagonal"), ((3, 2, 1), "iaf")])
-def test_it_trains_draws_and_is_the_same_after_a_file(sizes: tuple[int, ...], encoder: str, tmp_path: Path) -> None:
+def test_it_trains_draws_and_is_the_same_after_a_file(
+    sizes: tuple[int, ...], encoder: str, tmp_path: Path
+) -> None:
     model, x = made(sizes, encoder), events(6, 2)
     before = model.elbo(events(100, 3)).bound.mean()
     model.fit(events(400), epochs=8, warmup=2)

@@ -45,7 +45,9 @@ def test_an_attribute_vector_is_the_difference_of_means() -> None:
 
 
 def test_the_attribute_vector_of_a_number_follows_the_number_alone() -> None:
-    """It is parallel to Cov(z)^-1 Cov(z, number), z from q(z | x), and as long as the halves lie apart along that direction."""
+    """It is parallel to Cov(z)^-1 Cov(z, number), z from q(z | x), and as long as the halves lie apart along
+    that direction.
+    """
     model, x = made(), events(400, 2)
     model.fit(events(), epochs=30)
     z, draws = model.latent_mean(x), model.encode(x, 500, seed=1)
@@ -59,7 +61,9 @@ def test_the_attribute_vector_of_a_number_follows_the_number_alone() -> None:
 
 
 def test_labels_of_any_size_and_coding_have_a_direction() -> None:
-    """Its sign is that of the slope, however skewed the label; scales cancel; two values are two kinds, also where most have the larger."""
+    """Its sign is that of the slope, however skewed the label; scales cancel; two values are two kinds, also
+    where most have the larger.
+    """
     model, x = made(), events(400, 2)
     model.fit(events(), epochs=30)
     z = model.latent_mean(x)
@@ -101,7 +105,9 @@ def test_optimising_a_quadratic_ends_where_its_gradient_and_the_prior_balance() 
         assert found.path.shape == (801, 3, 2)
         assert np.array_equal(found.path[0], start)
         assert (found.values[-1] > found.values[0]).all()
-    assert np.array_equal(vae.optimise(model, f, start, steps=5).best, vae.optimise(model, f, start, steps=5).z)
+    assert np.array_equal(
+        vae.optimise(model, f, start, steps=5).best, vae.optimise(model, f, start, steps=5).z
+    )
     with pytest.raises(ShapeError, match="f must give one number a row"):
         vae.optimise(model, lambda z: z, start)
     with pytest.raises(SettingsError, match="prior_weight"):

@@ -1,4 +1,6 @@
-"""Each likelihood is the distribution it is named after, refuses what it cannot give, and starts where the data are."""
+"""Each likelihood is the distribution it is named after, refuses what it cannot give, and starts where the
+data are.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def exact(likelihood: Likelihood, x: np.ndarray, out: np.ndarray, free: np.ndarr
     elif isinstance(likelihood, vae.Categorical):
         each = np.log(np.take_along_axis(softmax(out, axis=1), x[:, None].astype(int), axis=1)[:, 0])
     else:
-        sd = {"network": np.exp(out[:, -1]), "learned": np.exp(free), "per_feature": np.exp(free)}.get(likelihood.sd, likelihood.sd)
+        sd = {"network": np.exp(out[:, -1]), "learned": np.exp(free), "per_feature": np.exp(free)}.get(
+            likelihood.sd, likelihood.sd
+        )
         each = scipy.stats.norm(out[:, 0], sd).logpdf(x)
     return each.sum(axis=1)
 
@@ -75,18 +79,28 @@ def test_draws_have_the_stated_mean(likelihood: Likelihood, free: np.ndarray) ->
 
 
 @pytest.mark.parametrize(("likelihood", "free"), CASES)
-def test_the_start_is_as_likely_as_independent_elements_can_be(likelihood: Likelihood, free: np.ndarray) -> None:
-    """The best constant outputs beat all others: small moves from the start make the data less probable, up to the floor of shares."""
+def test_the_start_is_as_likely_as_independent_elements_can_be(
+    likelihood: Likelihood, free: np.ndarray
+) -> None:
+    """The best constant outputs beat all others: small moves from the start make the data less probable, up
+    to the floor of shares.
+    """
     x, _ = drawn(likelihood, free, 4000)
     centre, scale, start = likelihood.start(x)
     assert centre.shape == scale.shape == (likelihood.heads, M)
     assert len(start) == likelihood.free(M)
 
     def at(out: np.ndarray) -> float:
-        return float(likelihood.log_prob(*(torch.from_numpy(part) for part in (x, out[None].repeat(len(x), axis=0), start))).mean())
+        return float(
+            likelihood.log_prob(
+                *(torch.from_numpy(part) for part in (x, out[None].repeat(len(x), axis=0), start))
+            ).mean()
+        )
 
     rng = stream(2, "moves")
-    assert all(at(centre + 0.1 * scale * rng.choice([-1, 1], centre.shape)) < at(centre) + 1e-3 for _ in range(10))
+    assert all(
+        at(centre + 0.1 * scale * rng.choice([-1, 1], centre.shape)) < at(centre) + 1e-3 for _ in range(10)
+    )
 
 
 @pytest.mark.parametrize(("likelihood", "free"), CASES)
@@ -112,13 +126,17 @@ def test_names_and_what_is_left_open_are_filled_in_from_data() -> None:
         (vae.Categorical(4), 4.0, "a class from 0 to 3; got 4"),
     ],
 )
-def test_data_that_it_cannot_give_are_refused_with_their_place(likelihood: Likelihood, value: float, words: str) -> None:
+def test_data_that_it_cannot_give_are_refused_with_their_place(
+    likelihood: Likelihood, value: float, words: str
+) -> None:
     with pytest.raises(ObservationError, match=words):
         check_values(likelihood, np.array([[1.0, 1.0], [value, 1.0]]))
 
 
 def test_bad_settings_are_refused_in_words() -> None:
-    with pytest.raises(SettingsError, match="bernoulli, gaussian, poisson, categorical, binomial.* got 'normal'"):
+    with pytest.raises(
+        SettingsError, match="bernoulli, gaussian, poisson, categorical, binomial.* got 'normal'"
+    ):
         likelihood_of("normal")
     with pytest.raises(SettingsError, match="sd must be a positive number.* got -1"):
         vae.Gaussian(sd=-1)

@@ -1,4 +1,6 @@
-"""The autoencoder: what goes in and out, what a seed fixes, and that its bound is a bound with the right gradient."""
+"""The autoencoder: what goes in and out, what a seed fixes, and that its bound is a bound with the right
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def events(n: int = 200, seed: int = 0) -> np.ndarray:
 
 
 def made(encoder: str = "diagonal", **options: object) -> vae.VAE:
-    return vae.VAE(**{"event_shape": (2, 3), "latent": 2, "encoder": encoder, "seed": 1, "settings": SMALL, **options})  # type: ignore[arg-type]
+    return vae.VAE(
+        **{"event_shape": (2, 3), "latent": 2, "encoder": encoder, "seed": 1, "settings": SMALL, **options}
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -44,7 +48,11 @@ def test_shapes_are_rows_of_events_and_one_event_is_one_row(fitted: vae.VAE) -> 
     assert fitted.decode(np.zeros((4, 2))).shape == (4, 2, 3)
     assert fitted.reconstruct(x).shape == (5, 2, 3)
     assert fitted.sample(7).shape == (7, 2, 3)
-    assert fitted.interpolate(x[0], x[1], 4).shape == fitted.interpolate(x[0], x[1], 4, path="spherical").shape == (4, 2, 3)
+    assert (
+        fitted.interpolate(x[0], x[1], 4).shape
+        == fitted.interpolate(x[0], x[1], 4, path="spherical").shape
+        == (4, 2, 3)
+    )
     assert fitted.log_likelihood(x[0], np.zeros((4, 2))).shape == (4,)
     assert fitted.active_units(x).shape == (2,)
     assert np.allclose(fitted.elbo(x[2:3]).bound, fitted.elbo(x[2]).bound, rtol=0, atol=0)
@@ -65,7 +73,9 @@ def test_the_ends_of_a_path_are_reconstructions(fitted: vae.VAE) -> None:
 
 
 def test_the_bound_is_below_the_evidence(fitted: vae.VAE) -> None:
-    """E[log of a mean] is at least E[mean of logs] for the same weights: it holds for each row whatever the draws."""
+    """E[log of a mean] is at least E[mean of logs] for the same weights: it holds for each row whatever the
+    draws.
+    """
     log_weights = fitted.log_weights(events(20, 2), 200)
     found = fitted.log_evidence(events(20, 2), 200)
     assert (log_weights.mean(axis=1) <= found.log_evidence).all()
@@ -81,7 +91,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(encoder: str
     for seed in (1, 1, 2):
         model = made(encoder, seed=seed)
         model.fit(events(), epochs=2)
-        found.append((model.elbo(events(4, 2)).bound.tobytes(), model.sample(5).tobytes(), model.encode(events(4, 2)).tobytes()))
+        found.append(
+            (
+                model.elbo(events(4, 2)).bound.tobytes(),
+                model.sample(5).tobytes(),
+                model.encode(events(4, 2)).tobytes(),
+            )
+        )
     assert found[0] == found[1]
     assert found[0][0] != found[2][0]
 
@@ -105,7 +121,11 @@ def test_the_closed_kl_is_the_mean_of_the_log_ratio(encoder: str) -> None:
 def test_the_gradient_of_the_loss_is_that_of_finite_differences_with_the_same_noise(encoder: str) -> None:
     module = made(encoder).module
     x = torch.from_numpy(events(6, 2).reshape(6, 6))
-    batch = (x, torch.from_numpy(stream(0, "noise").standard_normal((6, 2, 2))), torch.full((6,), 0.7).double())
+    batch = (
+        x,
+        torch.from_numpy(stream(0, "noise").standard_normal((6, 2, 2))),
+        torch.full((6,), 0.7).double(),
+    )
     loss = loss_with(0.0)
     loss(module, batch).mean().backward()
     for i, parameter in enumerate(module.parameters()):
@@ -117,7 +137,9 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences_with_the_same_no
             for step in (1e-5, -2e-5, 1e-5):
                 parameter.add_(step * way)
                 values.append(float(loss(module, batch).mean()))
-        assert (values[0] - values[1]) / 2e-5 == pytest.approx(float((parameter.grad * way).sum()), rel=1e-4, abs=1e-7)
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(
+            float((parameter.grad * way).sum()), rel=1e-4, abs=1e-7
+        )
 
 
 def test_free_bits_leave_a_low_kl_alone() -> None:
@@ -134,7 +156,16 @@ def test_free_bits_leave_a_low_kl_alone() -> None:
 
 def test_warmups_rise_as_drawn() -> None:
     assert [vae.Warmup(4).weight(t) for t in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
-    assert [vae.Warmup(8, cycles=2, ramp=0.5).weight(t) for t in (0, 1, 2, 3, 4, 5, 7, 8)] == [0, 0.5, 1, 1, 0, 0.5, 1, 1]
+    assert [vae.Warmup(8, cycles=2, ramp=0.5).weight(t) for t in (0, 1, 2, 3, 4, 5, 7, 8)] == [
+        0,
+        0.5,
+        1,
+        1,
+        0,
+        0.5,
+        1,
+        1,
+    ]
     assert vae.Warmup(0).weight(0) == 1
     for options in ({"epochs": -1}, {"cycles": 0}, {"ramp": 0.0}, {"ramp": 1.1}):
         with pytest.raises(SettingsError):
@@ -161,11 +192,15 @@ def test_a_frozen_part_stays_as_it_is(part: str) -> None:
 
 @pytest.mark.slow
 def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is() -> None:
-    """80 events are learned by heart, draws of the model are not. The bound on 2,000 others gains 5 of its standard errors or more."""
+    """80 events are learned by heart, draws of the model are not. The bound on 2,000 others gains 5 of its
+    standard errors or more.
+    """
     model, test = made(latent=3, settings=vae.VAESettings(hidden=64)), events(2000, 3)
     with pytest.raises(SettingsError, match="has been trained"):
         model.refine_encoder(events(80))
-    model.fit(events(80), epochs=150, train_settings=sf.TrainSettings(weight_decay=0.0, patience=150, batch_size=16))
+    model.fit(
+        events(80), epochs=150, train_settings=sf.TrainSettings(weight_decay=0.0, patience=150, batch_size=16)
+    )
     before = {name: value.clone() for name, value in model.module.decoder.state_dict().items()}
     loose = model.elbo(test).bound
     model.refine_encoder(events(80), draws=8000, epochs=4)
@@ -174,13 +209,22 @@ def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is()
     assert all(torch.equal(value, before[name]) for name, value in model.module.decoder.state_dict().items())
 
 
-@pytest.mark.parametrize(("model", "options"), [(vae.HierarchicalVAE, {"latent": (2, 2)}), (vae.ClusterVAE, {"latent": 2, "clusters": 2})])
-def test_refining_leaves_a_prior_that_is_learned_as_it_is(model: type[vae.VAE], options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [(vae.HierarchicalVAE, {"latent": (2, 2)}), (vae.ClusterVAE, {"latent": 2, "clusters": 2})],
+)
+def test_refining_leaves_a_prior_that_is_learned_as_it_is(
+    model: type[vae.VAE], options: dict[str, object]
+) -> None:
     made = model(event_shape=(2, 3), settings=SMALL, **options)  # type: ignore[arg-type]
     made.fit(events(), epochs=2)
     before = {name: value.clone() for name, value in made.module.state_dict().items()}
     made.refine_encoder(events(), events(50, 1), draws=200, epochs=1)
-    moved = {name.split(".")[0] for name, value in made.module.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, value in made.module.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert moved == {"encoder"}
 
 
@@ -237,7 +281,7 @@ def test_bad_input_is_refused_in_words() -> None:
         made(event_shape=(2, 0))
     with pytest.raises(SettingsError, match="seed must be"):
         made(seed=-1)
-    with pytest.raises(SettingsError, match="n must be an integer of at least 1"):
+    with pytest.raises(SettingsError, match="n must be a positive integer"):
         model.sample(0)
     with pytest.raises(SettingsError, match="path must be 'linear' or 'spherical'"):
         model.interpolate(events(1)[0], events(1)[0], 3, path="great circle")

@@ -18,7 +18,9 @@ SMALL = vae.VAESettings(hidden=16, features=8, flow_hidden=8, steps=2)
 
 
 def made(likelihood: object = "gaussian", **options: object) -> vae.VAE:
-    return vae.VAE(**{"event_shape": 4, "latent": 2, "likelihood": likelihood, "seed": 1, "settings": SMALL, **options})  # type: ignore[arg-type]
+    return vae.VAE(
+        **{"event_shape": 4, "latent": 2, "likelihood": likelihood, "seed": 1, "settings": SMALL, **options}
+    )  # type: ignore[arg-type]
 
 
 def numbers(n: int = 200) -> np.ndarray:
@@ -112,7 +114,9 @@ def test_an_unfitted_model_takes_its_units_after_a_file_too(tmp_path: Path) -> N
         (vae.Gaussian(sd=3.0), {}),
     ],
 )
-def test_a_checkpoint_of_another_objective_is_refused(tmp_path: Path, fitted: object, options: dict[str, object]) -> None:
+def test_a_checkpoint_of_another_objective_is_refused(
+    tmp_path: Path, fitted: object, options: dict[str, object]
+) -> None:
     made().fit(numbers(), epochs=2, checkpoint=tmp_path / "c")
     with pytest.raises(BankMismatchError, match="checkpoint of another run"):
         made(fitted).fit(numbers(), epochs=2, checkpoint=tmp_path / "c", **options)  # type: ignore[arg-type]
@@ -140,6 +144,8 @@ def test_clusters_can_be_fitted_with_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decoder", [nn.Linear(3, 4), nn.Linear(2, 5)])
 def test_a_decoder_of_the_wrong_shape_is_refused_at_once(decoder: nn.Module) -> None:
-    with pytest.raises((SettingsError, sf.errors.ShapeError), match=r"decoder must take \(rows, 2\) to \(rows, 1, 4\)"):
+    with pytest.raises(
+        (SettingsError, sf.errors.ShapeError), match=r"decoder must take \(rows, 2\) to \(rows, 1, 4\)"
+    ):
         made(decoder=decoder)
     assert torch.is_grad_enabled()

@@ -1,4 +1,6 @@
-"""Latent variable models whose evidence is known: linear-Gaussian in closed form, others with one or two latent numbers by quadrature."""
+"""Latent variable models whose evidence is known: linear-Gaussian in closed form, others with one or two
+latent numbers by quadrature.
+"""
 
 from __future__ import annotations
 
@@ -53,18 +55,28 @@ class Toy:
         )
 
     def gaps(self, encoder: str, *, steps: int, seed: int = 0) -> tuple[float, float]:
-        """Mean of log p(x) - bound over 4000 events, and its standard error, after so many steps of 128 events."""
+        """Mean of log p(x) - bound over 4000 events, and its standard error, after so many steps of 128
+        events.
+        """
         model = self.model(encoder, seed)
         x = model.sample(12_800, seed=seed + 1)
         settings = sf.TrainSettings(batch_size=128, learning_rate=4e-3, patience=steps, averaging=0.99)
-        model.fit(x, model.sample(1000, seed=seed + 2), epochs=steps // 100, frozen="decoder", train_settings=settings)
+        model.fit(
+            x,
+            model.sample(1000, seed=seed + 2),
+            epochs=steps // 100,
+            frozen="decoder",
+            train_settings=settings,
+        )
         x = model.sample(4000, seed=seed + 3)
         gap = self.log_evidence(x) - model.elbo(x, 100).bound
         return float(gap.mean()), float(gap.std() / np.sqrt(len(gap)))
 
 
 def linear_gaussian() -> tuple[Toy, float]:
-    """z in R^4, x = A z + b + 0.5 e in R^6; the least gap of a diagonal Gaussian is (sum_i log P_ii - log det P) / 2, P = I + 4 A'A."""
+    """z in R^4, x = A z + b + 0.5 e in R^6; the least gap of a diagonal Gaussian is (sum_i log P_ii - log det
+    P) / 2, P = I + 4 A'A.
+    """
     rng = stream(7, "linear-Gaussian toy")
     a, sd = rng.standard_normal((6, 4)) + 4 * rng.standard_normal((6, 1)), 0.5
     b = rng.standard_normal(6)
@@ -77,7 +89,9 @@ def linear_gaussian() -> tuple[Toy, float]:
 
     def log_evidence(x: F) -> F:
         standard = np.linalg.solve(factor, (x - decoder.bias.detach().double().numpy()).T)
-        return -0.5 * (np.square(standard).sum(axis=0) + 6 * np.log(2 * np.pi)) - np.log(np.diag(factor)).sum()
+        return (
+            -0.5 * (np.square(standard).sum(axis=0) + 6 * np.log(2 * np.pi)) - np.log(np.diag(factor)).sum()
+        )
 
     precision = np.eye(4) + a.T @ a / sd**2
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision).logabsdet)
@@ -95,16 +109,24 @@ def product() -> Toy:
 
 
 def least_gap_of_product(*, full: bool, sd: float = 0.3) -> float:
-    """E log p(x) less the best bound of any Gaussian q(z | x) for `product`, found for each x: what no encoder of that kind can go below.
+    """E log p(x) less the best bound of any Gaussian q(z | x) for `product`, found for each x: what no
+    encoder of that kind can go below.
 
-    With q = N(m, S),  E (x - z_1 z_2)^2 = x^2 - 2 x (m_1 m_2 + S_12) + (m_1^2 + S_11)(m_2^2 + S_22) + 2 S_12^2 + 4 m_1 m_2 S_12.
+    With q = N(m, S),  E (x - z_1 z_2)^2 = x^2 - 2 x (m_1 m_2 + S_12) + (m_1^2 + S_11)(m_2^2 + S_22) + 2
+    S_12^2 + 4 m_1 m_2 S_12.
     """
 
     def minus_bound(place: F, x: float) -> float:
         m, (a, b), c = place[:2], np.exp(place[2:4]), place[4] if full else 0.0
         s = np.array([[a * a, a * c], [a * c, b * b + c * c]])
         both, cross = m[0] * m[1], s[0, 1]
-        squares = x * x - 2 * x * (both + cross) + (m[0] ** 2 + s[0, 0]) * (m[1] ** 2 + s[1, 1]) + 2 * cross**2 + 4 * both * cross
+        squares = (
+            x * x
+            - 2 * x * (both + cross)
+            + (m[0] ** 2 + s[0, 0]) * (m[1] ** 2 + s[1, 1])
+            + 2 * cross**2
+            + 4 * both * cross
+        )
         kl = 0.5 * (m @ m + np.trace(s) - 2) - place[2] - place[3]
         return float(0.5 * squares / sd**2 + np.log(sd) + 0.5 * np.log(2 * np.pi) + kl)
 
@@ -113,7 +135,11 @@ def least_gap_of_product(*, full: bool, sd: float = 0.3) -> float:
     for x in grid:
         root = np.sqrt(abs(x) + 0.1)
         starts = [[root, np.copysign(root, x), -1, -1, 0], [0, 0, -1, 0, 0], [0, 0, 0, -1, 0]]
-        best.append(-min(minimize(minus_bound, start, args=(x,), method="L-BFGS-B", bounds=box).fun for start in starts))
+        best.append(
+            -min(
+                minimize(minus_bound, start, args=(x,), method="L-BFGS-B", bounds=box).fun for start in starts
+            )
+        )
     x = toy.model("diagonal").sample(40_000, seed=5)[:, 0]
     return float(np.interp(x, grid, toy.log_evidence(grid[:, None]) - np.array(best)).mean())
 
@@ -122,7 +148,9 @@ def _by_quadrature(mean: Callable[[Tensor], Tensor], sd: float = 0.3) -> Toy:
     axis = torch.linspace(-6, 6, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     means = mean(grid).numpy()
-    log_prior = -0.5 * grid.square().sum(dim=1).numpy() - np.log(2 * np.pi) + 2 * np.log(float(axis[1] - axis[0]))
+    log_prior = (
+        -0.5 * grid.square().sum(dim=1).numpy() - np.log(2 * np.pi) + 2 * np.log(float(axis[1] - axis[0]))
+    )
 
     def log_evidence(x: F) -> F:
         constant = -np.log(sd) - 0.5 * np.log(2 * np.pi)

@@ -1,0 +1,93 @@
+"""What this process may use of the machine: cores, torch threads, memory, each within the limits of its
+control group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_ASSUMED = 4_000_000_000
+_LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: by its affinity, by a quota of its control group, and by the
+    variable LOKY_MAX_CPU_COUNT.
+    """
+    from loky import cpu_count
+
+    return int(cpu_count())
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let an operation of torch use `count` threads inside the block; the number that was set before comes
+    back.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping; where the system does not say, half of what the machine has,
+    else 4 GB.
+    """
+    return min([_available(), *_left_in_groups()])
+
+
+def _available() -> int:
+    known = _table(_PROC / "meminfo")
+    if "MemAvailable:" in known:
+        return 1024 * known["MemAvailable:"]
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return _ASSUMED
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Limit less use of each control group that this process is in, of version 2 or 1; pages of files can be
+    had back.
+    """
+    for line in _text(_PROC / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = _CGROUPS / "memory" if controllers else _CGROUPS
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            for limit, use, files in _LIMITS:
+                if (most := _text(folder / limit).strip()).isdigit():
+                    yield max(
+                        int(most)
+                        - int(_text(folder / use) or 0)
+                        + _table(folder / "memory.stat").get(files, 0),
+                        0,
+                    )
+            if folder == root:
+                break
+
+
+def _table(path: Path) -> dict[str, int]:
+    rows = [line.split() for line in _text(path).splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

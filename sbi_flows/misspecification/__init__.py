@@ -1,0 +1,1 @@
+"""Does an observation look like the simulations?"""

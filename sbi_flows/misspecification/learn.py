@@ -1,0 +1,110 @@
+"""Learning, at the end of a fit, what simulated data look like: features of simulations, some of them
+distorted, to a `Recognition`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from sbi_flows.machine import torch_threads
+from sbi_flows.misspecification.detector import Recognition, recognition_features
+from sbi_flows.misspecification.distortions import distorted, kinds_of
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.npe.estimate import Estimate
+from sbi_flows.npe.network import Network
+from sbi_flows.rng import stream
+from sbi_flows.simulation.simulations import Simulations
+
+_MOST_TRAINING, _MOST_HELD_OUT = 10_000, 5000
+_LEAST_TRAINING, _TRAINING_A_SECOND = 1000, 60
+_COPIES = 3
+_ROWS_AT_ONCE = 1024
+_ROWS_TO_TIME, _SECONDS_A_PAIR, _SECONDS_A_ROW = 256, 4e-8, 1.5e-4
+_SHARE, _LEAST_SECONDS = 0.04, 0.2
+_Summary = Callable[[Tensor], Tensor]
+
+
+def learn_to_recognise(
+    found: Estimate, simulations: Simulations, seed: int, seconds: float | None = None
+) -> Recognition:
+    """From the rows that were trained on and those kept apart. seconds: of the whole fit, where it is by the
+    clock.
+    """
+    summary = copy.deepcopy(found.estimator).double().summary
+    train_rows = found.train_rows[:: -(-len(found.train_rows) // _most_training(seconds))]
+    rng = stream(seed, "distortions")
+    train, placed = _features(summary, found.scaler, simulations.gather(train_rows)[1])
+    held_out, _ = _features(summary, found.scaler, simulations.gather(found.valid_rows[:_MOST_HELD_OUT])[1])
+    spoiled, labels = _spoiled(summary, found.scaler, simulations.gather(train_rows)[1], rng)
+    with torch_threads(1):
+        return Recognition.of(
+            train,
+            held_out,
+            spoiled,
+            labels,
+            kinds_of(found.scaler),
+            learned=sum(flow.context for flow in found.estimator.flows()),
+            placed=placed,
+            seed=seed,
+            limit_seconds=None if seconds is None else _seconds_of_critic(seconds),
+        )
+
+
+def seconds_to_recognise(
+    estimator: Network, scaler: Scaler, simulations: Simulations, seconds: float
+) -> float:
+    """About how long that will take in a fit of so many seconds, from the time of a few of its rows."""
+    summary, rows = copy.deepcopy(estimator).double().summary, np.flatnonzero(simulations.ok)
+    few = simulations.gather(rows[:_ROWS_TO_TIME])[1]
+    began = time.monotonic()
+    _features(summary, scaler, few)
+    a_row = (time.monotonic() - began) / len(few)
+    most = min(_most_training(seconds), len(rows))
+    return (
+        a_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
+        + _SECONDS_A_PAIR * most**2
+        + _seconds_of_critic(seconds)
+    )
+
+
+def _most_training(seconds: float | None) -> int:
+    """How many simulations the critic learns from, each with `_COPIES` distorted ones: some 5% of the
+    time.
+    """
+    return (
+        _MOST_TRAINING
+        if seconds is None
+        else int(np.clip(_TRAINING_A_SECOND * seconds, _LEAST_TRAINING, _MOST_TRAINING))
+    )
+
+
+def _seconds_of_critic(seconds: float) -> float:
+    return max(_LEAST_SECONDS, min(_SHARE * seconds, _SECONDS_A_ROW * (1 + _COPIES) * _MOST_TRAINING))
+
+
+@torch.no_grad()
+def _features(
+    summary: _Summary, scaler: Scaler, y: Shaped[np.ndarray, "n *event"]
+) -> tuple[Float[np.ndarray, "n k"], int]:
+    parts, placed = [], 0
+    for i in range(0, len(y), _ROWS_AT_ONCE):
+        scaled = scaler(y[i : i + _ROWS_AT_ONCE])
+        part, placed = recognition_features(summary(torch.from_numpy(scaled)), scaled, scaler)
+        parts.append(part)
+    return np.concatenate(parts), placed
+
+
+def _spoiled(
+    summary: _Summary, scaler: Scaler, y: Shaped[np.ndarray, "n *event"], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
+    values, labels = distorted(y, scaler, _COPIES, rng)
+    features, _ = _features(summary, scaler, values)
+    usable = np.isfinite(features).all(axis=1)
+    return features[usable], labels[usable]

@@ -1,0 +1,1 @@
+"""Training while simulating, by the clock."""

@@ -1,0 +1,202 @@
+"""The two networks of a sentence autoencoder: one that reads, one that writes.
+
+    q(z | x) = flow(z | s(x)),  s(x) a linear map of a recurrent network's state after the last word and of
+    the mean of its states p(x | z) = prod_t p(x_t | x_1 .. x_{t-1}, z),  t = 1 .. T + 1,  x_{T+1} the end
+
+The writer's state starts at a function of z and sees z at each step. No sentence is empty, and one of `most`
+words ends for certain, so p(x | z) sums to one over the sentences of 1 to `most` words. With word dropout,
+each word that the writer is told in training is hidden from it with that probability, so that it has to ask
+z. Bowman et al. (2016), 1511.06349; the recurrent unit is that of Cho et al. (2014), 1406.1078.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sbi_flows.arrays import integer
+from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
+from sbi_flows.vae.network import Terms, gaussian_kl
+from sbi_flows.vae.text.words import Vocabulary
+
+_LOG_2PI = math.log(2 * math.pi)
+_FIRST_LOG_SD = -1.0
+_NUMBERS_AT_ONCE = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceSettings:
+    """embedding: numbers a word; hidden: width of the reader and of the writer; features: length of s(x),
+    None for twice the latent numbers.
+
+    flow_hidden, steps: width and number of the layers of a flow encoder.
+    """
+
+    embedding: int = 32
+    hidden: int = 64
+    features: int | None = None
+    flow_hidden: int = 32
+    steps: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("embedding", 1),
+            ("hidden", 1),
+            ("features", 1),
+            ("flow_hidden", 1),
+            ("steps", 2),
+        ):
+            value = getattr(self, name)
+            if name != "features" or value is not None:
+                object.__setattr__(self, name, integer(name, value, least))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        return asdict(self)
+
+
+class Reading(nn.Module):
+    """s(x) of rows of tokens, (rows, T) to (rows, features). What stands after the end is not looked at."""
+
+    def __init__(self, words: int, features: int, settings: SentenceSettings) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words + 1, settings.embedding)
+        self.unit = nn.GRU(settings.embedding, settings.hidden, batch_first=True)
+        self.linear = nn.Linear(2 * settings.hidden, features)
+        self.norm = nn.LayerNorm(features)
+
+    def forward(self, x: Int[Tensor, "rows T"]) -> Float[Tensor, "rows features"]:
+        length = (x != 0).sum(dim=1)
+        x = x[:, : int(length.max())]
+        states, _ = self.unit(self.embedding(x))
+        mean = torch.where((x != 0)[..., None], states, 0.0).sum(dim=1) / length[:, None]
+        out: Tensor = self.norm(
+            self.linear(torch.cat([states[torch.arange(len(x)), length - 1], mean], dim=1))
+        )
+        return out
+
+
+class Reader(nn.Module):
+    """q(z | x) of sentences. gaussian: the kind of flow where q is a Gaussian, else ""."""
+
+    def __init__(self, words: int, latent: int, kind: str, settings: SentenceSettings) -> None:
+        super().__init__()
+        features = settings.features or 2 * latent
+        self.summary = Reading(words, features, settings)
+        self.flow = build_sampling_flow(
+            kind, latent, features, hidden=settings.flow_hidden, steps=settings.steps
+        )
+        self.gaussian = kind if kind in GAUSSIAN_KINDS else ""
+        # A z that says nothing at first is ignored before it can say anything: so q begins narrower than the
+        # prior, each at its place.
+        weight, bias = self.flow.layers[0].parameters()
+        with torch.no_grad():
+            weight[:latent].normal_(std=features**-0.5)
+            bias[latent:] = _FIRST_LOG_SD
+
+    def context(self, x: Int[Tensor, "rows T"]) -> Float[Tensor, "rows k"]:
+        """s(x)."""
+        out: Tensor = self.summary(x)
+        return out
+
+    def draw(
+        self, context: Float[Tensor, "rows k"], noise: Float[Tensor, "rows n d"]
+    ) -> tuple[Float[Tensor, "rows n d"], Float[Tensor, "rows n"]]:
+        """n draws z for each context, and log q(z | x), differentiable."""
+        return self.flow.draw(noise, context[:, None])
+
+
+class Writer(nn.Module):
+    """p(x | z) of sentences of 1 to `most` of `words` words.
+
+    The number 0 stands for the end where a word is written, and for the beginning where the last one is told;
+    words + 1 hides it.
+    """
+
+    def __init__(self, words: int, most: int, latent: int, settings: SentenceSettings) -> None:
+        super().__init__()
+        self.words, self.most = words, most
+        self.dropout = 0.0
+        self.embedding = nn.Embedding(words + 2, settings.embedding)
+        self.start = nn.Linear(latent, settings.hidden)
+        self.unit = nn.GRU(settings.embedding + latent, settings.hidden, batch_first=True)
+        self.head = nn.Linear(settings.hidden, words + 1)
+
+    def log_prob(self, x: Int[Tensor, "rows T"], z: Float[Tensor, "rows n d"]) -> Float[Tensor, "rows n"]:
+        """log p(x | z) of each row of x and each z beside it, in nats, its end included."""
+        n = z.shape[1]
+        length = int((x != 0).sum(dim=1).max())
+        x = x[:, : min(length + 1, self.most)].repeat_interleave(n, dim=0)
+        at_once = max(1, _NUMBERS_AT_ONCE // (x.shape[1] * (self.words + 4 * self.head.in_features)))
+        parts = zip(x.split(at_once), z.reshape(len(x), -1).split(at_once), strict=True)
+        return torch.cat([self._log_prob(*part) for part in parts]).reshape(-1, n)
+
+    def _log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        told = nn.functional.pad(x[:, :-1], (1, 0))
+        if self.training and self.dropout > 0:
+            hidden = (torch.rand(told.shape) < self.dropout) & (told != 0)
+            told = torch.where(hidden, self.words + 1, told)
+        logits, _ = self._logits(told, z, self._first(z))
+        logits[:, 0, 0] = -torch.inf
+        each = torch.log_softmax(logits, dim=-1).gather(-1, x[..., None])[..., 0]
+        # A position counts as long as the sentence has not ended before it.
+        counts = nn.functional.pad(x[:, :-1] != 0, (1, 0), value=True)
+        return torch.where(counts, each, 0.0).sum(dim=1)
+
+    def write(
+        self, z: Float[Tensor, "rows d"], uniform: Float[Tensor, "rows most"] | None
+    ) -> Int[Tensor, "rows most"]:
+        """A sentence for each z: each word the most probable one after those before it, or drawn by inverting
+        its distribution.
+        """
+        x = torch.zeros(len(z), self.most, dtype=torch.int64)
+        state, going = self._first(z), torch.ones(len(z), dtype=torch.bool)
+        last = torch.zeros(len(z), 1, dtype=torch.int64)
+        for t in range(self.most):
+            logits, state = self._logits(last, z, state)
+            logits = logits[:, 0]
+            if t == 0:
+                logits[:, 0] = -torch.inf
+            if uniform is None:
+                chosen = logits.argmax(dim=1)
+            else:
+                below = torch.softmax(logits, dim=1).cumsum(dim=1)
+                chosen = (below <= uniform[:, t, None] * below[:, -1:]).sum(dim=1).clamp(max=self.words)
+            x[:, t] = torch.where(going, chosen, 0)
+            going = going & (chosen != 0)
+            last = chosen[:, None]
+            if not going.any():
+                break
+        return x
+
+    def _first(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.start(z))[None]
+
+    def _logits(self, told: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        steps = torch.cat([self.embedding(told), z[:, None].expand(-1, told.shape[1], -1)], dim=-1)
+        states, last = self.unit(steps, state)
+        return self.head(states), last
+
+
+class SentenceNetwork(nn.Module):
+    """Both of them, with the prior N(0, I)."""
+
+    def __init__(self, vocabulary: Vocabulary, latent: int, kind: str, settings: SentenceSettings) -> None:
+        super().__init__()
+        words = len(vocabulary.words)
+        self.encoder = Reader(words, latent, kind, settings)
+        self.decoder = Writer(words, vocabulary.most, latent, settings)
+        self.noise_width = latent
+
+    def forward(self, x: Int[Tensor, "rows T"], noise: Float[Tensor, "rows n d"]) -> Terms:
+        """The terms of the bound at the draws that the noise makes."""
+        context = self.encoder.context(x)
+        z, log_q = self.encoder.draw(context, noise)
+        log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
+        kl = gaussian_kl(self.encoder.flow, self.encoder.gaussian, context) if self.encoder.gaussian else None
+        return Terms(self.decoder.log_prob(x, z), log_prior, log_q, kl)

@@ -1,0 +1,130 @@
+"""Rejection ABC against what it must be in the limit, and where it must refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, norm, uniform
+
+import sbi_flows as sf
+from sbi_flows.errors import SettingsError, ShapeError, TooFewSimulationsError
+from simulators.gaussian import make_gaussian, posterior_moments
+
+
+def toy(d: int, n: int) -> tuple[sf.Simulator, sf.Simulations]:
+    simulator = make_gaussian(d)
+    return simulator, sf.simulate(simulator, n, seed=1)
+
+
+def test_in_one_dimension_a_small_tolerance_gives_the_exact_posterior() -> None:
+    """2,000 accepted of 200,000: Kolmogorov-Smirnov p > 1e-4 against the closed form."""
+    simulator, simulations = toy(1, 200_000)
+    draws = sf.rejection_abc(simulator, [0.7], simulations=simulations, quantile=0.01)
+    mean, covariance = posterior_moments(np.array([0.7]))
+    assert len(draws) == 2000
+    assert kstest(draws["theta_1"], norm(mean[0], np.sqrt(covariance[0, 0])).cdf).pvalue > 1e-4
+
+
+def test_plain_rejection_is_too_wide_in_ten_dimensions_and_the_adjustment_mends_it() -> None:
+    simulator, simulations = toy(10, 50_000)
+    y = np.ones(10)
+    mean, covariance = posterior_moments(y)
+    plain = sf.rejection_abc(simulator, y, simulations=simulations, quantile=0.02)
+    adjusted = sf.rejection_abc(simulator, y, simulations=simulations, quantile=0.02, adjust="linear")
+    sd = np.sqrt(np.diag(covariance))
+    assert (plain.summary()["sd"].to_numpy() / sd).min() > 1.05
+    ratio = adjusted.summary()["sd"].to_numpy() / sd
+    assert (np.abs(ratio - 1) < 0.15).all()
+    assert np.abs((adjusted.summary()["mean"].to_numpy() - mean) / sd).max() < 0.2
+
+
+def test_the_accepted_are_the_nearest_on_scaled_summaries() -> None:
+    simulator, simulations = toy(2, 1000)
+    y = np.array([0.3, -0.2])
+    draws = sf.rejection_abc(simulator, y, simulations=simulations, quantile=0.05)
+    mad = np.median(np.abs(simulations.y - np.median(simulations.y, axis=0)), axis=0)
+    distance = np.linalg.norm((simulations.y - y) / mad, axis=1)
+    nearest = np.argsort(distance)[:50]
+    assert {tuple(row) for row in draws.values} == {tuple(row) for row in simulations.theta[nearest]}
+    assert draws.facts["tolerance"] == pytest.approx(np.sort(distance)[49])
+    assert draws.facts["accepted"] == 50
+
+
+def test_adjusted_draws_stay_inside_the_prior_and_carry_epanechnikov_weights() -> None:
+    @sf.simulator(sf.Prior(a=uniform(0, 1)), event_shape=(2,))
+    def edge(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return theta["a"][:, None] + 0.3 * rng.standard_normal((len(theta["a"]), 2))
+
+    simulations = sf.simulate(edge, 20_000, seed=1)
+    draws = sf.rejection_abc(edge, [1.3, 1.2], simulations=simulations, quantile=0.05, adjust="linear")
+    assert edge.prior.inside(draws.values).all()
+    assert draws.weights is not None
+    assert draws.weights.sum() == pytest.approx(1)
+    assert draws.weights[0] > draws.weights[-1] >= 0
+    assert draws.ess < len(draws)
+    assert set(draws.to_numpy().ravel()) <= set(draws.values.ravel())
+
+
+def test_failed_rows_and_useless_summaries_are_left_out_and_named() -> None:
+    def summaries(y: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.column_stack([y[:, 0], np.ones(len(y)), np.where(y[:, 0] > 2, np.nan, y[:, 1])])
+
+    @sf.simulator(sf.Prior(a=norm(0, 1)), event_shape=(2,), summaries=summaries)
+    def partial(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = theta["a"][:, None] + 0.3 * rng.standard_normal((len(theta["a"]), 2))
+        y[theta["a"] < -2] = np.nan
+        return y
+
+    simulations = sf.simulate(partial, 5000, seed=1)
+    draws = sf.rejection_abc(partial, [0.5, 0.5], simulations=simulations, quantile=0.05)
+    assert draws.facts["simulations"] < int(simulations.ok.sum()) < 5000
+    assert "summaries that are not finite and 1 summaries that do not vary" in draws.facts["left_out"]
+    assert draws.facts["summaries"] == 2
+
+
+def test_an_observation_far_from_all_simulations_is_not_to_be_trusted() -> None:
+    simulator, simulations = toy(2, 5000)
+    assert sf.rejection_abc(simulator, [0.1, 0.2], simulations=simulations, quantile=0.02).verdict.ok
+    far = sf.rejection_abc(simulator, [50.0, 0.2], simulations=simulations, quantile=0.02).verdict
+    assert far.level == "do not trust"
+    assert "no simulation comes near" in far.text
+
+
+def test_wrong_input_is_refused_in_words() -> None:
+    simulator, simulations = toy(2, 1000)
+    with pytest.raises(SettingsError, match=r"quantile must lie in \(0, 1\], got 0"):
+        sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0)
+    with pytest.raises(SettingsError, match="adjust must be None or 'linear'"):
+        sf.rejection_abc(simulator, [0, 0], simulations=simulations, adjust="ridge")  # type: ignore[arg-type]
+    with pytest.raises(TooFewSimulationsError, match="accepts 10 of 1,000"):
+        sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0.01)
+    with pytest.raises(ShapeError, match="shape"):
+        sf.rejection_abc(simulator, [0, 0, 0], simulations=simulations, quantile=0.1)
+    with pytest.raises(ShapeError, match="Simulate again"):
+        sf.rejection_abc(make_gaussian(3), [0, 0, 0], simulations=simulations, quantile=0.1)
+
+
+def test_accepting_everything_is_the_prior_and_not_trusted() -> None:
+    simulator = make_gaussian(2)
+    simulations = sf.simulate(simulator, 100, seed=1)
+    assert (
+        sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=1).verdict.level
+        == "do not trust"
+    )
+    assert (
+        sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.6).verdict.level
+        == "caution"
+    )
+    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.2).verdict.ok
+    far = sf.rejection_abc(simulator, [900.0, 900.0], simulations=simulations, quantile=0.6)
+    assert far.verdict.level == "do not trust"
+
+
+@pytest.mark.parametrize(("quantile", "level"), [(0.05, "trust"), (0.19, "trust"), (0.4, "caution")])
+def test_accepting_a_large_share_is_no_more_than_caution(quantile: float, level: str) -> None:
+    simulator = make_gaussian(2)
+    simulations = sf.simulate(simulator, 500, seed=1)
+    verdict = sf.rejection_abc(simulator, [0.1, 0.2], simulations=simulations, quantile=quantile).verdict
+    assert verdict.level == level
+    assert ("nearer to draws from the prior" in verdict.text) == (level == "caution")
