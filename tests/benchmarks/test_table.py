@@ -108,7 +108,7 @@ def test_the_compact_table_marks_and_counts_what_misses_the_aim() -> None:
         "0.500 (0.606)",
         "not run (0.542)",
     ]
-    assert "1 of 2 cells run." in table
+    assert "1 of 2." in table
     assert into(f"a{BEGIN}b{END}c", "table") == f"a{BEGIN}\ntable\n{END}c"
     with pytest.raises(ValueError, match="holds no"):
         into("no marks", table)

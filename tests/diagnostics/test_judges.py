@@ -1,6 +1,6 @@
 """The judges are judged: planted faults of exact posteriors are called, and the exact ones are not.
 
-Reduced from `tests/benchmarks/judges.py`, where each fault is planted in 100 seeded repeats and the exact
+Reduced from `tests/benchmarks/faults.py`, where each fault is planted in 100 seeded repeats and the exact
 posteriors stand 1,000 trials.
 """
 
@@ -16,7 +16,7 @@ from sbi_flows.diagnostics.normalisation import normalisation
 from sbi_flows.diagnostics.pairs import draw_pairs
 from sbi_flows.diagnostics.recovery import gain, recovery
 from sbi_flows.errors import SettingsError
-from tests.benchmarks.judges import findings_of
+from tests.benchmarks.faults import findings_of
 
 from .known import MUTANTS, PROBLEMS, exact, gaussian
 

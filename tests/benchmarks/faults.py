@@ -1,6 +1,6 @@
 """How often the judges call planted faults, and how often they call what has none.
 
-    python -m tests.benchmarks.judges [--mutants 100] [--exact 1000] [-m 1000]
+    python -m tests.benchmarks.faults [--mutants 100] [--exact 1000] [-m 1000]
 
 For every exact posterior of `tests/diagnostics/known.py`: the share of seeded repeats in which each mutant is
 called (verdict not "trust") at a false-alarm rate of 1e-4, by which judge most often; and on the exact
