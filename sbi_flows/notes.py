@@ -13,7 +13,172 @@ from typing import Any
 
 Say = Callable[[str], None]
 
-SENTENCES: dict[str, str | Callable[..., str]] = {"text": "{text}"}
+SIZE_REASONS = {
+    "many parameters": "because of {parameters} parameters",
+    "timed": "because the time is limited",
+    "series": "because a larger network overfits single series",
+    "vector": "for {parameters} parameter(s), a vector and a fixed number of simulations",
+}
+FEWER_NETWORKS = {
+    "cores": "one per core",
+    "daemon": "a daemonic process may not start others",
+    "slow simulator": "simulating needs the other cores",
+    "time": "{seconds_left:.2g} s are too few to start processes",
+    "simulator's core": "the simulator takes a core of its own",
+}
+
+
+def size_text(n: float) -> str:
+    """A number of bytes."""
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.3g} MB"
+
+
+def _summary_network(network: str, reason: str) -> str:
+    return f"summary network: {network}, {f'because the data are {reason}' if reason else 'as asked'}"
+
+
+def _encoder_scaling(rms: float, alike: bool) -> str:
+    unlike = "" if alike else "; the simulations are UNLIKE THE DATA THAT IT WAS TRAINED ON, where this is 1"
+    return f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}"
+
+
+def _held(buffers: bool, needed: int, free: int, checkpoint: bool) -> str:
+    how = "read in buffers of 64 MB" if buffers else "held in memory"
+    if checkpoint:
+        return f"simulations: {how}, as in the checkpoint"
+    relation = "more" if buffers else "not more"
+    whole = f"{size_text(needed)} in memory with their copy in float32"
+    return f"simulations: {whole}, {relation} than a quarter of the {size_text(free)} free: {how}"
+
+
+def _flow(flow: str, members: int, layers: int, width: int, weights: int, simulations: int | None) -> str:
+    ensemble = f"an ensemble of {members}, each " if members > 1 else ""
+    rows = "" if simulations is None else f"; {simulations:,} simulations to train on"
+    return f"flow: {ensemble}{flow}, {layers} layers of width {width}; {weights:,} weights in all{rows}"
+
+
+def _screen(hidden: int, columns: int, member: int) -> str:
+    return (
+        f"screen: {hidden} of {columns} columns show no dependence on the parameters; member {member} of the "
+        f"ensemble sees all columns, the others the remaining {columns - hidden}"
+    )
+
+
+def _mixture(
+    loss: float, losses: list[float], weights: list[float], decay_factors: list[float] | None = None
+) -> str:
+    decays = [
+        "" if decay_factors is None else f"{factor:.2g} times the weight decay, "
+        for factor in decay_factors or weights
+    ]
+    each = ", ".join(
+        f"{one:.3f} ({decay}mixture weight {w:.2f})"
+        for one, decay, w in zip(losses, decays, weights, strict=True)
+    )
+    return f"held-out loss {loss:.3f} of the mixture of {len(losses)} networks, {each} of each"
+
+
+def _rounded(value: float) -> str:
+    """Three digits, without powers of ten."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
+def _where(workers: int) -> str:
+    return f"in {workers} process{'es' * (workers > 1)}" if workers else "in a thread of this process"
+
+
+def _rates(simulation: float, training: float, workers: int, fresh: float) -> str:
+    mix = (
+        "every row is fresh"
+        if fresh >= 1
+        else f"{fresh:.1%} of each batch is fresh, each row seen about {1 / fresh:.3g} times"
+    )
+    return (
+        f"simulating {_rounded(simulation)} rows/s {_where(workers)}, training takes "
+        f"{_rounded(training)}: {mix}"
+    )
+
+
+def _slowed(starved: bool, times: float) -> str:
+    if starved:
+        return "a thread gets no turn while steps are taken"
+    return f"in a thread it makes a step take {times:.2g} times as long"
+
+
+def _simulator_stays(
+    starved: bool | None = None, times: float = 1.0, seconds_left: float | None = None, error: str = ""
+) -> str:
+    although = "" if starved is None else f", although {_slowed(starved, times)}"
+    why = error if seconds_left is None else f"{seconds_left:.2g} s are too few to start processes"
+    return f"the simulator stays in a thread of this process{although}: {why}"
+
+
+def _threads(threads: int, steps_per_second: dict[str, float] | None = None) -> str:
+    if steps_per_second is None:
+        return f"threads for training: {threads} (the other cores simulate)"
+    each = ", ".join(f"{rate:.3g} steps/s with {count}" for count, rate in steps_per_second.items())
+    return f"threads for training: {threads} ({each}, while simulating)"
+
+
+def _fewer_networks(networks: int, asked: int, reason: str, seconds_left: float) -> str:
+    why = FEWER_NETWORKS[reason].format(seconds_left=seconds_left)
+    return f"{networks} network{'s' * (networks > 1)}, not {asked}: {why}"
+
+
+def _rows_used(used: int, times: float) -> str:
+    return (
+        f"{used:,} simulations were trained on, "
+        f"{'each once' if times < 1.005 else f'each {times:.3g} times on average'}"
+    )
+
+
+ENDED = {
+    "finished": "finished",
+    "patience": "stopped, no longer improving,",
+    "time": "reached its time limit",
+}
+
+
+def _training_ended(stopped: str, epochs: int, best_loss: float, best_epoch: int, members: int) -> str:
+    whose = " of the first member" if members > 1 else ""
+    best = f"best held-out loss {best_loss:.3f} in epoch {best_epoch}"
+    return f"training{whose} {ENDED[stopped]} after {epochs} epochs; {best}"
+
+
+SENTENCES: dict[str, str | Callable[..., str]] = {
+    "text": "{text}",
+    "failures": "{text}",
+    "simulations held": _held,
+    "buffers": "the simulations were read in buffers of 64 MB",
+    "starting set": "{simulations:,} simulations to begin with, from which the network and the scaling are "
+    "chosen",
+    "summary network": _summary_network,
+    "encoder": "summary network: the encoder that was passed, not trained further, and a vector network of "
+    "its {features} numbers",
+    "encoder scaling": _encoder_scaling,
+    "scaling": "scaling of y: {text}",
+    "size": lambda size, reason, parameters: (
+        f"size: {size}, {SIZE_REASONS[reason].format(parameters=parameters)}"
+    ),
+    "flow": _flow,
+    "screen": _screen,
+    "mixture": _mixture,
+    "rates": _rates,
+    "threads": _threads,
+    "simulator moved": lambda **slowed: (
+        f"the simulator is moved to a process of its own: {_slowed(**slowed)}"
+    ),
+    "simulator stays": _simulator_stays,
+    "fewer networks": _fewer_networks,
+    "one network": "one network: {error}",
+    "networks in parallel": "{networks} networks are trained in parallel, one per core, each on its own "
+    "simulations",
+    "network left out": "network {network} is left out: {reason}",
+    "rows used": _rows_used,
+    "rows of other networks": "the other networks were trained on {used:,} more",
+    "recalibrated": "recalibrated on {pairs:,} held-out pairs: noise {noise} instead of 0 ± 1",
+    "training ended": _training_ended,
+}
 
 
 class Note(str):

@@ -14,7 +14,7 @@ from simulators.gaussian import make_gaussian
 from simulators.ricker import make_ricker
 
 QUICK = sf.FitSettings(
-    hidden=16, steps=2, features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64)
+    width=16, layers=2, summary_features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64)
 )
 
 

@@ -157,8 +157,8 @@ def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
 
 def test_integers_of_numpy_are_taken_and_kept_as_int() -> None:
     given: Any = np.int64(2)
-    settings = sf.FitSettings(members=given, steps=given, hidden=given, features=given)
-    assert settings == sf.FitSettings(members=2, steps=2, hidden=2, features=2)
+    settings = sf.FitSettings(members=given, layers=given, width=given, summary_features=given)
+    assert settings == sf.FitSettings(members=2, layers=2, width=2, summary_features=2)
     assert {type(getattr(settings, name)) for name in ("members", "steps", "hidden", "features")} == {int}
     assert '"members": 2' in json.dumps(settings.to_json())
 

@@ -74,6 +74,8 @@ def numbers_of(name: str, posterior: sf.Posterior) -> dict[str, np.ndarray]:
     y = observed(name)
     draws = posterior.sample(y, 300, seed=2)
     state = posterior.estimator.state_dict()
+    if len(posterior.estimator.members) == 1:  # of one network there were no mixture weights
+        del state["mixture_weights"]
     simulations = sf.simulate(FITS[name][0], 1200, seed=5)
     return {
         f"{name}/theta": simulations.theta,

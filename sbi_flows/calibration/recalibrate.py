@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 from sbi_flows.arrays import F
 from sbi_flows.calibration.check import Check, check
 from sbi_flows.errors import TooFewSimulationsError
+from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -28,7 +29,7 @@ from sbi_flows.verdict import LEVELS
 
 _LEAST_PAIRS = 500
 _LEAST_GAIN = 1e-3
-_NOTE = "recalibrated on"
+_NOTE = "recalibrated"
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,12 @@ def recalibrate(
         )
     shift, scale = _fitted(posterior, theta, np.asarray(y, dtype=np.float64))
     moved = ", ".join(f"{b:+.3f} ± {a:.3f}" for b, a in zip(shift, scale, strict=True))
-    note = f"{_NOTE} {len(theta):,} pairs that were not trained on: noise {moved} in the place of 0 ± 1"
+    note = Note(_NOTE, pairs=len(theta), noise=moved)
     new = replace(
         posterior,
         noise_shift=shift,
         noise_scale=scale,
-        notes=(*(text for text in posterior.notes if not text.startswith(_NOTE)), note),
+        notes=(*(text for text in posterior.notes if text.kind != _NOTE), note),
     )
     before = check(posterior, simulator, n=n_check, seed=seed, progress=progress)
     return Recalibration(new, before, check(new, simulator, n=n_check, seed=seed, progress=progress))

@@ -26,7 +26,7 @@ from sbi_flows.cli.terminal import (
     verdict_json,
 )
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
-from sbi_flows.npe.estimate import ROWS_A_PARAMETER
+from sbi_flows.npe.settings import ROWS_PER_PARAMETER
 from sbi_flows.problem.plugins import list_plugins
 from sbi_flows.training.rows import LEAST_ROWS
 
@@ -263,7 +263,7 @@ def _integers(text: str) -> list[int]:
 
 def _check_smallest(count: int, sizes: list[int] | None, d: int) -> None:
     """Refuse sizes the smallest of which nothing can be trained on, in terms of what was asked for."""
-    least = max(LEAST_ROWS, ROWS_A_PARAMETER * d)
+    least = max(LEAST_ROWS, ROWS_PER_PARAMETER * d)
     if sizes is None and count // 16 < least:
         raise TooFewSimulationsError(
             f"{count:,} simulations are too few: the smallest size is 1/16 of them, and at least {least} "

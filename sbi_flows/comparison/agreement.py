@@ -87,7 +87,7 @@ def distance_apart(posterior: Posterior, y: np.ndarray, seed: int) -> float:
     """apart(y); NaN of one network."""
     draws, shares = (
         posterior.sample_members(y, _DRAWS, seed=seed),
-        posterior.estimator.shares.numpy().astype(np.float64),
+        posterior.estimator.mixture_weights.numpy().astype(np.float64),
     )
     if len(draws) < 2:
         return float("nan")

@@ -22,7 +22,8 @@ from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.machine import torch_threads
 from sbi_flows.rng import check_seed, stream, torch_scope
-from sbi_flows.training.loop import History, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.rows import LEAST_ROWS, TensorRows
 from sbi_flows.training.settings import TrainSettings
 
@@ -119,13 +120,8 @@ def fit_density(
         flow = build_flow(kind, rows.shape[1], 1, hidden=hidden, steps=steps)
     standard = torch.from_numpy(((rows - mean) / sd).astype(np.float32))
     with torch_threads(1):
-        history = train(
-            flow,
-            _negative_log_density,
-            TensorRows((standard,), settings, seed),
-            undecayed=("layers.0.",),
-            progress=progress,
-        )
+        options = TrainOptions(undecayed=("layers.0.",), progress=progress)
+        history = train(flow, _negative_log_density, TensorRows((standard,), settings, seed), options)
     return Density(flow, mean, sd, history)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sbi_flows.arrays import F
 from sbi_flows.rng import stream, torch_scope
-from sbi_flows.training.loop import train
+from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.rows import TensorRows
 from sbi_flows.training.settings import TrainSettings
 
@@ -68,7 +68,8 @@ class Critic:
                     nn.Linear(_WIDTH, classes),
                 )
             )
-        train(network, _cross_entropy, TensorRows((x, labels), _SETTINGS, seed), limit_seconds=limit_seconds)
+        rows = TensorRows((x, labels), _SETTINGS, seed)
+        train(network, _cross_entropy, rows, TrainOptions(limit_seconds=limit_seconds))
         return cls(median, spread, tuple(p.detach().numpy().astype(np.float64) for p in network.parameters()))
 
     def log_odds(self, v: Float[np.ndarray, "rows k"]) -> Float[np.ndarray, " rows"]:

@@ -17,8 +17,8 @@ from sbi_flows.machine import torch_threads
 from sbi_flows.misspecification.detector import Recognition, recognition_features
 from sbi_flows.misspecification.distortions import distorted, kinds_of
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe.estimate import Estimate
-from sbi_flows.npe.network import Network
+from sbi_flows.npe.design import Estimate
+from sbi_flows.npe.network import Ensemble
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
 
@@ -31,47 +31,52 @@ _SHARE, _LEAST_SECONDS = 0.04, 0.2
 _Summary = Callable[[Tensor], Tensor]
 
 
-def learn_to_recognise(
-    found: Estimate, simulations: Simulations, seed: int, seconds: float | None = None
-) -> Recognition:
-    """From the rows that were trained on and those kept apart. seconds: of the whole fit, where it is by the
-    clock.
-    """
-    summary = copy.deepcopy(found.estimator).double().summary
+def rows_to_learn_from(
+    found: Estimate, seconds: float | None = None
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """The numbers of the training rows, evenly spaced, and of the held-out rows that `learn` takes."""
     train_rows = found.train_rows[:: -(-len(found.train_rows) // _most_training(seconds))]
-    rng = stream(seed, "distortions")
-    train, placed = _features(summary, found.scaler, simulations.gather(train_rows)[1])
-    held_out, _ = _features(summary, found.scaler, simulations.gather(found.valid_rows[:_MOST_HELD_OUT])[1])
-    spoiled, labels = _spoiled(summary, found.scaler, simulations.gather(train_rows)[1], rng)
+    return train_rows, found.held_out_rows[:_MOST_HELD_OUT]
+
+
+def learn(
+    found: Estimate,
+    train_y: Shaped[np.ndarray, "n *event"],
+    held_out_y: Shaped[np.ndarray, "m *event"],
+    seed: int,
+    seconds: float | None = None,
+) -> Recognition:
+    """A detector from simulations that were trained on and from held-out ones. seconds: of the whole fit, by
+    the clock.
+    """
+    summary, scaler = copy.deepcopy(found.network).double().summary, found.design.scaler
+    train, placed = _features(summary, scaler, train_y)
+    held_out, _ = _features(summary, scaler, held_out_y)
+    spoiled, labels = _spoiled(summary, scaler, train_y, stream(seed, "distortions"))
     with torch_threads(1):
         return Recognition.of(
             train,
             held_out,
             spoiled,
             labels,
-            kinds_of(found.scaler),
-            learned=sum(flow.context for flow in found.estimator.flows()),
+            kinds_of(scaler),
+            learned=sum(flow.context for flow in found.network.flows()),
             placed=placed,
             seed=seed,
             limit_seconds=None if seconds is None else _seconds_of_critic(seconds),
         )
 
 
-def seconds_to_recognise(
-    estimator: Network, scaler: Scaler, simulations: Simulations, seconds: float
-) -> float:
-    """About how long that will take in a fit of so many seconds, from the time of a few of its rows."""
-    summary, rows = copy.deepcopy(estimator).double().summary, np.flatnonzero(simulations.ok)
+def seconds_to_learn(network: Ensemble, scaler: Scaler, simulations: Simulations, seconds: float) -> float:
+    """About how long `learn` will take in a fit of this many seconds, from the time of a few of its rows."""
+    summary, rows = copy.deepcopy(network).double().summary, np.flatnonzero(simulations.ok)
     few = simulations.gather(rows[:_ROWS_TO_TIME])[1]
     began = time.monotonic()
     _features(summary, scaler, few)
-    a_row = (time.monotonic() - began) / len(few)
+    per_row = (time.monotonic() - began) / len(few)
     most = min(_most_training(seconds), len(rows))
-    return (
-        a_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
-        + _SECONDS_A_PAIR * most**2
-        + _seconds_of_critic(seconds)
-    )
+    features = per_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
+    return features + _SECONDS_A_PAIR * most**2 + _seconds_of_critic(seconds)
 
 
 def _most_training(seconds: float | None) -> int:

@@ -1,18 +1,18 @@
-"""Training the members of an ensemble side by side: one in this process, others in local workers, as many as
-there are cores.
+"""Training the members of an ensemble in parallel: one in this process, others in local workers, one per
+core.
 
-Each member is trained by one torch thread wherever it is trained: its weights then do not depend on the
-number of cores; several threads make the steps of such small networks little quicker on an idle machine, and
-many times slower on a busy one.
+Each member is trained by one torch thread wherever it is trained, so its weights do not depend on the number
+of cores. Several threads make steps of such small networks little faster on an idle machine, and many times
+slower on a busy one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,47 +20,34 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
+from sbi_flows.npe.design import LINEAR_PATHS, Design, Request, negative_log_density
 from sbi_flows.simulation.workers import local_workers, opened
-from sbi_flows.training.loop import History, Loss, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import Progress, TrainOptions, train
 from sbi_flows.training.rows import Rows, TensorRows
 from sbi_flows.training.settings import TrainSettings
 
 _WORTH_A_WORKER = 300_000
-Progress = Callable[[int, int, str], None]
+Trained = tuple[dict[str, NDArray[Any]], History]
 
 
 def train_members(
-    members: Sequence[nn.Module],
-    loss: Loss,
-    rows: Rows,
-    *,
-    undecayed: tuple[str, ...],
-    decays: Sequence[float],
-    checkpoint: str | None,
-    identity: Mapping[str, object] | None = None,
-    progress: Progress | None,
+    members: Sequence[nn.Module], rows: Rows, factors: Sequence[float], design: Design, request: Request
 ) -> list[History]:
-    """Train each of `members` on `rows`, in place. Member k has decays[k] times the weight decay, and k > 0
-    the checkpoint `checkpoint`.k.
+    """Train each of `members` on `rows`, in place. Member k has factors[k] times the weight decay, and member
+    k > 0 the
+    checkpoint `checkpoint`.k.
 
-    Where `rows` are held in memory and there is enough to do, members are trained in workers while others are
-    in this process, which also takes over those whose worker dies.
-    Raises what `train` raises.
+    Where `rows` are in memory and there is enough to do, workers train members in parallel; this process
+    takes over those whose worker dies. Raises what `train` raises.
     """
-    one = partial(train, loss=loss, undecayed=undecayed, identity=identity)
-    if len(members) == 1:
-        with torch_threads(1):
-            return [one(members[0], rows=rows, decay=decays[0], checkpoint=checkpoint, progress=progress)]
-    paths = [
-        None if checkpoint is None else f"{checkpoint}.{k}" if k else checkpoint for k in range(len(members))
-    ]
+    options = [_options(k, factors, design, request) for k in range(len(members))]
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:
-        tell = None if progress is None else _numbered(progress, k, len(members))
-        histories[k] = one(members[k], rows=rows, decay=decays[k], checkpoint=paths[k], progress=tell)
+        histories[k] = train(members[k], negative_log_density, rows, options[k])
 
-    with torch_threads(1), _elsewhere(members, one, rows, decays, paths) as futures:
+    with torch_threads(1), _elsewhere(members, rows, options) as futures:
         here(0)
         for k in reversed(range(1, len(members))):
             if k not in futures or futures[k].cancel():
@@ -70,7 +57,7 @@ def train_members(
                 continue
             try:
                 state, histories[k] = future.result()
-            except BrokenExecutor:  # a worker was killed: the member is the same from here
+            except BrokenExecutor:  # a worker was killed: this process trains the same member
                 here(k)
             else:
                 members[k].load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
@@ -78,48 +65,49 @@ def train_members(
     return [histories[k] for k in range(len(members))]
 
 
+def _options(k: int, factors: Sequence[float], design: Design, request: Request) -> TrainOptions:
+    path, progress = request.checkpoint, request.progress
+    if progress is not None and len(factors) > 1:
+        progress = _numbered(progress, k, len(factors))
+    return TrainOptions(
+        undecayed=LINEAR_PATHS,
+        decay=factors[k],
+        checkpoint=f"{path}.{k}" if path is not None and k else path,
+        identity=design.identity,
+        progress=progress,
+    )
+
+
 @contextmanager
 def _elsewhere(
-    members: Sequence[nn.Module],
-    one: Callable[..., History],
-    rows: Rows,
-    decays: Sequence[float],
-    paths: list[str | None],
-) -> Iterator[dict[int, Future[Any]]]:
-    """The members that workers may train, by number: none where a worker would not pay, or cannot be."""
+    members: Sequence[nn.Module], rows: Rows, options: Sequence[TrainOptions]
+) -> Iterator[dict[int, Future[Trained]]]:
+    """The members that workers may train, by number: none where a worker would not pay, or cannot be
+    started.
+    """
     workers = min(usable_cores(), len(members)) - 1
-    steps = rows.settings.epochs * rows.steps * rows.settings.batch_size
-    if (
-        not isinstance(rows, TensorRows)
-        or workers < 1
-        or steps < _WORTH_A_WORKER
-        or multiprocessing.current_process().daemon
-    ):
+    work = rows.settings.epochs * rows.steps * rows.settings.batch_size
+    daemon = multiprocessing.current_process().daemon
+    if not isinstance(rows, TensorRows) or workers < 1 or work < _WORTH_A_WORKER or daemon:
         yield {}
         return
     tensors = [part.numpy() for part in rows.tensors]
     with opened(local_workers(workers)) as pool:
         yield {
             k: pool.submit(
-                _train_one, members[k], one, tensors, rows.settings, rows.seed, decays[k], paths[k]
+                _train_one, members[k], tensors, rows.settings, rows.seed, replace(options[k], progress=None)
             )
             for k in range(1, len(members))
         }
 
 
 def _train_one(
-    member: nn.Module,
-    one: Callable[..., History],
-    tensors: list[NDArray[Any]],
-    settings: TrainSettings,
-    seed: int,
-    decay: float,
-    checkpoint: str | None,
-) -> tuple[dict[str, NDArray[Any]], History]:
+    member: nn.Module, tensors: list[NDArray[Any]], settings: TrainSettings, seed: int, options: TrainOptions
+) -> Trained:
     """What a worker does."""
     torch.set_num_threads(1)
     rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
-    history = one(member, rows=rows, decay=decay, checkpoint=checkpoint)
+    history = train(member, negative_log_density, rows, options)
     return {name: value.numpy() for name, value in member.state_dict().items()}, history
 
 

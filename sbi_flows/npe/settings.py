@@ -1,11 +1,11 @@
-"""The knobs of a fit, and the rule that fills in those left open."""
+"""The options of a fit, and the rules that fill in those left open."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from sbi_flows.arrays import integer
+from sbi_flows.arrays import integer, renamed
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
 from sbi_flows.nets.summary import SummaryKind
@@ -25,45 +25,49 @@ _LARGEST_BATCH = 128
 _SPREAD = 3.0
 _MANY_PARAMETERS = 16
 _MEMBERS = ((20_000, 4), (100_000, 2))
+ROWS_PER_PARAMETER = 25
 
 
 class Size(NamedTuple):
-    """Layers of the flow, width of the networks, length of s(y)."""
+    """Layers of the flow, width of its networks and of the summary network, length of s(y)."""
 
-    steps: int
-    hidden: int
-    features: int
+    layers: int
+    width: int
+    summary_features: int
 
 
 SIZES = {"small": Size(3, 64, 32), "medium": Size(5, 128, 32), "large": Size(6, 256, 64)}
+_OLD_NAMES = {"steps": "layers", "hidden": "width", "features": "summary_features"}
 
 
+@renamed(**_OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """What `sf.fit` trains.
 
-    flow: "maf", "nsf", "coupling" or "spline_coupling". summary: "auto" (chosen from the data), "vector" or
-        "series"; "encoder" is what a fit with `summary=` an autoencoder says it had.
-    size: "small", "medium", "large", or "auto" for that which `size_for` gives. It fills in those of these
-        that are None: steps, the layers of the flow; hidden, the width of its networks and of the summary
-        network; features, the length of s(y).
-    members: how many such networks, from different starting weights, are mixed, in the shares of the largest
-        density on the simulations kept apart; None for the number that `members_for` gives, and in a fit by
-        the clock for one a core, at most 4, where a thread simulates twice as quickly as training goes
-        (`npe.online.parallel`), else 1. Cores are those that the process may use, by its affinity, a quota of
-        its cgroup, and the environment variable LOKY_MAX_CPU_COUNT.
-    train: the training settings, or None for those that `training_for` gives. With None, members differ in
-        their weight decay too, 3 to 1/3 times what `training_for` gives; with settings of your own, all have
-        the weight decay that is asked for.
-    Integers of NumPy are taken and kept as int. Raises `SettingsError`.
+    flow: "maf", "nsf", "coupling" or "spline_coupling".
+    size: "small", "medium", "large", or "auto" for what `size_for` chooses. It fills in what is None of
+    layers, of the flow; width, of its networks and of the summary network; and summary_features, the length
+    of s(y).
+    summary: the summary network: "auto" (chosen from the data), "vector" or "series"; "encoder" where a fit
+        had an autoencoder as `summary=`.
+    members: how many networks, from different starting weights, are mixed. None: what `members_for` gives; by
+        the clock one per core, at most 4, where a thread simulates twice as fast as training needs, else 1.
+        Cores are those that the process may use, by its affinity, a quota of its control group and
+        LOKY_MAX_CPU_COUNT.
+    train: the training settings. None: what `training_for` gives, with a weight decay that differs between
+        members by factors of 3 to 1/3; with settings of your own all members have the weight decay that you
+        ask for.
+
+    Raises `SettingsError`.
     """
 
     flow: FlowKind = "nsf"
     size: Literal["auto", "small", "medium", "large"] = "auto"
-    steps: int | None = None
-    hidden: int | None = None
+    layers: int | None = None
+    width: int | None = None
     summary: Literal["auto", "vector", "series", "encoder"] = "auto"
-    features: int | None = None
+    summary_features: int | None = None
     members: int | None = None
     train: TrainSettings | None = None
 
@@ -81,7 +85,7 @@ class FitSettings:
             raise SettingsError(
                 f"train must be sf.TrainSettings(...) or None, got {type(self.train).__name__}."
             )
-        for name, least in (("steps", 2), ("hidden", 1), ("features", 1), ("members", 1)):
+        for name, least in (("layers", 2), ("width", 1), ("summary_features", 1), ("members", 1)):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -89,9 +93,13 @@ class FitSettings:
 
     @property
     def built(self) -> Size:
-        """Layers, width and features: those asked for, else those of the size ("auto": small)."""
+        """The sizes asked for, else those of `size` ("auto": small)."""
         size = SIZES.get(self.size, SIZES["small"])
-        return Size(self.steps or size.steps, self.hidden or size.hidden, self.features or size.features)
+        return Size(
+            self.layers or size.layers,
+            self.width or size.width,
+            self.summary_features or size.summary_features,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON."""
@@ -99,26 +107,27 @@ class FitSettings:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> FitSettings:
-        """Settings from `to_json`."""
-        train = record["train"]
-        return cls(**{**record, "train": None if train is None else TrainSettings(**train)})
+        """Settings from `to_json`, also of the first version."""
+        named = {_OLD_NAMES.get(name, name): value for name, value in record.items()}
+        train = named["train"]
+        return cls(**{**named, "train": None if train is None else TrainSettings(**train)})
 
 
 def size_for(d: int, kind: SummaryKind, *, timed: bool) -> tuple[Literal["small", "medium", "large"], str]:
-    """The size for d unconstrained parameters and data of that kind, and the reason in words.
+    """The size for d unconstrained parameters and data of that kind, and the reason: a key of
+    `notes.SIZE_REASONS`.
 
-    Vectors: medium, at 1,000 simulations as at 10,000 denser than small on the tasks that were tried, for
-    twice the time a step; by the clock small, because steps count. Series: small, which was the denser one on
-    Ricker; it is the summary that has to be learnt there, and larger networks overfit sooner. Large from 17
-    parameters: a masked network has hidden / d units for each parameter.
+    Vectors: medium, which gave a higher held-out density than small at 1,000 and 10,000 simulations on the
+    tasks tried, for twice the time per step; by the clock small, because the number of steps counts. Series:
+    small, which was better on Ricker; the summary has to be learned there, and larger networks overfit
+    sooner. Large from 17
+    parameters: a masked network has width / d units per parameter.
     """
     if d > _MANY_PARAMETERS:
-        return "large", f"because of {d} parameters"
+        return "large", "many parameters"
     if timed:
-        return "small", "because the time is limited"
-    if kind == "series":
-        return "small", "because a larger network learns too much of single series by heart"
-    return "medium", f"for {d} parameter{'s' if d > 1 else ''}, a vector and a fixed number of simulations"
+        return "small", "timed"
+    return ("small", "series") if kind == "series" else ("medium", "vector")
 
 
 def members_for(n: int) -> int:
@@ -126,9 +135,9 @@ def members_for(n: int) -> int:
     return next((members for most, members in _MEMBERS if n < most), 1)
 
 
-def spread(members: int) -> list[float]:
-    """Factors on the weight decay of the members of an ensemble, 3 to 1/3: how much a problem needs, their
-    shares then tell.
+def decay_factors(members: int) -> list[float]:
+    """Factors on the weight decay of the members, 3 to 1/3; the mixture weights then tell how much a problem
+    needs.
     """
     return [1.0] if members == 1 else [_SPREAD ** (1 - 2 * k / (members - 1)) for k in range(members)]
 
@@ -136,10 +145,9 @@ def spread(members: int) -> list[float]:
 def training_for(n: int, *, timed: bool, kind: SummaryKind = "vector") -> TrainSettings:
     """Training settings for n usable simulations.
 
-    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs, unless the time decides,
-    which then alone ends it. It is
-    small sets of simulations that are overfitted, and series sooner: the weight decay is 1000 / n, at most
-    0.3, for series 3000 / n, at most 0.5.
+    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs. With a time limit, the clock
+    alone ends training. Small sets are overfitted, and series sooner, so the weight decay is 1000 / n, at
+    most 0.3, and for series 3000 / n, at most 0.5.
     """
     n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)

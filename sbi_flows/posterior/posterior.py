@@ -17,7 +17,7 @@ import copy
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,32 @@ from numpy.typing import ArrayLike, NDArray
 from sbi_flows.arrays import integer
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
+from sbi_flows.files import Leaves, ModelFormat
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.machine import free_memory
 from sbi_flows.misspecification.detector import Recognition, recognition_features
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.npe.network import Network, log_mixture
+from sbi_flows.nets.summary import EncodedSummary, Learned
+from sbi_flows.notes import Note
+from sbi_flows.npe.network import Ensemble, log_mixture
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator, as_observation
 from sbi_flows.rng import check_seed, stream
-from sbi_flows.training.loop import History
+from sbi_flows.training.history import History
 from sbi_flows.verdict import Verdict, worst
 
+POSTERIOR_FILE = ModelFormat(
+    kind="posterior",
+    loader="sf.load",
+    newest=6,
+    oldest=5,
+    advice="Earlier posteriors had no screen of columns, no critic, another training cloud, or other masks. "
+    "Fit again: "
+    "sf.fit(...) on the same simulations, or `sbi-flows fit`.",
+    tolerance=1e-4,
+)
+_CHECKED = 8
 _DRAWS_AT_ONCE = 8192
 _DENSITIES_AT_ONCE = 2048
 _EVENTS_AT_ONCE = 1024
@@ -59,7 +73,7 @@ class Posterior:
 
     prior: Prior
     event_shape: tuple[int, ...]
-    estimator: Network
+    estimator: Ensemble
     scaler: Scaler
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -67,11 +81,11 @@ class Posterior:
     settings: FitSettings
     history: History
     facts: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     noise_shift: NDArray[np.float64] | None = None
     noise_scale: NDArray[np.float64] | None = None
-    _double: Network = field(init=False, repr=False)
+    _double: Ensemble = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -159,9 +173,37 @@ class Posterior:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
-        from sbi_flows.posterior.load import save_posterior
+        theta = self.prior.sample(_CHECKED, stream(0, "canary"))
+        y = stream(0, "canary", 1).uniform(0, 10, (_CHECKED, *self.event_shape)).round()
+        leaves: dict[str, Leaves] = {
+            "net": self.estimator.state_dict(),
+            "scaler": self.scaler.arrays(),
+            "recognition": self.recognition.arrays(),
+            "theta": {"centre": self.centre, "scale": self.scale},
+            "noise": {"shift": self.noise_shift, "scale": self.noise_scale} if self.recalibrated else {},
+        }
+        checks = {"theta": theta, "y": y, "log_prob": self.log_prob(theta, y)}
+        POSTERIOR_FILE.save(path, self._record(), leaves, checks)
 
-        save_posterior(self, path)
+    def _record(self) -> dict[str, Any]:
+        """All that is not a leaf, as JSON."""
+        encoders = [part for part in self.estimator.modules() if isinstance(part, EncodedSummary)]
+        return {
+            "prior": self.prior.to_json(),
+            "event_shape": list(self.event_shape),
+            "series": self.scaler.shared,
+            "encoder": Learned(encoders[0].encoder, self.scaler).sizes if encoders else None,
+            "settings": self.settings.to_json(),
+            "history": asdict(self.history),
+            "facts": dict(self.facts),
+            "distortions": list(self.recognition.kinds),
+            "notes": [note.to_json() for note in self.notes],
+        }
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether `sf.recalibrate` changed the noise."""
+        return self.noise_shift is not None
 
     @torch.no_grad()
     def _contexts(
@@ -186,8 +228,8 @@ class Posterior:
         """n draws for each context: of an ensemble n w_k from member k, rounded up or down at random, in
         random order.
         """
-        flows, shares = self._double.flows(), self._double.shares.numpy().astype(np.float64)
-        expected = n * shares / shares.sum()
+        flows, weights = self._double.flows(), self._double.mixture_weights.numpy().astype(np.float64)
+        expected = n * weights / weights.sum()
         drawn = np.ceil(expected).astype(int)
         ends = drawn.cumsum()
         theta = np.empty((len(contexts), ends[-1], self.prior.d))
@@ -243,7 +285,7 @@ class Posterior:
             each = [
                 self._of_flow(flow, u, part[events, None]) for flow, part in zip(flows, parts, strict=True)
             ]
-            of_flow = log_mixture(each, self._double.shares).numpy()
+            of_flow = log_mixture(each, self._double.mixture_weights).numpy()
             log_prob[events, rows] = np.where(inside, of_flow + log_det, -np.inf)
         log_prob -= np.log(self.scale).sum()
         return log_prob
@@ -274,8 +316,8 @@ class Posterior:
             for flow, part in zip(flows, contexts.chunk(len(flows), dim=-1), strict=True)
         ]
         zeta = np.stack([value.numpy() for value, _ in found])
-        shares = self._double.shares.log().log_softmax(0).numpy()
-        return zeta, np.stack([step.numpy() for _, step in found]) + shares[:, None] + log_det - np.log(
+        log_weights = self._double.mixture_weights.log().log_softmax(0).numpy()
+        return zeta, np.stack([step.numpy() for _, step in found]) + log_weights[:, None] + log_det - np.log(
             self.scale
         ).sum()
 

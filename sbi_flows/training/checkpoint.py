@@ -1,20 +1,18 @@
-"""The state of a training run on disk, enough to go on as if nothing had happened."""
+"""The state of a training run on disk, enough to resume as if nothing had happened."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sbi_flows.errors import BankMismatchError
 from sbi_flows.files import read_file, write_file
-
-if TYPE_CHECKING:
-    from sbi_flows.training.loop import History
+from sbi_flows.training.history import History
 
 _KIND = "training checkpoint"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -22,10 +20,9 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Checkpoint:
-    """A file that holds the module, the best weights so far, the running average, AdamW's moments and the
-    history after some epoch.
+    """A file with the module, the best weights so far, the running average, AdamW's moments and the history.
 
-    rows: the state of the rows then, {} before any; seconds: how long had been trained.
+    rows: the state of the rows when it was written, {} before; seconds: how long the run had trained.
     """
 
     path: Path
@@ -51,8 +48,8 @@ class Checkpoint:
         return cls(Path(path), module, optimiser, average, {**run, "shapes": shapes})
 
     def restore(self, history: History) -> int:
-        """Load what is there into module, optimiser and history; return the epoch to go on with (0 if there
-        is no file).
+        """Load the file into module, optimiser and history; return the epoch to resume with (0 without a
+        file).
         """
         self.best = self.module.state_dict()
         if not self.path.exists():

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError
 from sbi_flows.rng import stream
-from sbi_flows.training.loop import History
+from sbi_flows.training.history import History
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.model import VAE
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from sbi_flows.arrays import F, integer, real, rows_of, spread
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
 from sbi_flows.machine import torch_threads
-from sbi_flows.nets.summary import VectorSummary
+from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.summary import Learned, VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
-from sbi_flows.training.loop import History, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
@@ -179,15 +181,17 @@ class VAE:
                         module,
                         loss_with(free_bits),
                         rows,
-                        undecayed=self._undecayed,
-                        settled=schedule.epochs,
-                        checkpoint=checkpoint,
-                        identity={
-                            **options,
-                            "likelihood": to_json(self.likelihood),
-                            "offset": digest([offset]),
-                        },
-                        progress=progress,
+                        TrainOptions(
+                            undecayed=self._undecayed,
+                            compare_from=schedule.epochs,
+                            checkpoint=checkpoint,
+                            identity={
+                                **options,
+                                "likelihood": to_json(self.likelihood),
+                                "offset": digest([offset]),
+                            },
+                            progress=progress,
+                        ),
                     )
             finally:
                 for parameter in fixed:
@@ -320,6 +324,19 @@ class VAE:
                 f"a path leads from one event to one event, got {len(ends[0])} and {len(ends[1])}."
             )
         return self.decode(path_between(ends[0][0], ends[1][0], integer("steps", steps), path))
+
+    def as_summary(self) -> Learned:
+        """The encoder's network and the scaling of what it sees, for `sf.fit(summary=)`. Raises
+        `SettingsError` before `fit`.
+        """
+        if not self.scaled:
+            raise SettingsError(
+                "summary is an autoencoder that has not been trained. Call its fit(x_train) first."
+            )
+        encoder = self.module.encoder
+        mean, sd = encoder.centre.numpy(), encoder.scale.numpy()
+        scaler = Scaler.given(self.event_shape, counts=encoder.counts, mean=mean, sd=sd)
+        return Learned(cast("VectorSummary", encoder.summary), scaler)
 
     def active_units(self, x: ArrayLike, least: float = 0.01) -> NDArray[np.bool_]:
         """Which latent dimensions say anything about x: those with Var_x E[z_j | x] > least, (latent,)."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sbi_flows.arrays import F
 from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.rng import stream
-from sbi_flows.training.rows import LEAST_ROWS, Batch, Pace, digest, split_rows
+from sbi_flows.training.rows import LEAST_ROWS, Batch, Passes, digest, split_rows
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.network import Terms
 from sbi_flows.vae.warmup import Warmup
@@ -52,8 +52,8 @@ class NoisyRows:
         else:
             self.valid_rows = np.arange(len(valid))
         self._x = x
-        self._pace = Pace.of(len(x), settings)
-        self.steps = self._pace.steps
+        self._passes = Passes.of(len(x), settings)
+        self.steps = self._passes.steps
         self.valid: tuple[Tensor, ...] = (
             valid,
             self._noise(len(valid), "validation noise", 0),
@@ -61,10 +61,10 @@ class NoisyRows:
         )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        number, piece = divmod(epoch, self._pace.pieces)
+        number, piece = divmod(epoch, self._passes.pieces)
         whole_pass = stream(self.seed, "pass", number).permutation(len(self._x))
-        order: NDArray[np.int64] = np.array_split(whole_pass, self._pace.pieces)[piece]
-        size = self._pace.batch_size
+        order: NDArray[np.int64] = np.array_split(whole_pass, self._passes.pieces)[piece]
+        size = self._passes.batch_size
         noise = self._noise(self.steps * size, "training noise", epoch)
         for i in range(self.steps):
             chosen = order[i * size : (i + 1) * size]
@@ -77,8 +77,8 @@ class NoisyRows:
     def state(self) -> dict[str, Any]:
         return {}
 
-    def go_on(self, state: dict[str, Any]) -> None:
-        """The epoch says it all."""
+    def resume(self, state: dict[str, Any]) -> None:
+        """Nothing to do: the order is a function of the epoch."""
 
     def _noise(self, rows: int, name: str, index: int) -> Tensor:
         return torch.from_numpy(

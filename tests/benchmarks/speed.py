@@ -165,7 +165,7 @@ def our_step(flow: str, steps: int, sizes: Sizes) -> float:
     """Milliseconds a training step, validation included: a long run less its first epoch."""
     simulations = sf.simulate(gaussian_linear, sizes.step_rows, seed=1, workers=1)
     train = sf.TrainSettings(epochs=1 + sizes.step_epochs, batch_size=BATCH, patience=1000)
-    settings = sf.FitSettings(flow=flow, steps=steps, hidden=50, members=1, train=train)  # type: ignore[arg-type]
+    settings = sf.FitSettings(flow=flow, layers=steps, width=50, members=1, train=train)  # type: ignore[arg-type]
     seen: list[tuple[int, int, float]] = []
 
     def progress(done: int, total: int, text: str) -> None:

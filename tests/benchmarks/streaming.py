@@ -32,7 +32,7 @@ from sbi_flows.npe import out_of_core as stream
 from sbi_flows.npe.out_of_core import Split, StreamedRows
 from sbi_flows.training.rows import Rows, TensorRows
 
-SMALL = sf.FitSettings(flow="maf", hidden=16, steps=2, features=8, summary="vector", members=1)
+SMALL = sf.FitSettings(flow="maf", width=16, layers=2, summary_features=8, summary="vector", members=1)
 
 
 def wide(columns: int) -> sf.Simulator:

@@ -122,7 +122,7 @@ def ricker_of_another_scale() -> sf.Simulator:
     ids=["one epoch", "200 simulations", "another simulator"],
 )
 def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator: sf.Simulator) -> None:
-    settings = sf.FitSettings(hidden=32, members=1, train=sf.TrainSettings(epochs=epochs))
+    settings = sf.FitSettings(width=32, members=1, train=sf.TrainSettings(epochs=epochs))
     posterior = sf.fit(simulator, n_simulations=n, seed=1, settings=settings, say=None)
     found = sf.check(posterior, make_ricker(steps=30), n=600, seed=2)
     assert found.level == "do not trust", found.text

@@ -53,7 +53,7 @@ def test_a_recalibrated_density_is_normalised_and_that_of_its_draws(gaussian_pos
 
 def test_an_ensemble_is_mended_as_the_mixture_that_it_is() -> None:
     settings = sf.FitSettings(
-        hidden=16, steps=2, features=8, members=2, train=sf.TrainSettings(epochs=4, batch_size=64)
+        width=16, layers=2, summary_features=8, members=2, train=sf.TrainSettings(epochs=4, batch_size=64)
     )
     ensemble = sf.fit(SIMULATOR, n_simulations=2000, seed=3, settings=settings, say=None)
     planted = replace(ensemble, noise_shift=np.zeros(2), noise_scale=np.full(2, 0.6))

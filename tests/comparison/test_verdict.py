@@ -107,7 +107,7 @@ def test_members_that_disagree_are_measured_and_ranked_among_simulated_data(
 ) -> None:
     simulator = make_gaussian(2)
     assert agreement(gaussian_posterior, simulator, np.zeros(2), 1) is None
-    settings = sf.FitSettings(hidden=16, steps=2, features=8, members=2, train=QUICK.train)
+    settings = sf.FitSettings(width=16, layers=2, summary_features=8, members=2, train=QUICK.train)
     ensemble = sf.fit(simulator, n_simulations=1000, seed=3, settings=settings, say=None)
     near, far = (agreement(ensemble, simulator, y, 1) for y in (np.zeros(2), np.array([40.0, -40.0])))
     assert near is not None

@@ -4,8 +4,8 @@ training fails.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,8 @@ from sbi_flows.errors import (
     TooFewSimulationsError,
 )
 from sbi_flows.files import read_file
-from sbi_flows.npe.estimate import sized
+from sbi_flows.notes import Notes
+from sbi_flows.npe.design import sized
 from sbi_flows.npe.network import PosteriorEstimator
 from sbi_flows.npe.settings import size_for, training_for
 from simulators.gaussian import make_gaussian
@@ -29,12 +30,15 @@ from ..conftest import QUICK
 
 
 def test_settings_are_checked_and_survive_json() -> None:
-    settings = sf.FitSettings(flow="maf", steps=3, train=sf.TrainSettings(epochs=7))
+    settings = sf.FitSettings(flow="maf", layers=3, train=sf.TrainSettings(epochs=7))
     assert sf.FitSettings.from_json(settings.to_json()) == settings
     assert sf.FitSettings.from_json(sf.FitSettings().to_json()) == sf.FitSettings()
     for wrong, words in (
         ({"flow": "x"}, "flow must be one of"),
-        ({"steps": 1}, "steps must be"),
+        ({"layers": 1}, "layers must be"),
+        ({"steps": 3}, "layers=3"),
+        ({"hidden": 3}, "width=3"),
+        ({"features": 3}, "summary_features=3"),
         ({"size": "huge"}, "size must be 'auto', 'small', 'medium', 'large', got 'huge'"),
         ({"summary": "image"}, "summary must be"),
     ):
@@ -48,18 +52,20 @@ def test_a_size_fills_in_what_is_left_open_and_is_said(bounded: sf.Simulator) ->
         for d, timed in ((1, False), (3, True), (16, False), (17, False), (17, True))
     ] == [*("medium", "small", "medium", "large", "large")]
     assert size_for(3, "series", timed=False)[0] == "small"
-    notes: list[str] = []
-    assert sized(sf.FitSettings(hidden=16), 3, "vector", False, notes.append).built == (5, 16, 32)
-    assert sized(sf.FitSettings(size="large", steps=2), 3, "vector", False, notes.append).built == (
-        2,
-        256,
-        64,
-    )
-    assert sized(QUICK, 3, "vector", True, notes.append).built == (2, 16, 8)
-    assert notes == ["size: medium, for 3 parameters, a vector and a fixed number of simulations"]
+    notes = Notes()
+    assert sized(sf.FitSettings(width=16), 3, "vector", False, notes).built == (5, 16, 32)
+    assert sized(sf.FitSettings(size="large", layers=2), 3, "vector", False, notes).built == (2, 256, 64)
+    assert sized(QUICK, 3, "vector", True, notes).built == (2, 16, 8)
+    assert [(note.kind, note.values["size"], note.values["reason"]) for note in notes] == [
+        ("size", "medium", "vector")
+    ]
     settings = sf.FitSettings(size="small", members=1, train=sf.TrainSettings(epochs=1))
     posterior = sf.fit(bounded, n_simulations=200, seed=1, settings=settings, say=None)
-    assert (posterior.settings.steps, posterior.settings.hidden, posterior.settings.features) == (3, 64, 32)
+    assert (posterior.settings.layers, posterior.settings.width, posterior.settings.summary_features) == (
+        3,
+        64,
+        32,
+    )
 
 
 def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
@@ -79,15 +85,16 @@ def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
 
 
 def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
-    said: list[str] = []
+    said: list[Any] = []
     posterior = sf.fit(bounded, n_simulations=400, seed=1, settings=QUICK, say=said.append)
-    assert re.fullmatch(
-        r"simulations: 0.024 MB in memory .* not more than a quarter of the .* free: held in memory", said[0]
-    )
+    assert [note.kind for note in said] == [
+        "simulations held", "summary network", "scaling", "flow", "training ended"
+    ]  # fmt: skip
+    assert (said[0].values["buffers"], said[0].values["needed"]) == (False, 400 * (5 * 8 + 5 * 4))
     assert posterior.notes == tuple(said[1:4])
-    assert said[1].startswith("summary network: vector, because the data are of shape (3,)")
-    assert said[2] == "scaling of y: 3 columns linear, then standardised"
-    assert said[3].startswith("flow: nsf, 2 layers of width 16; ")
+    assert posterior.notes[0].values["network"] == "vector"
+    assert (said[3].values["flow"], said[3].values["layers"], said[3].values["width"]) == ("nsf", 2, 16)
+    assert str(said[2]) == "scaling of y: 3 columns linear, then standardised"
     assert posterior.settings.summary == "vector"
 
 

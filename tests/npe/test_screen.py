@@ -1,5 +1,6 @@
-"""Columns that say nothing about the parameters are hidden from all members but one, and the shares say
-whether that was right.
+"""Columns that say nothing about the parameters are hidden from all members but one; the mixture weights tell
+whether
+that was right.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import numpy as np
 from scipy.stats import norm
 
 import sbi_flows as sf
-from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.training.settings import TrainSettings
 
 SETTINGS = FitSettings(
-    steps=3,
-    hidden=32,
-    features=8,
+    layers=3,
+    width=32,
+    summary_features=8,
     members=3,
     train=TrainSettings(epochs=20, batch_size=64, learning_rate=4e-3),
 )
@@ -37,7 +37,6 @@ def made(columns: int) -> sf.Simulator:
 
 
 def seen(posterior: sf.Posterior) -> list[list[bool]]:
-    assert isinstance(posterior.estimator, Ensemble)
     return [member.summary.seen.bool().tolist() for member in posterior.estimator.members]
 
 
@@ -49,13 +48,11 @@ def test_noise_is_hidden_from_all_members_but_one_and_it_is_said(tmp_path: Path)
     assert first == third
     assert first[:2] == [True] * 2
     assert sum(first) <= 4
-    (note,) = [note for note in posterior.notes if note.startswith("screen:")]
-    assert (
-        note
-        == f"screen: {22 - sum(first)} of 22 columns show no dependence on the parameters; member 2 of the "
-        f"ensemble sees all of " + (f"them, the others the remaining {sum(first)}")
+    (note,) = [note for note in posterior.notes if note.kind == "screen"]
+    assert note.values == {"hidden": 22 - sum(first), "columns": 22, "member": 2}
+    assert posterior.estimator.mixture_weights[1] < min(
+        posterior.estimator.mixture_weights[0], posterior.estimator.mixture_weights[2]
     )
-    assert posterior.estimator.shares[1] < min(posterior.estimator.shares[0], posterior.estimator.shares[2])
     theta, y = (
         np.zeros((50, 2)),
         simulator.run(simulator.prior.sample(50, np.random.default_rng(2)), np.random.default_rng(3)),
@@ -77,11 +74,11 @@ def test_where_most_columns_matter_or_one_member_was_asked_for_every_member_sees
         settings=FitSettings(**{**settings.__dict__, "members": 1}),
         say=None,
     )
-    assert alone.estimator.summary.seen.all()
-    assert not [note for note in (*posterior.notes, *alone.notes) if note.startswith("screen:")]
+    assert seen(alone) == [[True] * 22]
+    assert not [note for note in (*posterior.notes, *alone.notes) if note.kind == "screen"]
 
 
-def test_columns_that_matter_unseen_by_the_screen_give_the_member_that_sees_all_its_share() -> None:
+def test_columns_that_matter_unseen_by_the_screen_give_the_member_that_sees_all_its_weight() -> None:
     """y = a * signs of two others + noise: neither sign depends on a, alone or times one other column."""
 
     @sf.simulator(sf.Prior(a=norm(0, 1)))
@@ -92,4 +89,4 @@ def test_columns_that_matter_unseen_by_the_screen_give_the_member_that_sees_all_
 
     posterior = sf.fit(hidden, n_simulations=2000, seed=1, settings=SETTINGS, say=None)
     assert seen(posterior) == [[True, False, False], [True] * 3, [True, False, False]]
-    assert posterior.estimator.shares[1] > 0.9
+    assert posterior.estimator.mixture_weights[1] > 0.9

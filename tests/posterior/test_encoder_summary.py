@@ -36,7 +36,7 @@ def model(bounded: sf.Simulator) -> vae.VAE:
 def test_the_encoder_is_used_as_it_is(
     bounded: sf.Simulator, model: vae.VAE, members: int, tmp_path: Path
 ) -> None:
-    settings = sf.FitSettings(hidden=16, steps=2, features=8, members=members, train=TRAIN)
+    settings = sf.FitSettings(width=16, layers=2, summary_features=8, members=members, train=TRAIN)
     said: list[str] = []
     posterior = sf.fit(bounded, n_simulations=1000, seed=3, summary=model, settings=settings, say=said.append)
     parts = [part for part in posterior.estimator.modules() if isinstance(part, EncodedSummary)]
@@ -76,14 +76,15 @@ def test_counts_are_seen_as_the_encoder_saw_them() -> None:
 
 def test_a_fit_by_the_clock_takes_it_too(bounded: sf.Simulator, model: vae.VAE) -> None:
     posterior = sf.fit(bounded, minutes=0.05, seed=3, summary=model, say=None)
-    assert isinstance(posterior.estimator.summary, EncodedSummary)
+    assert all(isinstance(member.summary, EncodedSummary) for member in posterior.estimator.members)
 
 
 def test_data_unlike_those_of_the_autoencoder_are_told(bounded: sf.Simulator) -> None:
     small = vae.VAE(event_shape=3, latent=2, likelihood="gaussian")
     small.fit(1e-3 * sf.simulate(bounded, 500, seed=9).y, epochs=2)
     posterior = sf.fit(bounded, n_simulations=500, summary=small, settings=QUICK, say=None)
-    assert any("UNLIKE" in note for note in posterior.notes)
+    (note,) = (note for note in posterior.notes if note.kind == "encoder scaling")
+    assert not note.values["alike"]
 
 
 def test_a_checkpoint_is_bound_to_its_encoder(bounded: sf.Simulator, model: vae.VAE, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_wrong_arguments_are_refused_in_words(bounded_posterior: sf.Posterior) -
 
 
 def test_a_scalar_event_works(unbounded: sf.Simulator) -> None:
-    settings = sf.FitSettings(hidden=8, members=1, train=sf.TrainSettings(epochs=2))
+    settings = sf.FitSettings(width=8, members=1, train=sf.TrainSettings(epochs=2))
     posterior = sf.fit(unbounded, n_simulations=1000, seed=1, settings=settings, say=None)
     assert posterior.sample(0.3, 50).to_numpy().shape == (50, 1)
     assert posterior.sample([0.3, 0.4], 50).to_numpy().shape == (2, 50, 1)

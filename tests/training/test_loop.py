@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sbi_flows.errors import BankMismatchError, NonFiniteLossError, SettingsError, TooFewSimulationsError
 from sbi_flows.rng import stream, torch_scope
-from sbi_flows.training.loop import History, mean_loss, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, mean_loss, train
 from sbi_flows.training.rows import TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
 
@@ -37,7 +38,9 @@ def run(
     module: nn.Module, rows: tuple[Tensor, Tensor], checkpoint: Path | None = None, **options: float
 ) -> History:
     settings = TrainSettings(**{"epochs": 10, "batch_size": 64, "learning_rate": 0.05, **options})  # type: ignore[arg-type]
-    return train(module, squared_error, TensorRows(rows, settings, seed=1), checkpoint=checkpoint)
+    return train(
+        module, squared_error, TensorRows(rows, settings, seed=1), TrainOptions(checkpoint=checkpoint)
+    )
 
 
 def test_it_finds_the_minimum_and_reports_the_loss_of_the_weights_it_keeps() -> None:
@@ -94,7 +97,7 @@ def test_a_run_killed_after_any_epoch_resumes_to_the_same_bytes(
         module, rows = problem()
         settings = TrainSettings(epochs=10, batch_size=64, learning_rate=0.05)
         with pytest.raises(Killed):
-            train(module, dying, TensorRows(rows, settings, seed=1), checkpoint=path)
+            train(module, dying, TensorRows(rows, settings, seed=1), TrainOptions(checkpoint=path))
         module, _ = problem()
         resumed = run(module, rows, path)
         assert resumed == whole
@@ -141,7 +144,7 @@ def test_a_time_limit_ends_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sbi_flows.training.loop.time.monotonic", lambda: 0.01 * next(now))
     module, rows = problem()
     timed = TensorRows(rows, TrainSettings(epochs=1000, batch_size=64), seed=1)
-    history = train(module, squared_error, timed, limit_seconds=2.0)
+    history = train(module, squared_error, timed, TrainOptions(limit_seconds=2.0))
     assert history.stopped == "time"
     assert 5 <= len(history.valid_loss) <= 9
 

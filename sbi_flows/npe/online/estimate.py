@@ -1,58 +1,54 @@
-"""Neural posterior estimation by the clock: simulating goes on while q is trained.
+"""Neural posterior estimation by the clock: simulating continues while q is trained.
 
     q maximises  E_{p(theta) p(y | theta)} [ log q(theta | y) ]
 
-and each step follows the gradient of this expectation, estimated from pairs that no step has seen before, as
-long as simulating keeps up. All that is chosen before training (summary network, scaling, m and c, the rows
-kept apart) is chosen from a starting set.
+Each step follows the gradient of this expectation, estimated from pairs that no step has seen before, as long
+as simulating keeps up. The network, the scaling, m, c and the held-out rows are chosen from a starting set.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.machine import free_memory, torch_threads
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned
-from sbi_flows.npe.estimate import (
+from sbi_flows.notes import Notes
+from sbi_flows.npe.design import (
     LINEAR_PATHS,
+    Design,
     Estimate,
-    build_estimator,
-    choose,
-    described,
-    identity_of,
+    Request,
+    begin_design,
     negative_log_density,
-    sized,
-    standardised,
+    note_flow,
 )
-from sbi_flows.npe.network import Ensemble, Network, PosteriorEstimator, log_mixture, stacked
-from sbi_flows.npe.online.parallel import Partner, Trained, how_many, partners
-from sbi_flows.npe.online.replay import GrowingRows, save_rows
+from sbi_flows.npe.estimate import mix
+from sbi_flows.npe.network import Ensemble, PosteriorEstimator
+from sbi_flows.npe.online.parallel import Task, Trained, how_many, in_parallel
+from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.npe.online.start import Start
-from sbi_flows.npe.online.throughput import arrange, trial_seconds
-from sbi_flows.npe.online.trial import step_seconds
-from sbi_flows.npe.settings import FitSettings, training_for
+from sbi_flows.npe.online.throughput import Terms, Throughput, Trial, arrange, trial_seconds
+from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
-from sbi_flows.training.loop import losses, mean_loss, train
-from sbi_flows.training.rows import LEAST_APART, Batch
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, mean_loss, train
+from sbi_flows.training.rows import LEAST_HELD_OUT, Batch
 from sbi_flows.training.settings import TrainSettings
 
-_APART_OF_START = 0.25
+_HELD_OUT_OF_START = 0.25
 _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
 _TRAINING_SHARE, _LEAST_SECONDS, _MARGIN = 0.25, 0.2, 1.25
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
-_CLEARLY_QUICKER = 2.0
-_ONCE = 1.005
+_CLEARLY_FASTER = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Clock:
     """
 
     ends: float
-    closing: Callable[[Network, Scaler], float]
+    closing: Callable[[Ensemble, Scaler], float]
     threads: int
 
     @property
@@ -75,8 +71,9 @@ class Clock:
 
 @dataclass(frozen=True)
 class Grown:
-    """estimate: what was learnt; its rows are rows of the starting set. used: rows trained on or kept apart;
-    failed: rows left out.
+    """estimate: what was learnt; its rows are rows of the starting set.
+
+    used: rows trained on or held out; failed: rows left out.
     """
 
     estimate: Estimate
@@ -84,195 +81,166 @@ class Grown:
     failed: int
 
 
-def estimate_by_clock(
-    supply: Supply,
-    start: Start,
-    settings: FitSettings,
-    clock: Clock,
-    *,
-    learned: Learned | None = None,
-    checkpoint: str | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Grown:
+def estimate_by_clock(supply: Supply, start: Start, request: Request, clock: Clock) -> Grown:
     """Train q until the clock ends, on the starting set and on what the supply makes meanwhile.
 
-    A checkpoint goes on with its weights, in the time that it had left, and with blocks that it had not come
+    A checkpoint resumes with its weights, in the time that it had left, and with blocks that it had not come
     to. The rows of a `NonFiniteLossError` are rows of the campaign. Raises what `train`, `Scaler.from_data`
     and the supply raise.
     """
-    notes: list[str] = []
+    notes = Notes(request.say)
+    run = _prepared(supply, start, request, clock, notes)
+    count, throughput = _arranged(supply, run, request, clock, notes)
+    with torch_threads(throughput.threads):
+        try:
+            history, others = _trained(supply, run, request, clock, (count, throughput), notes)
+        except NonFiniteLossError as error:
+            if request.checkpoint is not None:
+                save_rows(f"{request.checkpoint}.rows", error, supply)
+            raise
+        network = _mixed(run, others, notes)
+    rows = run.rows
+    notes.note("rows used", used=rows.used, times=rows.drawn / max(rows.used, 1))
+    if others:
+        notes.note("rows of other networks", used=sum(found.used for found in others.values()))
+    design = replace(run.design, settings=replace(run.design.settings, members=len(network.members)))
+    found = Estimate(design, network, history, notes, run.train_rows, run.held_out_rows)
+    used, failed = (sum(getattr(other, what) for other in others.values()) for what in ("used", "failed"))
+    return Grown(found, rows.used + len(run.held_out_rows) + used, rows.failed + failed)
 
-    def note(text: str) -> None:
-        notes.append(text)
-        say(text)
 
-    prior, seed, dim = supply.simulator.prior, supply.seed, supply.simulator.prior.unconstrained_dim
-    theta, y = start.simulations.usable()
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What a fit by the clock is made of before it is arranged.
+
+    trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel.
+    resumes: whether a checkpoint has been begun. train_rows, held_out_rows: rows of the starting set.
+    """
+
+    design: Design
+    first: PosteriorEstimator
+    rows: ReplayRows
+    start: StartRows
+    trial: Trial
+    alone: float
+    resumes: bool
+    train_rows: NDArray[np.int64]
+    held_out_rows: NDArray[np.int64]
+
+
+def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, notes: Notes) -> _Run:
+    """Choose all that is chosen before training, from the starting set and one trial."""
+    prior, simulations = supply.simulator.prior, start.simulations
+    theta, y = simulations.usable()
     rate = supply.rate * max(supply.workers, 1)
-    say(f"{len(theta):,} simulations to begin with, from which the network and the scaling are chosen")
-    if failed := start.simulations.failure_text():
-        note(failed)
-    kind, scaler = choose(settings, y, note, learned)
-    settings = sized(settings, dim, kind, True, note)
-    estimator = build_estimator(settings, kind, scaler, dim, seed, learned=learned)
-    note(described(estimator, settings, dim))
-
-    guessed = settings.train or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
-    a_batch = standardised(prior, scaler, theta)[2](theta[: guessed.batch_size], y[: guessed.batch_size])
-    step = _Step(estimator, tuple(map(torch.from_numpy, a_batch)), guessed)
-    alone = step(1, trial_seconds(clock.left))
+    notes.say("starting set", simulations=len(theta))
+    if failed := simulations.failure_text():
+        notes.note("failures", text=failed)
+    design = begin_design(prior, (theta, y), request, notes, timed=True)
+    first = design.member()
+    note_flow(design, first, 1, notes)
+    asked, kind = request.settings.train, design.kind
+    guessed = asked or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
+    batch = design.convert(theta[: guessed.batch_size], y[: guessed.batch_size])
+    trial = Trial(first, tuple(map(torch.from_numpy, batch)), guessed)
+    alone = trial(1, trial_seconds(clock.left))
     expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
-    recorded, state = recorded_state(checkpoint)
-    training = settings.train or (
+    recorded, state = recorded_state(request.checkpoint)
+    training = asked or (
         TrainSettings(**recorded) if state else training_for(expected, timed=True, kind=kind)
     )
+    held_out = int(state.get("held_out", state.get("apart", 0))) or held_out_of_start(
+        len(theta), expected, training
+    )
+    order = stream(supply.seed, "split").permutation(len(theta))
+    places = np.sort(order[held_out:]), np.sort(order[:held_out])
+    design = replace(design.centred_on(theta[places[0]]), settings=replace(design.settings, train=training))
+    numbers = np.flatnonzero(simulations.ok)
 
-    apart = int(state.get("apart", 0)) or rows_apart_of_start(len(theta), expected, training)
-    order = stream(seed, "split").permutation(len(theta))
-    train_places, valid_places = np.sort(order[apart:]), np.sort(order[:apart])
-    centre, scale, convert = standardised(prior, scaler, theta[train_places])
-    numbers = np.flatnonzero(start.simulations.ok)
+    def rows_at(at: NDArray[np.int64]) -> Batch:
+        return numbers[at], tuple(map(torch.from_numpy, design.convert(theta[at], y[at])))
 
-    def rows_at(places: NDArray[np.int64]) -> Batch:
-        return numbers[places], tuple(map(torch.from_numpy, convert(theta[places], y[places])))
-
-    kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_QUICKER * guessed.batch_size else _KEPT_BYTES
+    kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_FASTER * guessed.batch_size else _KEPT_BYTES
     kept = min(kept, int(_KEPT_SHARE * free_memory()))
-    to_train, apart_rows = rows_at(train_places), rows_at(valid_places)
-    rows = GrowingRows(supply, convert, to_train, apart_rows, training, len(start.simulations), kept)
+    parts = StartRows(rows_at(places[0]), rows_at(places[1]), len(simulations), kept)
+    rows = ReplayRows(supply, design.convert, training, parts)
     for block in start.later:
         rows.add(block)
-    del theta, y
-    count, why_one = how_many(settings.members, rate * alone / guessed.batch_size, clock.left)
-    pace = arrange(supply, rows, step, alone, clock.left, clock.threads, networks=count)
+    return _Run(design, first, rows, parts, trial, alone, bool(state), numbers[places[0]], numbers[places[1]])
+
+
+def held_out_of_start(usable: int, expected: int, settings: TrainSettings) -> int:
+    """How many rows of a starting set to hold out: for as many rows as are expected in the end, but at most a
+    quarter.
+    """
+    wanted = max(int(settings.validation_share * max(expected, usable)), LEAST_HELD_OUT)
+    most = int(max(settings.validation_share, _HELD_OUT_OF_START) * usable)
+    return min(wanted, most, settings.validation_most)
+
+
+def _arranged(
+    supply: Supply, run: _Run, request: Request, clock: Clock, notes: Notes
+) -> tuple[int, Throughput]:
+    """How many networks to train, and where to simulate meanwhile."""
+    asked, rate = request.settings.members, supply.rate * max(supply.workers, 1)
+    faster = rate * run.alone / run.trial.settings.batch_size
+    count, why_fewer = how_many(asked, faster, clock.left)
+    terms = Terms(run.alone, clock.left, clock.threads, count)
+    throughput = arrange(supply, run.rows, run.trial, terms, notes)
     if supply.workers:
-        count, why_one = 1, why_one or "the simulator takes a core of its own"
-    for text in pace.said:
-        note(text)
-    if count < (settings.members or 1):
-        note(f"{count} network{'s' * (count > 1)}, not {settings.members}: {why_one}")
-    members = [build_estimator(settings, kind, scaler, dim, seed, k, learned) for k in range(1, count)]
-    network: Network = Ensemble([estimator, *members]) if members else estimator
-    try:
-        with torch_threads(pace.threads):
-            began = time.monotonic()
-            mean_loss(estimator, negative_log_density, rows.valid)
-            validating = time.monotonic() - began
-            left = clock.left
-            after = _MARGIN * ((count + (count > 1)) * validating + clock.closing(network, scaler))
-            limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
-            rows.steps = _steps_an_epoch(rows, limit, validating, pace.trains)
-            partner = Partner(
-                simulator=supply.simulator,
-                seed=seed,
-                block_size=supply.block_size,
-                most_ahead=supply.most_ahead,
-                settings=settings,
-                kind=kind,
-                scaler=scaler,
-                dim=dim,
-                learned=learned,
-                convert=convert,
-                train=to_train,
-                valid=apart_rows,
-                training=training,
-                start=len(start.simulations),
-                kept_bytes=kept,
-                steps=rows.steps,
-                until=time.monotonic() + limit,
-                checkpoint=checkpoint,
-                identity=identity_of(learned),
-            )
-            with partners(partner, count - 1, bool(state), note) as wait:
-                history = train(
-                    estimator,
-                    negative_log_density,
-                    rows,
-                    undecayed=LINEAR_PATHS,
-                    limit_seconds=max(partner.until - time.monotonic(), _LEAST_SECONDS),
-                    checkpoint=checkpoint,
-                    identity=identity_of(learned),
-                    progress=progress,
-                )
-                others = wait()
-            network = _mixed(
-                estimator, [(members[k - 1], found) for k, found in others.items()], rows.valid, note
-            )
-    except NonFiniteLossError as error:
-        if checkpoint is not None:
-            save_rows(f"{checkpoint}.rows", error, supply)
-        raise
-    note(_mix(rows))
-    if others:
-        note(f"the other networks were trained on {sum(found.used for found in others.values()):,} besides")
-    settings = replace(settings, summary=kind, train=training, members=len(network.flows()))
-    train_rows, valid_rows = numbers[train_places], numbers[valid_places]
-    found = Estimate(network, scaler, centre, scale, settings, history, tuple(notes), train_rows, valid_rows)
-    used, failed = (sum(getattr(other, what) for other in others.values()) for what in ("used", "failed"))
-    return Grown(found, rows.used + len(valid_rows) + used, rows.failed + failed)
+        count, why_fewer = 1, why_fewer or "simulator's core"
+    if count < (asked or 1):
+        notes.note("fewer networks", networks=count, asked=asked, reason=why_fewer, seconds_left=clock.left)
+    return count, throughput
 
 
-def _mixed(
-    estimator: PosteriorEstimator,
-    others: Sequence[tuple[PosteriorEstimator, Trained]],
-    valid: tuple[Tensor, ...],
-    note: Callable[[str], None],
-) -> Network:
-    """The networks as one, in the shares that suit the rows kept apart best."""
-    if not others:
-        return estimator
-    for member, found in others:
-        member.load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
-    network = Ensemble([estimator, *(member for member, _ in others)]).eval()
-    each = torch.stack([-losses(member, negative_log_density, valid) for member in network.members])
-    network.shares.copy_(stacked(each))
-    loss = -float(log_mixture(list(each), network.shares).mean())
-    pairs = zip(each.mean(dim=1).tolist(), network.shares.tolist(), strict=True)
-    parts = ", ".join(f"{-density:.3f} (share {share:.2f})" for density, share in pairs)
-    note(f"validation loss {loss:.3f} of the {len(network.members)} networks together, {parts} of each")
-    return network
-
-
-def rows_apart_of_start(usable: int, expected: int, settings: TrainSettings) -> int:
-    """How many rows of a starting set are kept apart: for as many as are expected in the end, but at most a
-    quarter of what is there.
+def _trained(
+    supply: Supply, run: _Run, request: Request, clock: Clock, arranged: tuple[int, Throughput], notes: Notes
+) -> tuple[History, dict[int, Trained]]:
+    """Train the first network here and the others in parallel, until what has to come after fits into the
+    rest.
     """
-    wanted = max(int(settings.validation_share * max(expected, usable)), LEAST_APART)
-    return min(
-        wanted, int(max(settings.validation_share, _APART_OF_START) * usable), settings.validation_most
-    )
+    count, throughput = arranged
+    design, rows = run.design, run.rows
+    began = time.monotonic()
+    mean_loss(run.first, negative_log_density, rows.valid)
+    validating = time.monotonic() - began
+    left = clock.left
+    closing = clock.closing(Ensemble([run.first] * count), design.scaler)
+    after = _MARGIN * ((count + (count > 1)) * validating + closing)
+    limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
+    rows.steps = _steps_per_epoch(rows, limit, validating, throughput.training_rate)
+    task = Task(
+        design, supply.simulator, supply.block_size, supply.most_ahead, run.start, rows.steps,
+        time.monotonic() + limit, request.checkpoint,
+    )  # fmt: skip
+    with in_parallel(task, count - 1, run.resumes, notes) as wait:
+        options = TrainOptions(
+            undecayed=LINEAR_PATHS,
+            limit_seconds=max(task.until - time.monotonic(), _LEAST_SECONDS),
+            checkpoint=request.checkpoint,
+            identity=design.identity,
+            progress=request.progress,
+        )
+        history = train(run.first, negative_log_density, rows, options)
+        return history, wait()
 
 
-def _steps_an_epoch(rows: GrowingRows, limit: float, validating: float, rate: float) -> int:
-    """Steps between validations: a twentieth of the time or more, so that validating takes a small part of
-    it, but no more than usual.
-    """
+def _steps_per_epoch(rows: ReplayRows, limit: float, validating: float, rate: float) -> int:
+    """Steps between validations: a twentieth of the time or more, so that validating takes little of it."""
     seconds = max(limit / _EPOCHS, _TRAINING_PER_VALIDATION * validating)
     return max(min(rows.steps, int(seconds * rate / rows.batch_size)), 1)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A training step on one batch, for trials."""
-
-    estimator: PosteriorEstimator
-    batch: tuple[Tensor, ...]
-    settings: TrainSettings
-
-    def __call__(self, threads: int, seconds: float, between: Callable[[], object] = lambda: None) -> float:
-        return step_seconds(
-            self.estimator,
-            negative_log_density,
-            self.batch,
-            self.settings,
-            threads=threads,
-            seconds=seconds,
-            between=between,
-        )
-
-
-def _mix(rows: GrowingRows) -> str:
-    times = rows.drawn / max(rows.used, 1)
-    seen = "each of them once" if times < _ONCE else f"each {times:.3g} times on average"
-    return f"{rows.used:,} simulations were trained on, {seen}"
+def _mixed(run: _Run, others: dict[int, Trained], notes: Notes) -> Ensemble:
+    """The networks as one, with the mixture weights of the largest held-out density."""
+    members = [run.first]
+    for k, found in others.items():
+        members.append(run.design.member(k))
+        members[-1].load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
+    network = Ensemble(members).eval()
+    if others:
+        loss = mix(network, run.rows.valid)
+        alone = [mean_loss(member, negative_log_density, run.rows.valid) for member in members]
+        notes.note("mixture", loss=loss, losses=alone, weights=network.mixture_weights.tolist())
+    return network

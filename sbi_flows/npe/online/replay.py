@@ -1,9 +1,9 @@
 """Training rows that are simulated while they are trained on.
 
-A batch takes rows that no step has seen, as far as there are any, and for the rest rows that have been seen,
-without replacement in a seeded order of those that are kept. So with f fresh rows in a batch of b, each row
-is seen b / f times: once where simulating is the quicker of the two, and what is fitted is then the
-expectation under p(theta, y) itself, which cannot be overfitted.
+A batch takes rows that no step has seen, as far as there are any, and replays seen rows for the rest: without
+replacement, in a seeded order of those that are kept. With f fresh rows in a batch of b, each row is seen b /
+f times: once where simulating is the faster of the two. What is fitted is then the expectation under p(theta,
+y) itself, which cannot be overfitted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.files import fingerprint, write_file
-from sbi_flows.npe.out_of_core import Convert
+from sbi_flows.npe.design import Convert
 from sbi_flows.rng import stream
 from sbi_flows.simulation.campaign import InProcess, make_block
 from sbi_flows.simulation.failures import OK
@@ -32,48 +33,52 @@ GROWING = "growing"
 _REMAKING_SECONDS = 10.0
 
 
-class GrowingRows:
-    """A `Rows` that never ends: an epoch is the next `steps` batches.
+@dataclass(frozen=True, eq=False)
+class StartRows:
+    """The starting set, divided: numbers and tensors of the rows to train on and of those held out.
 
-    train, valid: the numbers of the rows of the starting set to train on and to keep apart, with their
-    tensors. convert(theta, y): the numbers to train on, one row a simulation, as for those. start: rows of
-    the starting set, with those that failed. kept_bytes: what the rows that have been seen may take; the
-    newest are kept.
-    used: rows that have been trained on; drawn: rows in all batches; failed: rows left out. `batches` never
-    waits, and raises what ended the supply.
+    count: rows of the starting set, with those that failed. kept_bytes: what rows that have been seen may
+    take; the newest are kept.
     """
 
-    def __init__(
-        self,
-        supply: Supply,
-        convert: Convert,
-        train: Batch,
-        valid: Batch,
-        settings: TrainSettings,
-        start: int,
-        kept_bytes: int,
-    ) -> None:
+    train: Batch
+    held_out: Batch
+    count: int
+    kept_bytes: int
+
+
+class ReplayRows:
+    """A `Rows` that never ends: an epoch is the next `steps` batches.
+
+    convert: convert(theta, y) gives the numbers to train on, one row per simulation, as those of the starting
+    set.
+    used: rows that have been trained on; drawn: rows in all batches; failed: rows left out.
+    `batches` never waits, and raises what ended the supply.
+    """
+
+    def __init__(self, supply: Supply, convert: Convert, settings: TrainSettings, start: StartRows) -> None:
         self.settings, self.seed = settings, supply.seed
-        self.valid_rows, self.valid = valid
+        self.valid_rows, self.valid = start.held_out
+        train = start.train
         self.batch_size = min(settings.batch_size, len(train[0]))
         self.steps = max(settings.epoch_rows // self.batch_size, 1)
         self.used = self.drawn = 0
-        self.failed = start - len(train[0]) - len(valid[0])
+        self.failed = start.count - len(train[0]) - len(self.valid_rows)
         self._supply, self._convert = supply, convert
-        self._start = start
+        self._start = start.count
         self._next = 0
         order = stream(supply.seed, "pass", 0).permutation(len(train[0]))
         self._waiting: deque[Batch] = deque([_chosen(train, order)])
-        self._kept = _Kept(train, kept_bytes, supply.seed)
+        self._kept = _Kept(train, start.kept_bytes, supply.seed)
         self._campaign = {} if supply.campaign is None else supply.campaign.to_json()
 
     @property
     def waiting(self) -> int:
-        """Fresh rows at hand."""
+        """Fresh rows that are ready."""
         return sum(len(numbers) for numbers, _ in self._waiting)
 
     def add(self, block: Block) -> None:
-        """Let the usable rows of a block wait their turn."""
+        """Queue the usable rows of a block."""
         self._next = max(self._next, self._supply.number(block) + 1)
         ok = np.flatnonzero(block.codes == OK)
         self.failed += len(block) - len(ok)
@@ -82,7 +87,7 @@ class GrowingRows:
             self._waiting.append((block.start + ok, tensors))
 
     def pull(self, rows: int) -> int:
-        """Have `rows` fresh rows at hand, if they have been simulated; return how many there are."""
+        """Get `rows` fresh rows ready, if they have been simulated; return how many there are."""
         while self.waiting < rows and (block := self._supply.take()) is not None:
             self.add(block)
         return self.waiting
@@ -106,7 +111,7 @@ class GrowingRows:
     def state(self) -> dict[str, Any]:
         return {
             "start": self._start,
-            "apart": len(self.valid_rows),
+            "held_out": len(self.valid_rows),
             "block_size": self._campaign.get("block_size"),
             "next": self._next,
             "used": self.used,
@@ -114,7 +119,7 @@ class GrowingRows:
             "failed": self.failed,
         }
 
-    def go_on(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
         self.used, self.drawn, self.failed, self._next = (
             int(state[key]) for key in ("used", "drawn", "failed", "next")
         )
@@ -125,7 +130,7 @@ class GrowingRows:
             self._kept.add(seen)
 
     def _fresh(self, rows: int) -> list[Batch]:
-        """So many of the waiting rows."""
+        """The next `rows` of the waiting rows."""
         parts: list[Batch] = []
         while rows > 0:
             numbers, tensors = self._waiting.popleft()
@@ -137,8 +142,8 @@ class GrowingRows:
 
 
 class _Kept:
-    """Rows that have been seen, in arrays of which the system gives what is written to; the oldest make way
-    for new ones.
+    """Rows that have been seen. New ones replace the oldest; memory is taken only for what has been
+    written.
     """
 
     def __init__(self, like: Batch, most_bytes: int, seed: int) -> None:
@@ -161,9 +166,7 @@ class _Kept:
         self._count = min(self._count + len(numbers), self._most)
 
     def draw(self, rows: int) -> list[Batch]:
-        """The next rows of the order, which is drawn anew from all that are kept when it has been gone
-        through.
-        """
+        """The next rows of the order; when it is used up, a new one is drawn from all that are kept."""
         parts: list[Batch] = []
         while rows > 0:
             if not len(self._order):
@@ -176,7 +179,7 @@ class _Kept:
 
 
 def save_rows(path: str, error: NonFiniteLossError, supply: Supply) -> None:
-    """Put theta and y of the offending rows on disk, made again, as many as a few seconds allow."""
+    """Write theta and y of the offending rows, simulated again, as many as a few seconds allow."""
     campaign = supply.campaign
     if campaign is None:
         return

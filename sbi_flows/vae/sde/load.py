@@ -17,7 +17,7 @@ from torch import nn
 
 from sbi_flows.errors import CorruptFileError, SettingsError, ShapeError
 from sbi_flows.files import Arrays, read_file, write_file
-from sbi_flows.training.loop import History
+from sbi_flows.training.history import History
 from sbi_flows.vae.likelihoods import from_json, to_json
 from sbi_flows.vae.sde.prior import PriorSDE
 from sbi_flows.vae.sde.settings import SDESettings

@@ -26,7 +26,8 @@ from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
 from sbi_flows.machine import torch_threads
 from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
-from sbi_flows.training.loop import History, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, chunks, elbo, evidence, log_weights
@@ -173,16 +174,18 @@ class LatentSDE:
                         steps,
                         loss_with(0.0),
                         rows,
-                        undecayed=self._undecayed(),
-                        settled=schedule.epochs,
-                        checkpoint=checkpoint,
-                        identity={
-                            **options,
-                            **clock,
-                            "likelihood": to_json(self.likelihood),
-                            "offset": digest([offset]),
-                        },
-                        progress=progress,
+                        TrainOptions(
+                            undecayed=self._undecayed(),
+                            compare_from=schedule.epochs,
+                            checkpoint=checkpoint,
+                            identity={
+                                **options,
+                                **clock,
+                                "likelihood": to_json(self.likelihood),
+                                "offset": digest([offset]),
+                            },
+                            progress=progress,
+                        ),
                     )
             finally:
                 for parameter in fixed:

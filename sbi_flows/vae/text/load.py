@@ -15,7 +15,7 @@ import torch
 
 from sbi_flows.errors import CorruptFileError, SettingsError
 from sbi_flows.files import Arrays, read_file, write_file
-from sbi_flows.training.loop import History
+from sbi_flows.training.history import History
 from sbi_flows.vae.text.model import SentenceVAE
 from sbi_flows.vae.text.network import SentenceSettings
 from sbi_flows.vae.text.words import Vocabulary

@@ -27,7 +27,8 @@ from sbi_flows.files import fingerprint
 from sbi_flows.flows.sampling import SamplingKind
 from sbi_flows.machine import torch_threads
 from sbi_flows.rng import check_seed, stream, torch_scope
-from sbi_flows.training.loop import History, train
+from sbi_flows.training.history import History
+from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
 from sbi_flows.vae.latent import path_between
@@ -137,10 +138,12 @@ class SentenceVAE:
                         module,
                         loss_with(free_bits),
                         rows,
-                        settled=schedule.epochs,
-                        checkpoint=checkpoint,
-                        identity={**options, "words": fingerprint(asdict(self._vocabulary))},
-                        progress=progress,
+                        TrainOptions(
+                            compare_from=schedule.epochs,
+                            checkpoint=checkpoint,
+                            identity={**options, "words": fingerprint(asdict(self._vocabulary))},
+                            progress=progress,
+                        ),
                     )
             finally:
                 module.double().eval()

@@ -1,11 +1,12 @@
-"""Further networks by the clock: one a core, on rows of their own, mixed; and what is said where there is but
-one.
-"""
+"""Further networks by the clock: one per core, on rows of their own, mixed; and why there is but one."""
 
 from __future__ import annotations
 
 import pickle
+import time
+from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ from scipy.stats import norm, uniform
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.files import read_file
-from sbi_flows.npe.network import Ensemble, PosteriorEstimator
-from sbi_flows.npe.online import parallel as partners
-from sbi_flows.npe.online import throughput as pace
+from sbi_flows.npe.network import PosteriorEstimator
+from sbi_flows.npe.online import parallel, throughput
 from sbi_flows.simulation.simulations import Block
 from sbi_flows.simulation.supply import Supply
 
 FORWARD = PosteriorEstimator.forward
-SMALL = {"hidden": 16, "steps": 2, "features": 8}
+SMALL = {"width": 16, "layers": 2, "summary_features": 8}
 
 
 @sf.simulator(sf.Prior(a=norm(0, 1), b=uniform(0.5, 1)))
@@ -34,18 +34,17 @@ def spread_out(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.nda
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partners, "usable_cores", lambda: 2)
-    monkeypatch.setattr(partners, "_LEAST_SECONDS", 0.5)
-    monkeypatch.setattr(partners, "_CLEARLY_QUICKER", 0.0)
-    monkeypatch.setattr(
-        pace, "_WORKERS_START_SECONDS", float("inf")
-    )  # a busy machine may not move the simulator to a process
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "_LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(parallel, "_CLEARLY_FASTER", 0.0)
+    # a busy machine may not move the simulator to a process
+    monkeypatch.setattr(throughput, "_WORKERS_START_SECONDS", float("inf"))
 
 
 class Pool(ThreadPoolExecutor):
     """A pool whose tasks end as `outcome` says; what they were given is kept."""
 
-    outcome: BaseException | partners.Trained
+    outcome: BaseException | parallel.Trained
     given: list[bytes]
 
     def submit(self, function: Any, *args: Any, **options: Any) -> Future[Any]:
@@ -59,7 +58,13 @@ class Pool(ThreadPoolExecutor):
         return future
 
 
-def pool(outcome: BaseException | partners.Trained) -> tuple[type[Pool], list[bytes]]:
+def of_kind(posterior: sf.Posterior, kind: str) -> Mapping[str, Any]:
+    """The values of the one note of a kind."""
+    (note,) = (note for note in posterior.notes if note.kind == kind)
+    return note.values
+
+
+def pool(outcome: BaseException | parallel.Trained) -> tuple[type[Pool], list[bytes]]:
     given: list[bytes] = []
     return type("Made", (Pool,), {"outcome": outcome, "given": given}), given
 
@@ -69,28 +74,26 @@ def test_two_networks_are_trained_on_two_cores_and_mixed(two_cores: None, tmp_pa
     path = tmp_path / "run.checkpoint"
     settings = sf.FitSettings(**SMALL)
     posterior = sf.fit(spread_out, minutes=0.5, seed=1, settings=settings, checkpoint=path, say=said.append)
-    text = "\n".join(said)
-    assert "2 such networks are trained side by side, one a core, each on simulations of its own" in text
-    assert "of the 2 networks together" in text
+    assert said[1:-1] == [*posterior.notes]
+    assert of_kind(posterior, "networks in parallel")["networks"] == 2
+    assert len(of_kind(posterior, "mixture")["weights"]) == 2
     assert posterior.settings.members == 2
     network = posterior.estimator
-    assert isinstance(network, Ensemble)
-    assert float(network.shares.sum()) == pytest.approx(1)
+    assert float(network.mixture_weights.sum()) == pytest.approx(1)
     one, other = (member.flow.state_dict() for member in network.members)
     assert any(not torch.equal(one[name], other[name]) for name in one)
-    besides = next(line for line in posterior.notes if line.startswith("the other networks were trained on"))
-    assert posterior.facts["simulations"] > int(besides.split()[6].replace(",", ""))
+    assert posterior.facts["simulations"] > of_kind(posterior, "rows of other networks")["used"]
     posterior.save(tmp_path / "p.safetensors")
     assert sf.load(tmp_path / "p.safetensors").sample([0.1, 0.2, 0.3], 500, seed=1).verdict.ok
     assert (tmp_path / "run.checkpoint").is_file()
     assert (tmp_path / "run.checkpoint.1").is_file()
 
 
-def test_a_partner_trains_on_blocks_of_its_own_from_other_weights(
+def test_a_further_network_trains_on_blocks_of_its_own_from_other_weights(
     two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, given = pool(BrokenExecutor("a worker was killed"))
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: made(1))
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: made(1))
     sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
     numbers: list[int] = []
     take = Supply.take
@@ -101,34 +104,33 @@ def test_a_partner_trains_on_blocks_of_its_own_from_other_weights(
         return block
 
     monkeypatch.setattr(Supply, "take", counted)
-    task = partners.unpacked(given[0])
-    few = task.train[0][:100], tuple(part[:100] for part in task.train[1])
-    found = partners._train(
-        partners.packed(partners.replace(task, train=few, until=partners.time.monotonic() + 3))
-    )
+    task = parallel.unpacked(given[0])
+    numbers_of, tensors = task.start.train
+    few = replace(task.start, train=(numbers_of[:100], tuple(part[:100] for part in tensors)))
+    found = parallel._train(parallel.packed(replace(task, start=few, until=time.monotonic() + 3)))
     assert found.used > 0
     assert found.history.valid_loss[-1] < found.history.valid_loss[0] + 0.5
     assert min(numbers) >= 2**28
     assert len(set(numbers)) == len(numbers)
 
 
-def test_a_partner_whose_process_ends_is_left_out_with_a_word(
+def test_a_network_whose_process_ends_is_left_out_and_noted(
     two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: pool(BrokenExecutor("killed"))[0](1))
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: pool(BrokenExecutor("killed"))[0](1))
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
     assert posterior.settings.members == 1
-    assert "network 2 is left out: BrokenExecutor: killed" in "\n".join(posterior.notes)
+    assert of_kind(posterior, "network left out") == {"network": 2, "reason": "BrokenExecutor: killed"}
     assert len(posterior.sample([0.1, 0.2, 0.3], 100, seed=1)) == 100
 
 
-def test_a_partner_that_diverges_leaves_its_rows_on_disk(
+def test_a_further_network_that_diverges_leaves_its_rows_on_disk(
     two_cores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, given = pool(BrokenExecutor("a worker was killed"))
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: made(1))
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: made(1))
     sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
-    task = partners.unpacked(given[0])
+    task = parallel.unpacked(given[0])
     path = str(tmp_path / "run.1")
     monkeypatch.setattr(
         PosteriorEstimator,
@@ -136,45 +138,42 @@ def test_a_partner_that_diverges_leaves_its_rows_on_disk(
         lambda self, u, y: self.flow.log_prob(u, self.summary(y)) * float("nan"),
     )
     with pytest.raises(NonFiniteLossError) as caught:
-        partners._train(
-            partners.packed(partners.replace(task, checkpoint=path, until=partners.time.monotonic() + 60))
-        )
+        parallel._train(parallel.packed(replace(task, checkpoint=path, until=time.monotonic() + 60)))
     sent = pickle.loads(pickle.dumps(caught.value))
     assert sent.__notes__ == [f"theta and y of those rows are in {path}.rows."]
     arrays, _ = read_file(f"{path}.rows", "offending rows")
     assert sorted(arrays["rows"]) == sorted(caught.value.rows)
-    few = arrays["rows"] < len(task.train[0])
-    simulations = sf.simulate(spread_out, len(task.train[0]), seed=1)
+    few = arrays["rows"] < len(task.start.train[0])
+    simulations = sf.simulate(spread_out, len(task.start.train[0]), seed=1)
     assert few.any()
     assert np.array_equal(arrays["theta"][few], simulations.theta[arrays["rows"][few]])
 
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: pool(sent)[0](1))
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: pool(sent)[0](1))
     monkeypatch.setattr(PosteriorEstimator, "forward", FORWARD)
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
-    (note,) = (note for note in posterior.notes if note.startswith("network 2 is left out"))
-    assert note.endswith(f"theta and y of those rows are in {path}.rows.")
+    assert f"{path}.rows" in of_kind(posterior, "network left out")["reason"]
 
 
-def test_a_partner_that_began_too_late_is_left_out_with_a_word(
+def test_a_network_that_began_too_late_is_left_out_and_noted(
     two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untrained = partners.Trained({}, partners.History(), 0, 0)
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: pool(untrained)[0](1))
+    untrained = parallel.Trained({}, parallel.History(), 0, 0)
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: pool(untrained)[0](1))
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
-    assert "network 2 is left out: its process began too late to train it" in "\n".join(posterior.notes)
+    assert "too late" in of_kind(posterior, "network left out")["reason"]
 
 
 @pytest.mark.parametrize(
     "error",
     [NonFiniteLossError("the loss became nan", np.array([3])), ModuleNotFoundError("No module named 'mine'")],
 )
-def test_whatever_happens_to_a_partner_the_fit_stands(
+def test_whatever_happens_to_a_further_network_the_fit_stands(
     two_cores: None, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partners, "local_workers", lambda count: lambda: pool(error)[0](1))
+    monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: pool(error)[0](1))
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
     assert posterior.settings.members == 1
-    assert f"network 2 is left out: {type(error).__name__}: {error}" in posterior.notes
+    assert of_kind(posterior, "network left out")["reason"] == f"{type(error).__name__}: {error}"
 
 
 def test_where_no_process_can_be_started_one_network_is_trained(
@@ -183,15 +182,12 @@ def test_where_no_process_can_be_started_one_network_is_trained(
     def refused() -> None:
         raise OSError("no semaphores here")
 
-    monkeypatch.setattr(partners, "local_workers", lambda count: refused)
+    monkeypatch.setattr(parallel, "local_workers", lambda count: refused)
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
-    assert (
-        "one network: no process could be started for another (OSError: no semaphores here)"
-        in posterior.notes
-    )
+    assert "OSError: no semaphores here" in of_kind(posterior, "one network")["error"]
 
 
-def test_a_simulator_that_cannot_be_sent_has_one_network_and_it_is_said(two_cores: None) -> None:
+def test_a_simulator_that_cannot_be_sent_has_one_network_and_it_is_noted(two_cores: None) -> None:
     lock = __import__("threading").Lock()
 
     @sf.simulator(spread_out.prior)
@@ -201,46 +197,44 @@ def test_a_simulator_that_cannot_be_sent_has_one_network_and_it_is_said(two_core
 
     posterior = sf.fit(bound, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
     assert posterior.settings.members == 1
-    assert any(
-        note.startswith("one network: the simulator cannot be sent to another process")
-        for note in posterior.notes
-    )
+    assert "cannot be sent" in of_kind(posterior, "one network")["error"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "cores", "quicker", "left", "wanted"),
+    ("asked", "cores", "faster", "left", "wanted"),
     [
         (None, 2, 10.0, 60.0, (2, "")),
         (None, 16, 10.0, 60.0, (4, "")),
         (3, 16, 10.0, 60.0, (3, "")),
-        (8, 2, 10.0, 60.0, (2, "there is one a core")),
-        (8, 1, 10.0, 60.0, (1, "there is one a core")),
+        (8, 2, 10.0, 60.0, (2, "cores")),
+        (8, 1, 10.0, 60.0, (1, "cores")),
         (1, 16, 10.0, 60.0, (1, "")),
         (None, 1, 10.0, 60.0, (1, "")),
-        (None, 2, 1.5, 60.0, (1, "simulating takes what the other cores can give")),
-        (None, 2, 10.0, 20.0, (1, "20 s are too few to start processes")),
+        (None, 2, 1.5, 60.0, (1, "slow simulator")),
+        (None, 2, 10.0, 20.0, (1, "time")),
     ],
 )
-def test_there_is_a_network_a_core_where_simulating_leaves_them_idle(
+def test_there_is_one_network_per_core_where_simulating_leaves_them_idle(
     asked: int | None,
     cores: int,
-    quicker: float,
+    faster: float,
     left: float,
     wanted: tuple[int, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partners, "usable_cores", lambda: cores)
-    assert partners.how_many(asked, quicker, left) == wanted
+    monkeypatch.setattr(parallel, "usable_cores", lambda: cores)
+    assert parallel.how_many(asked, faster, left) == wanted
 
 
-def test_a_number_that_was_asked_for_and_cannot_be_had_is_said() -> None:
+def test_fewer_networks_than_asked_for_are_noted() -> None:
     posterior = sf.fit(
         spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL, members=64), say=None
     )
-    assert any(note.startswith("1 network, not 64: ") for note in posterior.notes)
+    fewer = of_kind(posterior, "fewer networks")
+    assert (fewer["networks"], fewer["asked"]) == (1, 64)
 
 
-def test_a_partner_goes_on_only_from_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+def test_a_further_network_resumes_only_from_a_checkpoint_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "run"
     sf.fit(
         spread_out,
@@ -250,8 +244,8 @@ def test_a_partner_goes_on_only_from_a_checkpoint_of_its_own(tmp_path: Path) -> 
         checkpoint=tmp_path / "run.1",
         say=None,
     )
-    assert partners._path(str(path), 1, goes_on=True) == f"{path}.1"
-    assert partners._path(str(path), 2, goes_on=True) is None
-    assert partners._path(None, 1, goes_on=False) is None
-    assert partners._path(str(path), 1, goes_on=False) == f"{path}.1"
+    assert parallel._path(str(path), 1, resumes=True) == f"{path}.1"
+    assert parallel._path(str(path), 2, resumes=True) is None
+    assert parallel._path(None, 1, resumes=False) is None
+    assert parallel._path(str(path), 1, resumes=False) == f"{path}.1"
     assert not (tmp_path / "run.1").exists(), "a new run does not take up what another has left"
