@@ -106,6 +106,14 @@ def read_file(
     return arrays, manifest
 
 
+class RefusedError(Exception):
+    """Raised by `rebuild` with the error that the caller of `load` is to see: the file is not at fault."""
+
+    def __init__(self, error: SbiFlowsError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(frozen=True)
 class ModelFormat:
     """How one kind of model lies in a file: `record`, in JSON, and leaves, named arrays that fill the rebuilt
@@ -151,7 +159,7 @@ class ModelFormat:
 
         check(model, checks): the values to compare, each under the name of the check that it has to equal.
         Raises `StorageError`, `FormatVersionError`, `CorruptFileError` (also if check values do not come
-        out), and the errors of this package that `rebuild` raises.
+        out), and the error of a `RefusedError`.
         """
         arrays, record = read_file(path, self.kind, newest=self.newest)
         if record.get("format_version", 0) < self.oldest:
@@ -165,8 +173,8 @@ class ModelFormat:
             checks = under(_CHECKS, arrays)
             found = check(model, checks)
             wanted = {name: checks[name] for name in found}
-        except SbiFlowsError:
-            raise
+        except RefusedError as refusal:
+            raise refusal.error from refusal.__cause__
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CorruptFileError(
                 f"{path}: the contents do not fit together ({type(error).__name__}: {error}). Make the file "

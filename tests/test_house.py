@@ -35,13 +35,10 @@ OPEN = {
     "problem.simulator.__init__",
     "sbi_flows.calibration.check",
     "sbi_flows.comparison.compare",
-    "sbi_flows.vae.cluster",
-    "sbi_flows.vae.sde.load",
     "sbi_flows/posterior/posterior.py",
     "sbi_flows/problem/simulator.py",
     "sbi_flows/report/figures.py",
-    "sbi_flows/vae/model.py",
-    "sbi_flows/vae/sde/model.py",
+    "sbi_flows/vae/sde/bound.py",
     "simulation.engine.simulate",
     "simulation.settings.check_options",
     "simulation.workers.finished",
@@ -49,10 +46,6 @@ OPEN = {
     "tests/benchmarks/vae.py",
     "tests/problem/test_command.py",
     "tests/vae/text/test_model.py",
-    "vae.model.fit",
-    "vae.sde.bound.__init__",
-    "vae.sde.model.fit",
-    "vae.text.model.fit",
 }
 
 

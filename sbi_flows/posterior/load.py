@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sbi_flows.errors import PriorError, SettingsError
-from sbi_flows.files import Arrays, Manifest, under
+from sbi_flows.files import Arrays, Manifest, RefusedError, under
 from sbi_flows.misspecification.detector import Recognition
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import Learned, SummaryKind, VectorSummary
@@ -49,7 +49,10 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
     if prior is None:
         prior = Prior.from_json(record["prior"])
     else:
-        _check_prior(prior, record["prior"])
+        try:
+            _check_prior(prior, record["prior"])
+        except PriorError as error:
+            raise RefusedError(error) from error
     settings = FitSettings.from_json(record["settings"])
     event_shape = tuple(record["event_shape"])
     scaler = Scaler(event_shape, record["series"], **under("scaler", arrays))

@@ -8,7 +8,8 @@ model.elbo(x).bound, model.log_evidence(x, n=500), model.reconstruct(x), model.s
 from sbi_flows.vae.bounds import Elbo, Evidence
 from sbi_flows.vae.cluster import ClusterVAE
 from sbi_flows.vae.hierarchical import HierarchicalVAE
-from sbi_flows.vae.latent import Optimum, attribute_vector, optimise, path_between
+from sbi_flows.vae.interpolation import path_between
+from sbi_flows.vae.latent import Optimum, attribute_vector, optimise
 from sbi_flows.vae.likelihoods import Bernoulli, Binomial, Categorical, Gaussian, Poisson
 from sbi_flows.vae.load import load
 from sbi_flows.vae.model import VAE

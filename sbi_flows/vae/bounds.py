@@ -38,11 +38,10 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True)
 class Elbo:
-    """The terms of the bound for each row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) ||
-    p(z)).
+    """The terms of the bound per row, (rows,): reconstruction E_q[log p(x | z)], kl = KL(q(z | x) || p(z)).
 
-    kl_parts: of the KL, (rows, parts): a column for each dimension of a diagonal Gaussian, else one; of a
-    latent SDE, one for z at the first time and one for the path from there.
+    kl_parts: the KL in parts, (rows, parts): one per dimension of a diagonal Gaussian, else one; of a latent
+    SDE, one for z at the first time and one for the path from there.
     """
 
     reconstruction: F
@@ -53,6 +52,11 @@ class Elbo:
     def bound(self) -> F:
         """reconstruction - kl <= log p(x)."""
         return self.reconstruction - self.kl
+
+    @property
+    def terms(self) -> dict[str, F]:
+        """Reconstruction and KL by name."""
+        return {"reconstruction": self.reconstruction, "kl": self.kl}
 
 
 @dataclass(frozen=True)

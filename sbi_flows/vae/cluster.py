@@ -1,21 +1,21 @@
 """Clustering in latent space: a Gaussian mixture with full covariances as the prior. After Jiang et al.
 (2017), 1611.05148.
 
-    c ~ pi,  z ~ N(m_c, S_c),  x ~ p(x | decoder(z)),     p(z) = sum_c pi_c N(z; m_c, S_c),     q(c | x) =
-    E_q(z | x)[p(c | z)]
+    c ~ pi,  z ~ N(m_c, S_c),  x ~ p(x | decoder(z)),     p(z) = sum_c pi_c N(z; m_c, S_c)
+    q(c | x) = E_q(z | x)[p(c | z)]
 
-The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) in place of N(0, I). It
-is fitted in three steps: an autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation
-maximisation, each S_c widened by the mean covariance of q(z | x), so that p(z) covers what q draws; both
-together. Components are stored by the
-inverse U_c of their Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 2 - d log(2 pi) / 2.
+The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) instead of N(0, I). It is
+fitted in three
+steps: an autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation maximisation, each
+S_c widened by the mean covariance of q(z | x), so that p(z) covers what q draws; both together. Components
+are stored by the inverse U_c of their
+Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 2 - d log(2 pi) / 2.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from torch import Tensor, nn
 
 from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError
+from sbi_flows.files import Manifest
 from sbi_flows.rng import stream
 from sbi_flows.training.history import History
 from sbi_flows.training.settings import TrainSettings
+from sbi_flows.vae.fitting import FitOptions, restored_on_error
 from sbi_flows.vae.model import VAE
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -66,15 +68,15 @@ class Mixture(nn.Module):
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def place(self, z: F, seed: int) -> None:
-        """Fit the components to the means of draws z (n, draws, d) by expectation maximisation, the best of
-        ten starts, and widen them.
+        """Fit the components to the means of draws z (n, draws, d), the best of ten starts, and widen
+        them.
         """
         from sklearn.mixture import GaussianMixture
 
         state = int(stream(seed, "mixture").integers(2**32))
         means = z.mean(axis=1)
-        apart = z - means[:, None]
-        within = np.einsum("nsi,nsj->ij", apart, apart) / (len(z) * (z.shape[1] - 1))
+        offsets = z - means[:, None]
+        within = np.einsum("nsi,nsj->ij", offsets, offsets) / (len(z) * (z.shape[1] - 1))
         found = GaussianMixture(
             len(self.logits), n_init=_STARTS, reg_covar=_LEAST_VARIANCE, random_state=state
         ).fit(means)
@@ -89,15 +91,15 @@ class Mixture(nn.Module):
     def draw(self, n: int, rng: np.random.Generator) -> F:
         """n draws of z, (n, d)."""
         with torch.no_grad():
-            shares = torch.softmax(self.logits.double(), dim=0).numpy()
-            of = torch.from_numpy(rng.choice(len(shares), n, p=shares / shares.sum()))
+            weights = torch.softmax(self.logits.double(), dim=0).numpy()
+            of = torch.from_numpy(rng.choice(len(weights), n, p=weights / weights.sum()))
             noise = torch.from_numpy(rng.standard_normal((n, self.d, 1)))
             moved = torch.linalg.solve_triangular(self.factors().double()[of], noise, upper=False)[..., 0]
             return np.asarray((self.means.double()[of] + moved).numpy())
 
 
 class ClusterVAE(VAE):
-    """A `VAE` whose prior is a Gaussian mixture of so many `clusters`; all other arguments are those of
+    """A `VAE` whose prior is a Gaussian mixture of `clusters` components; the other arguments are those of
     `VAE`.
     """
 
@@ -110,43 +112,35 @@ class ClusterVAE(VAE):
         x_train: ArrayLike,
         x_valid: ArrayLike | None = None,
         *,
-        epochs: int | None = None,
         tuning_epochs: int = 100,
-        frozen: str | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
-        **options: Any,
+        **options: Unpack[FitOptions],
     ) -> History:
         """Fit with the prior N(0, I) for `epochs` (300), place the clusters, then fit all for
-        `tuning_epochs`, none of them if 0.
+        `tuning_epochs`, none if 0.
 
-        Options are those of `VAE.fit`; all but frozen and progress count for the first fit, `checkpoint` too.
-        A second call tunes on with the clusters where they are, and takes no others. Raises `SettingsError`
-        for fewer rows than clusters, besides what `VAE.fit` raises.
+        Options are those of `VAE.fit`; all but frozen and progress apply to the first fit only, `checkpoint`
+        too. A second call tunes further with the clusters where they are, and takes no others. Raises
+        `SettingsError` for fewer rows than clusters, besides what `VAE.fit` raises.
         """
         tuning_epochs = integer("tuning_epochs", tuning_epochs, 0)
         n = len(rows_of(x_train, self.event_shape, "x_train"))
         placed = self._module is not None and self.module.placed
-        if placed and (epochs is not None or options):
-            given = ", ".join([*(["epochs"] if epochs is not None else []), *options])
+        frozen, progress = options.get("frozen"), options.get("progress")
+        of_the_first = [name for name in options if name not in ("frozen", "progress")]
+        if placed and of_the_first:
             raise SettingsError(
-                f"the clusters have been placed: fit now tunes them, and has no use for {given}. Pass "
-                f"tuning_epochs."
+                f"the clusters have been placed: fit now tunes them, and has no use for "
+                f"{', '.join(of_the_first)}. Pass "
+                "tuning_epochs."
             )
         if not placed and n < self.clusters:
             raise SettingsError(
                 f"{self.clusters} clusters need at least as many rows, got {n}. Pass fewer clusters or more "
                 f"rows."
             )
-        with self._unchanged_unless_done():
+        with restored_on_error(self, self._module, self._decoder):
             if not placed:
-                super().fit(
-                    x_train,
-                    x_valid,
-                    epochs=300 if epochs is None else epochs,
-                    frozen=frozen,
-                    progress=progress,
-                    **options,
-                )
+                super().fit(x_train, x_valid, **options)
                 self.mixture.place(self.encode(x_train, _DRAWS, seed=self.seed), self.seed)
             if tuning_epochs:
                 settings = TrainSettings(
@@ -164,6 +158,10 @@ class ClusterVAE(VAE):
                     train_settings=settings,
                 )
         return self.history
+
+    def record(self) -> Manifest:
+        """All that is not a weight, as JSON."""
+        return {**super().record(), "clusters": self.clusters}
 
     def responsibilities(self, x: ArrayLike, n: int = 64, *, seed: int = 0) -> F:
         """q(c | x) for each row, (rows, clusters), from n draws of z."""

@@ -1,11 +1,12 @@
-"""Several stochastic layers: the prior of z_1 is itself a latent variable model, and so on up. After Rezende
-et al. (2014), 1401.4082.
+"""Several stochastic layers: the prior of z_1 is itself a latent variable model, and so on. After Rezende et
+al. (2014),
+1401.4082.
 
     z_L ~ N(0, I),  z_l ~ N(m(z_{l+1}), s(z_{l+1})),  x ~ p(x | decoder(z_1)),     q(z_1 | x) q(z_2 | z_1) ...
     q(z_L | z_{L-1}) log p(z_l) >= log p(z_l | z_{l+1}) + log p(z_{l+1}) - log q(z_{l+1} | z_l),     z_{l+1} ~
     q
 
-One draw from each layer above stands in for log p(z_1), which leaves the bound a bound and importance weights
+One draw from each upper layer stands in for log p(z_1), which leaves the bound a bound and importance weights
 unbiased. Without a warm-up the upper layers are seldom used (Sønderby et al. 2016, 1602.02282).
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from sbi_flows.arrays import F, integer
 from sbi_flows.errors import SettingsError
+from sbi_flows.files import Manifest
 from sbi_flows.flows.sampling import build_sampling_flow
 from sbi_flows.nets.summary import VectorSummary
 from sbi_flows.vae.likelihoods import Gaussian
@@ -33,7 +35,7 @@ from sbi_flows.vae.settings import VAESettings
 _LOG_2PI = math.log(2 * math.pi)
 
 
-class Layer(nn.Module):
+class StochasticLayer(nn.Module):
     """The prior of z below, sizes[0] numbers: a layer of sizes[1] numbers, and the layers of the rest above
     it.
     """
@@ -43,13 +45,13 @@ class Layer(nn.Module):
     def __init__(self, sizes: Sequence[int], encoder: str, settings: VAESettings) -> None:
         super().__init__()
         below, own, *rest = sizes
-        features = settings.features or 2 * own
-        flow = build_sampling_flow(encoder, own, features, hidden=settings.flow_hidden, steps=settings.steps)
+        features = settings.summary_features or 2 * own
+        flow = build_sampling_flow(encoder, own, features, hidden=settings.flow_width, steps=settings.layers)
         self.encoder = Encoder(
-            VectorSummary(below, features, settings.hidden), flow, below, gaussian="", counts=False
+            VectorSummary(below, features, settings.width), flow, below, gaussian="", counts=False
         )
-        self.decoder = Decoder(VectorSummary(own, 2 * below, settings.hidden), Gaussian(sd="network"), below)
-        self.above = Layer(sizes[1:], encoder, settings) if rest else None
+        self.decoder = Decoder(VectorSummary(own, 2 * below, settings.width), Gaussian(sd="network"), below)
+        self.above = StochasticLayer(sizes[1:], encoder, settings) if rest else None
         self.noise_width: int = own + (self.above.noise_width if self.above else 0)
 
     def log_prob(
@@ -81,11 +83,12 @@ class Layer(nn.Module):
 
 
 class HierarchicalVAE(VAE):
-    """A `VAE` with latent numbers (d_1, ..., d_L) in two or more layers, d_1 next to the data; other
-    arguments are those of `VAE`.
+    """A `VAE` with latent numbers (d_1, ..., d_L) in two or more layers, d_1 next to the data; the other
+    arguments are those
+    of `VAE`.
 
-    `encode`, `decode` and `latent_mean` are those of the first layer, whose encoder is also that of the
-    others.
+    `encode`, `decode` and `latent_mean` are those of the first layer; the upper layers have the same kind of
+    encoder.
     """
 
     # Weights that decay put the numbers of the upper layers out of use before they have found one.
@@ -99,6 +102,10 @@ class HierarchicalVAE(VAE):
         self.sizes = tuple(integer("latent", size) for size in latent)
         super().__init__(latent=self.sizes[0], **options)
 
+    def record(self) -> Manifest:
+        """All that is not a weight, as JSON."""
+        return {**super().record(), "sizes": list(self.sizes)}
+
     def means_above(self, x: ArrayLike) -> list[F]:
         """For each row, where q puts each layer above the first, [(rows, d_2), ...]: each from the one
         below.
@@ -111,14 +118,14 @@ class HierarchicalVAE(VAE):
         return [np.asarray(mean.var(axis=0) > least) for mean in self.means_above(x)]
 
     @property
-    def _layer(self) -> Layer:
+    def _layer(self) -> StochasticLayer:
         prior = self.module.prior
-        if not isinstance(prior, Layer):
-            raise TypeError("a HierarchicalVAE's prior is a Layer")
+        if not isinstance(prior, StochasticLayer):
+            raise TypeError("a HierarchicalVAE's prior is a StochasticLayer")
         return prior
 
     def _prior(self) -> nn.Module:
-        return Layer(self.sizes, self.encoder, self.settings)
+        return StochasticLayer(self.sizes, self.encoder, self.settings)
 
     def _prior_draws(self, n: int, rng: np.random.Generator) -> F:
         return self._layer.draw(n, rng)

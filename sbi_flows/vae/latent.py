@@ -1,43 +1,51 @@
 """Arithmetic in latent space.
 
-    linear       z(t) = (1 - t) a + t b
-    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)
-    Shoemake (1985) attribute    v = mean of E[z | x] over the events that have the attribute - mean over
-    those that have not     White (2016), 1609.04468
+    attribute    v = mean of E[z | x] over the events that have the attribute - mean over the others
+                                                                                    White (2016), 1609.04468
                  of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by draws of z
                  and v' the v of its upper half
     optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018),
     1610.02415
 
-The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass. Without its prior
-term the last leaves what the decoder was trained on, where f means nothing.
+Without its prior term the last leaves what the decoder was trained on, where f means nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbi_flows.arrays import F, integer, numbers, real, rows_of
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
 
-if TYPE_CHECKING:
-    from sbi_flows.vae.model import VAE
-    from sbi_flows.vae.text.model import SentenceVAE
-
-_PARALLEL = 1e-6
 _DRAWS = 20
+
+
+class LatentModel(Protocol):
+    """An autoencoder of any kind of event."""
+
+    latent: int
+
+    @property
+    def module(self) -> nn.Module:
+        """The networks. Raises `SettingsError` where they wait for data."""
+
+    def encode(self, x: Any, n: int = 1, *, seed: int = 0) -> F:
+        """n draws from q(z | x) for each event, (rows, n, latent)."""
+
+    def latent_mean(self, x: Any) -> F:
+        """E[z | x] for each event, (rows, latent)."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where an ascent led: z of every step (steps + 1, rows, latent) from the start on, and f there (steps +
+    """Where an ascent led: z of every step from the start on (steps + 1, rows, latent), and f there (steps +
     1, rows).
     """
 
@@ -55,43 +63,24 @@ class Optimum:
         return np.asarray(self.path[self.values.argmax(axis=0), np.arange(self.path.shape[1])])
 
 
-def path_between(a: ArrayLike, b: ArrayLike, steps: int, path: str = "linear") -> F:
-    """Points on the "linear" or "spherical" path from a to b (latent,), both included, (steps, latent)."""
-    start, end = (
-        numbers(point, "a path", "from one point of shape (latent,) to another") for point in (a, b)
-    )
-    if start.ndim != 1 or start.shape != end.shape:
-        raise ShapeError(
-            f"a path leads from one point of shape (latent,) to another, got {start.shape} and {end.shape}."
-        )
-    if path not in ("linear", "spherical"):
-        raise SettingsError(f"path must be 'linear' or 'spherical', got {path!r}.")
-    t = np.linspace(0, 1, integer("steps", steps, 2))[:, None]
-    lengths = np.linalg.norm(start) * np.linalg.norm(end)
-    angle = np.arccos(np.clip(start @ end / lengths, -1, 1)) if path == "spherical" and lengths > 0 else 0.0
-    if not _PARALLEL < angle < np.pi - _PARALLEL:
-        return np.asarray((1 - t) * start + t * end)
-    return np.asarray((np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle))
+def attribute_vector(model: LatentModel, x: ArrayLike, labels: ArrayLike) -> F:
+    """The direction in which an attribute grows, (latent,). `model.decode(z + a * attribute_vector(...))`
+    edits.
 
+    labels: one per event: booleans, or numbers; if only two values occur, the larger one marks the attribute.
 
-def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
-    """The direction in which an attribute grows, (latent,). labels: true for the events that have it, or
-    numbers; of two, the larger has it
-
-    Of a number it is the direction of its steepest growth, as far as the upper half of the events lies from
-    the lower one along it: what else differs between the halves is left out. The fit is by draws from q(z |
-    x), whose spread keeps it from latent numbers that are not used. `model.decode(z + a *
-    attribute_vector(...))` edits. Raises `ShapeError`, `ObservationError` for labels that are no finite
-    numbers, and `SettingsError` where all events are of one kind.
+    For a number it is the direction of steepest growth, as long as the upper half of the events lies from the
+    lower half along it; other differences between the halves are left out. The fit is by draws from q(z | x),
+    whose spread keeps it from latent numbers that are not used. Raises `ShapeError`, `ObservationError` for
+    labels that are not finite numbers, and `SettingsError` where all labels are equal.
     """
     _check_model(model)
-    z, given = model.latent_mean(x), numbers(labels, "labels", "one a row of x")
+    z, given = model.latent_mean(x), numbers(labels, "labels", "one per row of x")
     if given.shape != (len(z),):
-        raise ShapeError(f"labels must be one a row of x, shape ({len(z)},), got {given.shape}.")
+        raise ShapeError(f"labels must be one per row of x, shape ({len(z)},), got {given.shape}.")
     if not np.isfinite(given).all():
         raise ObservationError(
-            f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out the events that have "
-            f"none."
+            f"labels must be finite, got {given[~np.isfinite(given)][0]}. Leave out those events."
         )
     kinds = np.unique(given)
     if len(kinds) == 1:
@@ -111,7 +100,7 @@ def attribute_vector(model: VAE, x: ArrayLike, labels: ArrayLike) -> F:
 
 
 def optimise(
-    model: VAE | SentenceVAE,
+    model: LatentModel,
     f: Callable[[Tensor], Tensor],
     start: ArrayLike,
     *,
@@ -143,8 +132,7 @@ def optimise(
         except Exception as error:
             raise SettingsError(
                 f"f failed in step {step} with {type(error).__name__}: {error}. It is given z of shape "
-                f"{tuple(z.shape)} in float64; a "
-                "network takes that after its .double()."
+                f"{tuple(z.shape)} in float64; a network takes that after its .double()."
             ) from error
         if not isinstance(value, Tensor) or not value.requires_grad:
             raise SettingsError(
@@ -152,7 +140,7 @@ def optimise(
                 f"functions of z."
             )
         if value.shape != (len(z),):
-            raise ShapeError(f"f must give one number a row, shape ({len(z)},), got {tuple(value.shape)}.")
+            raise ShapeError(f"f must give one number per row, shape ({len(z)},), got {tuple(value.shape)}.")
         if not torch.isfinite(value).all():
             raise SettingsError(
                 f"f must be finite on the way, got {value.detach().tolist()} in step {step}. Start "
@@ -167,11 +155,8 @@ def optimise(
     return Optimum(np.stack(path), np.stack(values))
 
 
-def _check_model(model: object) -> None:
+def _check_model(model: LatentModel) -> None:
     """Raise `SettingsError` unless it is an autoencoder whose networks are there."""
-    from sbi_flows.vae.model import VAE
-    from sbi_flows.vae.text.model import SentenceVAE
-
-    if not isinstance(model, VAE | SentenceVAE):
+    if not all(hasattr(type(model), name) for name in ("module", "encode", "latent_mean")):
         raise SettingsError(f"model must be a vae.VAE or a vae.SentenceVAE, got {type(model).__name__}.")
     _ = model.module

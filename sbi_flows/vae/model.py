@@ -1,7 +1,8 @@
 """The variational autoencoder: a deep latent variable model and its amortised posterior, trained together.
 
-    z ~ N(0, I),  x ~ p(x | decoder(z)),     q(z | x) by the encoder,     maximise  sum_i E_q[log p(x_i | z)]
-    - KL(q(z | x_i) || p(z))
+    z ~ N(0, I),  x ~ p(x | decoder(z)),     q(z | x) by the encoder
+
+    maximise  sum_i E_q[log p(x_i | z)] - KL(q(z | x_i) || p(z))
 
 Kingma & Welling (2014), 1312.6114. Weights are trained in float32 by the loop of `training`; all that is
 evaluated is in float64.
@@ -10,35 +11,36 @@ evaluated is in float64.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import cast, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Unpack, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from sbi_flows.arrays import F, integer, real, rows_of, spread
+from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError, ShapeError
+from sbi_flows.files import Manifest, ModelFormat
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
-from sbi_flows.machine import torch_threads
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.summary import Learned, VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
-from sbi_flows.training.loop import TrainOptions, train
+from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
-from sbi_flows.vae.latent import path_between
+from sbi_flows.vae.fitting import FitOptions, Fitting, fit_bound, restored_on_error
+from sbi_flows.vae.interpolation import path_between
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
-from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, check_decoder
-from sbi_flows.vae.objective import NoisyRows, check_enough, in_float32, loss_with
+from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, check_decoder, set_seen_units
+from sbi_flows.vae.objective import NoisyRows, check_enough, in_float32
 from sbi_flows.vae.settings import VAESettings, training_for
-from sbi_flows.vae.warmup import Warmup, warmup_of
 
+VAE_FILE = ModelFormat("variational autoencoder", loader="vae.load")
+_CHECKED_EVENTS, CHECKED_DRAWS = 4, 8
 _DRAWS_OF_A_MEAN = 64
 _FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder", "prior")}
 
@@ -46,17 +48,18 @@ _FROZEN = {"decoder": ("decoder",), "encoder": ("encoder",), "model": ("decoder"
 class VAE:
     """A variational autoencoder of events x of shape `event_shape` with `latent` numbers z.
 
-    likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record
-    (`vae.Gaussian(sd="per_feature")`).
+    likelihood: "bernoulli", "gaussian", "poisson", "categorical", "binomial", or a record such as
+        `vae.Gaussian(sd="per_feature")`.
     encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling".
-    seed: the weights at the start and all that is random in `fit` are a function of it.
-    decoder: your own module (rows, latent) -> (rows, heads, elements of x) in place of the perceptron, in the
-    units of x; it is trained in place. heads: how many numbers the likelihood takes an element: 1 (a logit, a
-    log rate or a mean), for categories their logits, for vae.Gaussian(sd="network") 2, mean and log sd.
+    seed: the starting weights and all that is random in `fit` are a function of it.
+    decoder: your own module (rows, latent) -> (rows, heads, elements of x), in the units of x, instead of the
+        perceptron; it is trained in place. heads: how many numbers the likelihood takes per element: 1 (a
+        logit, a log rate or a mean), for categories their logits, for vae.Gaussian(sd="network") 2, mean and
+        log sd.
     settings: sizes of the networks.
 
-    Arrays come in as anything NumPy takes, one event or a stack of them, and go out as float64, a row for
-    each event.
+    Arrays come in as anything that NumPy takes, one event or a stack of them, and go out as float64, one row
+    per event.
     """
 
     _undecayed: tuple[str, ...] = ("encoder.flow.layers.0.", "encoder.summary.linear.", "decoder.net.linear.")
@@ -91,112 +94,47 @@ class VAE:
         self._module = self._built(self.likelihood) if self.likelihood.heads else None
 
     def fit(
-        self,
-        x_train: ArrayLike,
-        x_valid: ArrayLike | None = None,
-        *,
-        epochs: int = 300,
-        warmup: int | Warmup = 0,
-        free_bits: float = 0.0,
-        draws: int = 1,
-        frozen: str | None = None,
-        train_settings: TrainSettings | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        self, x_train: ArrayLike, x_valid: ArrayLike | None = None, **options: Unpack[FitOptions]
     ) -> History:
-        """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is
-        best after the warm-up.
+        """Train on x_train; keep the weights whose bound on x_valid (else a tenth of x_train) is best after
+        warm-up.
 
-        epochs: passes over x_train. warmup: epochs over which the weight of the KL rises from 0 to 1, or
-        `vae.Warmup(...)`. free_bits: nats a dimension that are not penalised. draws: of z for each row and
-        step. frozen: what is left as it is, the "decoder", the "encoder", or the "model", which is the
-        decoder and the prior.
-        train_settings: in place of those of `vae.settings.training_for`; its `epochs` gives way to `epochs`.
-        checkpoint: a file written every 30 s or so and at the end, from which the same call on a new model
-        goes on; once it is finished, the call takes its weights and trains no more, so train further without
-        it or with another path. progress(step, steps, text) is called now and then.
+        Options, by name (`vae.fitting.FitOptions` explains each): epochs (300), warmup, free_bits, draws,
+        frozen ("decoder", "encoder" or "model"), train_settings, checkpoint, progress.
 
-        A second call goes on from the weights, and in the units, of the first. A call that is refused or
+        A second call continues with the weights, and in the units, of the first. A call that is refused or
         interrupted leaves the model as it was. Raises `ShapeError`, `ObservationError`, `SettingsError`,
         `TooFewSimulationsError`, `NonFiniteLossError`, and `BankMismatchError` for the checkpoint of another
         run.
         """
-        if frozen not in (None, *_FROZEN):
-            raise SettingsError(f"frozen must be 'decoder', 'encoder', 'model' or None, got {frozen!r}.")
-        free_bits, epochs, draws = (
-            real("free_bits", free_bits),
-            integer("epochs", epochs),
-            integer("draws", draws),
-        )
-        schedule = warmup_of(warmup)
-        if schedule.epochs >= epochs:
-            raise SettingsError(
-                f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} "
-                f"epochs."
-            )
-        if not (train_settings is None or isinstance(train_settings, TrainSettings)):
-            raise SettingsError(f"train_settings must be sf.TrainSettings(...), got {train_settings!r}.")
+        fitting = Fitting.of(options, epochs=300, frozen=_FROZEN)
         x = rows_of(x_train, self.event_shape, "x_train")
         check_enough(len(x), x_valid is None)
-        settings = replace(train_settings, epochs=epochs) if train_settings else training_for(len(x), epochs)
-        with self._unchanged_unless_done():
+        with restored_on_error(self, self._module, self._decoder):
             self.likelihood = self.likelihood.completed(x)
             check_values(self.likelihood, x)
             valid = None if x_valid is None else self._numbers(x_valid, "x_valid")
             module = self._module = self._module or self._built(self.likelihood)
             if not self.scaled:
-                self._scale(module, x, frozen)
+                self._scale(module, x, fitting.frozen)
             # Training is in float32, which could not tell numbers apart that are large for their spread.
-            offset = (
-                module.encoder.centre.clone()
-                if self.likelihood.name == "gaussian"
-                else torch.zeros_like(module.encoder.centre)
-            )
+            gaussian, centre = self.likelihood.name == "gaussian", module.encoder.centre
+            offset = centre.clone() if gaussian else torch.zeros_like(centre)
             near = None if valid is None else in_float32(valid - offset.numpy())
-            rows = NoisyRows(
-                in_float32(x - offset.numpy()),
-                near,
-                settings,
-                self.seed,
-                schedule,
-                (draws, module.noise_width),
-            )
-            still = [
-                part for name in _FROZEN.get(frozen or "", ()) if (part := getattr(module, name)) is not None
-            ]
-            fixed = [p for part in still for p in part.parameters() if p.requires_grad]
-            options = {
-                "free_bits": free_bits,
-                "warmup": asdict(schedule),
-                "frozen": frozen,
+            training = fitting.training(training_for(len(x), fitting.epochs))
+            noise = fitting.draws, module.noise_width
+            rows = NoisyRows(in_float32(x - offset.numpy()), near, training, self.seed, fitting.warmup, noise)
+            still = [getattr(module, name) for name in _FROZEN.get(fitting.frozen or "", ())]
+            identity = {
+                "free_bits": fitting.free_bits,
+                "frozen": fitting.frozen,
                 "encoder": self.encoder,
+                "likelihood": to_json(self.likelihood),
+                "offset": digest([offset]),
             }
-            try:
-                module.shift(-offset)
-                module.float()
-                for parameter in fixed:
-                    parameter.requires_grad_(False)
-                with torch_threads(1):
-                    self.history = train(
-                        module,
-                        loss_with(free_bits),
-                        rows,
-                        TrainOptions(
-                            undecayed=self._undecayed,
-                            compare_from=schedule.epochs,
-                            checkpoint=checkpoint,
-                            identity={
-                                **options,
-                                "likelihood": to_json(self.likelihood),
-                                "offset": digest([offset]),
-                            },
-                            progress=progress,
-                        ),
-                    )
-            finally:
-                for parameter in fixed:
-                    parameter.requires_grad_(True)
-                module.double().eval()
+            fixed = [p for part in still if part is not None for p in part.parameters()]
+            module.shift(-offset)
+            self.history = fit_bound(module, rows, fitting, identity, undecayed=self._undecayed, fixed=fixed)
             module.shift(offset)
         return self.history
 
@@ -207,15 +145,15 @@ class VAE:
         *,
         draws: int = 32_000,
         epochs: int = 12,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Progress | None = None,
     ) -> History:
-        """Train the encoder alone further, on so many `draws` of events from the model beside x_train: p(x)
-        stays what it is.
+        """Train only the encoder further, on `draws` events from the model as well as on x_train: p(x) stays
+        what it is.
 
-        Few data are learned by heart by the encoder before they are by the decoder, and the bound on other
-        events is then loose. Draws from the model are as many as one likes (the sleep phase of Hinton et al.
-        1995, here with the bound as its objective). x_train is repeated until it makes a tenth of all.
-        Arguments and errors as for `fit`; raises `SettingsError` before it.
+        With few data the encoder overfits before the decoder does, and the bound on other events is then
+        loose. Draws from the model are unlimited (the sleep phase of Hinton et al. 1995, here with the bound
+        as its objective). x_train is repeated until it makes a tenth of all. Arguments and errors as for
+        `fit`; raises `SettingsError` before it.
         """
         draws, x = integer("draws", draws), rows_of(x_train, self.event_shape, "x_train")
         if not self.scaled:
@@ -224,13 +162,12 @@ class VAE:
             )
         check_enough(len(x), x_valid is None)
         if x_valid is None:
-            apart = np.arange(len(x)) % 10 == 0
-            x, x_valid = x[~apart], x[apart].reshape(-1, *self.event_shape)
-        rows = np.concatenate(
-            [self.sample(draws, seed=self.seed).reshape(draws, -1), *[x] * max(1, draws // (9 * len(x)))]
-        )
+            held_out = np.arange(len(x)) % 10 == 0
+            x, x_valid = x[~held_out], x[held_out].reshape(-1, *self.event_shape)
+        sampled = self.sample(draws, seed=self.seed).reshape(draws, -1)
+        rows = np.concatenate([sampled, *[x] * max(1, draws // (9 * len(x)))])
         settings = TrainSettings(
-            epochs=epochs, batch_size=64, learning_rate=1e-3, patience=max(integer("epochs", epochs), 1)
+            epochs=epochs, batch_size=64, learning_rate=1e-3, patience=integer("epochs", epochs)
         )
         shaped = rows.reshape(-1, *self.event_shape)
         return VAE.fit(
@@ -343,10 +280,26 @@ class VAE:
         return np.asarray(self.latent_mean(x).var(axis=0) > least)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, from which `vae.load` makes the same autoencoder."""
-        from sbi_flows.vae.load import save_vae
+        """Write everything to one file, whole or not at all; `vae.load` makes the same autoencoder from
+        it.
+        """
+        x = self.sample(_CHECKED_EVENTS, seed=0)
+        leaves, checks = {"net": self.module.state_dict()}, self.elbo(x, CHECKED_DRAWS, seed=0).terms
+        VAE_FILE.save(path, self.record(), leaves, {"x": x, **checks})
 
-        save_vae(self, path)
+    def record(self) -> Manifest:
+        """All that is not a weight, as JSON."""
+        return {
+            "event_shape": list(self.event_shape),
+            "latent": self.latent,
+            "likelihood": to_json(self.likelihood),
+            "encoder": self.encoder,
+            "seed": self.seed,
+            "own_decoder": self.own_decoder,
+            "scaled": self.scaled,
+            "settings": self.settings.to_json(),
+            "history": asdict(self.history),
+        }
 
     @property
     def module(self) -> Autoencoder:
@@ -358,33 +311,16 @@ class VAE:
             )
         return self._module
 
-    @contextmanager
-    def _unchanged_unless_done(self) -> Iterator[None]:
-        """Everything as it was before, weights included, where the block does not come to its end."""
-        before = self._module, self.likelihood, self.scaled, self.history
-        weights = [
-            (part, {name: value.clone() for name, value in part.state_dict().items()})
-            for part in (self._module, self._decoder)
-            if part is not None
-        ]
-        try:
-            yield
-        except BaseException:
-            self._module, self.likelihood, self.scaled, self.history = before
-            for part, values in weights:
-                part.load_state_dict(values)
-            raise
-
     def _built(self, likelihood: Likelihood) -> Autoencoder:
         m, sizes = int(np.prod(self.event_shape)), self.settings
         heads = likelihood.heads
         with torch_scope(stream(self.seed, "weights")):
-            features = sizes.features or 2 * self.latent
-            summary = VectorSummary(m, features, sizes.hidden)
+            features = sizes.summary_features or 2 * self.latent
+            summary = VectorSummary(m, features, sizes.width)
             flow = build_sampling_flow(
-                self.encoder, self.latent, features, hidden=sizes.flow_hidden, steps=sizes.steps
+                self.encoder, self.latent, features, hidden=sizes.flow_width, steps=sizes.layers
             )
-            net = self._decoder or VectorSummary(self.latent, heads * m, sizes.hidden)
+            net = self._decoder or VectorSummary(self.latent, heads * m, sizes.width)
             prior = self._prior()
         kind = self.encoder if self.encoder in GAUSSIAN_KINDS else ""
         encoder = Encoder(summary, flow, m, gaussian=kind, counts=likelihood.name == "poisson")
@@ -400,28 +336,11 @@ class VAE:
         return rng.standard_normal((n, self.latent))
 
     def _scale(self, module: Autoencoder, x: F, frozen: str | None) -> None:
-        """Bring what the networks see and give to the units of the data; only a Gaussian's elements have
-        units of their own.
-        """
-        encoder, decoder, generates = (
-            module.encoder,
-            module.decoder,
-            "decoder" in _FROZEN.get(frozen or "", ()),
-        )
-        centre, scale, free = self.likelihood.start(x)
-        with torch.no_grad():
-            seen = encoder.seen(torch.from_numpy(x)).numpy()
-            apart = self.likelihood.name == "gaussian"
-            sd = spread(seen if apart else seen.reshape(-1, 1))
-            encoder.centre.copy_(torch.from_numpy(np.broadcast_to(seen.mean(axis=0), seen.shape[1:]).copy()))
-            encoder.scale.copy_(
-                torch.from_numpy(np.broadcast_to(np.where(sd > 0, sd, 1.0), seen.shape[1:]).copy())
-            )
-            if not generates:
-                decoder.free.copy_(torch.from_numpy(free))
-            if not self.own_decoder and not generates:
-                decoder.centre.copy_(torch.from_numpy(centre))
-                decoder.scale.copy_(torch.from_numpy(scale))
+        """Bring the networks to the units of the data; only a Gaussian's elements each have their own."""
+        seen = module.encoder.seen(torch.from_numpy(x)).numpy()
+        set_seen_units(module.encoder, seen, each=self.likelihood.name == "gaussian")
+        if "decoder" not in _FROZEN.get(frozen or "", ()):
+            module.decoder.set_units(self.likelihood.start(x), own=self.own_decoder)
         self.scaled = True
 
     def _numbers(self, x: ArrayLike, name: str = "x") -> F:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sbi_flows.arrays import F, spread
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.vae.likelihoods import Likelihood
@@ -111,6 +113,17 @@ class Decoder(nn.Module):
         """log p(x | z) in nats."""
         return self.likelihood.log_prob(x, self(z), self.free)
 
+    def set_units(self, start: tuple[F, F, F], *, own: bool) -> None:
+        """Give values in the units of the data, from `Likelihood.start`; a module of the user's own is in
+        them already.
+        """
+        centre, scale, free = map(torch.from_numpy, start)
+        with torch.no_grad():
+            self.free.copy_(free)
+            if not own:
+                self.centre.copy_(centre)
+                self.scale.copy_(scale)
+
     def mean(self, z: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows m"]:
         """E[x | z]; the most probable class where x is categorical."""
         return self.likelihood.mean(self(z), self.free)
@@ -163,6 +176,15 @@ class Autoencoder(nn.Module):
         else:
             log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
         return Terms(self.decoder.log_prob(x[:, None], z), log_prior, log_q, kl)
+
+
+def set_seen_units(reader: nn.Module, seen: Float[np.ndarray, "rows m"], *, each: bool) -> None:
+    """Standardise what a network sees: each element, or all alike."""
+    sd = spread(seen if each else seen.reshape(-1, 1))
+    parts = {"centre": seen.mean(axis=0), "scale": np.where(sd > 0, sd, 1.0)}
+    with torch.no_grad():
+        for name, value in parts.items():
+            reader.get_buffer(name).copy_(torch.from_numpy(np.broadcast_to(value, seen.shape[1:]).copy()))
 
 
 def check_decoder(net: nn.Module, latent: int, heads: int, m: int) -> None:

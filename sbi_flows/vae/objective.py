@@ -30,9 +30,10 @@ from sbi_flows.vae.warmup import Warmup
 
 class NoisyRows:
     """Rows of x with noise (rows, draws, d) and a KL weight (rows,): new noise in each epoch, always the same
-    for the rows kept apart.
+    for held-out rows.
 
-    valid: the rows kept apart, whose weight is 1; None takes a share of x.
+    valid: held-out rows, whose weight is 1; None takes a share of x.
+    noise_shape: (draws, d).
     """
 
     def __init__(
@@ -54,11 +55,8 @@ class NoisyRows:
         self._x = x
         self._passes = Passes.of(len(x), settings)
         self.steps = self._passes.steps
-        self.valid: tuple[Tensor, ...] = (
-            valid,
-            self._noise(len(valid), "validation noise", 0),
-            torch.ones(len(valid)),
-        )
+        noise = self._noise(len(valid), "validation noise", 0)
+        self.valid: tuple[Tensor, ...] = (valid, noise, torch.ones(len(valid)))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         number, piece = divmod(epoch, self._passes.pieces)

@@ -145,7 +145,7 @@ def likelihoods(options: argparse.Namespace) -> None:
             )
         truth = vae.VAE(event_shape=6, latent=1, likelihood=likelihood, decoder=generator)
         x, test = truth.sample(10_000, seed=1), truth.sample(1000, seed=2)
-        sizes = vae.VAESettings(hidden=64, features=32)
+        sizes = vae.VAESettings(width=64, summary_features=32)
         model = vae.VAE(
             event_shape=6, latent=1, likelihood=likelihood, encoder="full_rank", decoder=net, settings=sizes
         )
@@ -180,7 +180,7 @@ def objectives(options: argparse.Namespace) -> None:
     covariance = np.linalg.inv(np.eye(2) + a.T @ a / sd**2)
     factor = np.linalg.cholesky(covariance)
     settings = sf.TrainSettings(batch_size=128, learning_rate=4e-3, patience=1000)
-    sizes = vae.VAESettings(hidden=64, features=32)
+    sizes = vae.VAESettings(width=64, summary_features=32)
 
     def made() -> tuple[vae.VAE, F, F]:
         model = vae.VAE(

@@ -119,7 +119,7 @@ def strings(options: argparse.Namespace) -> None:
     """
     x = language.strings(3600, stream(0, "strings"))
     letters, worth = [list(string) for string in x], np.array([language.worth(string) for string in x])
-    model = vae.SentenceVAE(latent=12, seed=0, most_words=20, settings=vae.SentenceSettings(hidden=96))
+    model = vae.SentenceVAE(latent=12, seed=0, most_words=20, settings=vae.SentenceSettings(width=96))
     settings = sf.TrainSettings(batch_size=64, learning_rate=4e-3, patience=1000)
     model.fit(letters, letters[:200], epochs=70, warmup=62, word_dropout=0.4, train_settings=settings)
 

@@ -50,7 +50,7 @@ def test_the_exact_posterior_as_encoder_leaves_no_gap_and_no_error() -> None:
     with torch.no_grad():
         net.weight.fill_(2.0)
         net.bias.zero_()
-    sizes = vae.VAESettings(hidden=4, features=1)
+    sizes = vae.VAESettings(width=4, summary_features=1)
     model = vae.VAE(event_shape=1, latent=1, likelihood=vae.Gaussian(sd=0.5), decoder=net, settings=sizes)
     precision = 1 + 2.0**2 / 0.25
     with torch.no_grad():

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from sbi_flows import vae
 from sbi_flows.errors import SettingsError
 from sbi_flows.rng import stream
-from sbi_flows.vae.hierarchical import Layer
+from sbi_flows.vae.hierarchical import StochasticLayer
 
 from .test_model import SMALL, events
 
@@ -33,7 +33,7 @@ def test_the_weights_of_a_layer_average_to_the_density_of_its_draws() -> None:
         event_shape=(2, 3), latent=(1, 1), likelihood="bernoulli", seed=1, settings=SMALL
     )
     layer = model.module.prior
-    assert isinstance(layer, Layer)
+    assert isinstance(layer, StochasticLayer)
     z, grid = np.linspace(-1, 1, 10), np.linspace(-9, 9, 2001)
     noise = stream(0, "noise").standard_normal((10, 40_000, 1))
     with torch.no_grad():

@@ -108,7 +108,7 @@ def test_optimising_a_quadratic_ends_where_its_gradient_and_the_prior_balance() 
     assert np.array_equal(
         vae.optimise(model, f, start, steps=5).best, vae.optimise(model, f, start, steps=5).z
     )
-    with pytest.raises(ShapeError, match="f must give one number a row"):
+    with pytest.raises(ShapeError, match="f must give one number per row"):
         vae.optimise(model, lambda z: z, start)
     with pytest.raises(SettingsError, match="prior_weight"):
         vae.optimise(model, f, start, prior_weight=-1)

@@ -16,7 +16,7 @@ from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFew
 from sbi_flows.rng import stream
 from sbi_flows.vae.objective import loss_with
 
-SMALL = vae.VAESettings(hidden=16, features=8, flow_hidden=8, steps=2)
+SMALL = vae.VAESettings(width=16, summary_features=8, flow_width=8, layers=2)
 ENCODERS = ["diagonal", "full_rank", "planar", "iaf", "coupling", "spline_coupling"]
 
 
@@ -195,7 +195,7 @@ def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is()
     """80 events are learned by heart, draws of the model are not. The bound on 2,000 others gains 5 of its
     standard errors or more.
     """
-    model, test = made(latent=3, settings=vae.VAESettings(hidden=64)), events(2000, 3)
+    model, test = made(latent=3, settings=vae.VAESettings(width=64)), events(2000, 3)
     with pytest.raises(SettingsError, match="has been trained"):
         model.refine_encoder(events(80))
     model.fit(
@@ -287,8 +287,8 @@ def test_bad_input_is_refused_in_words() -> None:
         model.interpolate(events(1)[0], events(1)[0], 3, path="great circle")
     with pytest.raises(ShapeError, match="from one event to one event"):
         model.interpolate(events(2), events(1)[0], 3)
-    with pytest.raises(SettingsError, match="hidden must be"):
-        vae.VAESettings(hidden=0)
+    with pytest.raises(SettingsError, match="width"):
+        vae.VAESettings(width=0)
     with pytest.raises(ShapeError, match=r"z must be one event of shape \(2,\)"):
         model.decode(np.zeros(3))
     assert sf.vae is vae

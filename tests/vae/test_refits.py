@@ -14,7 +14,7 @@ from sbi_flows import vae
 from sbi_flows.errors import BankMismatchError, ObservationError, SettingsError, TooFewSimulationsError
 from sbi_flows.rng import stream
 
-SMALL = vae.VAESettings(hidden=16, features=8, flow_hidden=8, steps=2)
+SMALL = vae.VAESettings(width=16, summary_features=8, flow_width=8, layers=2)
 
 
 def made(likelihood: object = "gaussian", **options: object) -> vae.VAE:

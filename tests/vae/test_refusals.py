@@ -70,7 +70,7 @@ def test_complex_and_masked_data_are_refused() -> None:
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    model = made(event_shape=np.int64(6), latent=np.int64(2), settings=vae.VAESettings(hidden=np.int64(4)))  # type: ignore[arg-type]
+    model = made(event_shape=np.int64(6), latent=np.int64(2), settings=vae.VAESettings(width=np.int64(4)))  # type: ignore[arg-type]
     assert model.event_shape == (6,)
     assert vae.Gaussian(np.float32(0.5)) == vae.Gaussian(0.5)  # type: ignore[arg-type]
     assert vae.Binomial(np.int64(3)) == vae.Binomial(3)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_functions_without_a_slope_are_refused(f: object, words: str) -> None:
 def test_ascents_of_no_size_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(options))):
         vae.optimise(made(), lambda z: z.sum(dim=1), np.ones((3, 2)), **options)  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match="one number a row"):
+    with pytest.raises(ShapeError, match="one number per row"):
         vae.optimise(made(), lambda z: z.sum(), np.ones((3, 2)), steps=1)
 
 

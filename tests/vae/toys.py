@@ -51,7 +51,7 @@ class Toy:
             encoder=encoder,
             seed=seed,
             decoder=self.decoder,
-            settings=settings or vae.VAESettings(hidden=64, features=32),
+            settings=settings or vae.VAESettings(width=64, summary_features=32),
         )
 
     def gaps(self, encoder: str, *, steps: int, seed: int = 0) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sbi_flows.arrays import F
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.vae.network import Decoder, Terms, gaussian_kl
 from sbi_flows.vae.sde.networks import BackwardEncoder, Control, Own
@@ -120,29 +122,40 @@ def _brownian(increments: Tensor) -> Any:
     return Increments()
 
 
-class LatentPaths(nn.Module):
-    """The generative model and its posterior: all networks of a latent SDE. Times are in units of its own.
+@dataclass(frozen=True, eq=False)
+class GenerativeNetworks:
+    """Those of p. start: mean and standard deviation of z_0."""
 
-    flow: q of the noise that makes z_0, given the reader's state; gaussian: "diagonal" or "full_rank" where
-    it is a Gaussian of that kind, else "".
+    drift: nn.Module
+    diffusion: nn.Module
+    start: tuple[F, F]
+    decoder: Decoder
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorNetworks:
+    """Those of q. flow: of the noise that makes z_0, given the reader's state.
+
+    gaussian: "diagonal" or "full_rank" where the flow is a Gaussian of that kind, else "".
     """
 
-    def __init__(
-        self,
-        *,
-        drift: nn.Module,
-        diffusion: nn.Module,
-        start: tuple[NDArray[np.float64], NDArray[np.float64]],
-        control: Control,
-        reader: BackwardEncoder,
-        flow: ConditionalFlow,
-        gaussian: str,
-        decoder: Decoder,
-    ) -> None:
+    control: Control
+    reader: BackwardEncoder
+    flow: ConditionalFlow
+    gaussian: str
+
+
+class LatentPaths(nn.Module):
+    """The generative model and its posterior: all networks of a latent SDE. Times are in units of its own."""
+
+    def __init__(self, model: GenerativeNetworks, posterior: PosteriorNetworks) -> None:
         super().__init__()
-        self.drift, self.diffusion, self.control = drift, diffusion, control
-        self.reader, self.flow, self.gaussian, self.decoder = reader, flow, gaussian, decoder
-        self.mean, self.log_sd = (nn.Parameter(torch.tensor(part)) for part in (start[0], np.log(start[1])))
+        # The order of the parameters is that of checkpoints, and of the sum in the norm of the gradient.
+        self.drift, self.diffusion, self.control = model.drift, model.diffusion, posterior.control
+        self.reader, self.flow, self.decoder = posterior.reader, posterior.flow, model.decoder
+        self.gaussian = posterior.gaussian
+        mean, sd = model.start
+        self.mean, self.log_sd = (nn.Parameter(torch.tensor(part)) for part in (mean, np.log(sd)))
 
     @property
     def d(self) -> int:
@@ -183,8 +196,7 @@ class OnSteps(nn.Module):
     `objective` and `bounds` take it.
 
     counts: steps between each time and the next. weighted: the terms make importance weights of paths, by the
-    martingale; they are then not for training. martingale=False leaves it out of them, to show what that
-    does.
+    martingale; they are then not for training.
     """
 
     def __init__(
@@ -195,12 +207,10 @@ class OnSteps(nn.Module):
         method: str = "euler",
         adjoint: bool = False,
         weighted: bool = False,
-        martingale: bool = True,
     ) -> None:
         super().__init__()
         self.paths, self.method, self.adjoint = paths, method, adjoint
-        self.weighted, self.martingale = weighted, martingale
-        self.counts = counts
+        self.weighted, self.counts = weighted, counts
         self.interval = np.repeat(np.arange(len(counts)), counts)
         self.ends = [0, *(int(end) for end in np.cumsum(counts))]
 
@@ -245,9 +255,8 @@ class OnSteps(nn.Module):
         energy = along[-1, :, d].reshape(rows, n)
         z = along[self.ends if self.weighted else slice(None), :, :d]
         if self.weighted:
-            log_ratio = log_ratio + energy
-            if self.martingale:
-                log_ratio = log_ratio + steered.martingale(along[:-1, :, :d], increments).reshape(rows, n)
+            martingale = steered.martingale(along[:-1, :, :d], increments).reshape(rows, n)
+            log_ratio = log_ratio + energy + martingale
         return z.reshape(-1, rows, n, d).permute(1, 2, 0, 3), log_ratio, kl, energy.mean(dim=1)
 
     def prior(

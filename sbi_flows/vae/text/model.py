@@ -1,21 +1,24 @@
 """A variational autoencoder of sentences. Bowman et al. (2016), 1511.06349.
 
-    z ~ N(0, I),  x ~ prod_t p(x_t | x_1 .. x_{t-1}, z),     q(z | x) by the encoder,     maximise  sum_i
-    E_q[log p(x_i | z)] - KL_i
+    z ~ N(0, I),  x ~ prod_t p(x_t | x_1 .. x_{t-1}, z),     q(z | x) by the encoder
 
-A writer that sees all words before the next one can do without z, and on its way there training switches z
-off: the KL collapses to zero, and all sentences lie at one place. Three things keep z in use: a warm-up of
-the KL, `free_bits`, and `word_dropout`, which hides words from the writer in training only. What is evaluated
-is the model that sees every word.
+    maximise  sum_i E_q[log p(x_i | z)] - KL_i
+
+A writer that sees all words before the next one can do without z, and training then switches z off: the KL
+collapses to zero, and all sentences share one place. Three things keep z in use: a warm-up of the KL,
+`free_bits`, and `word_dropout`, which hides words from the writer in training only. What is evaluated is the
+model that sees every word.
+
+A file holds weights, words, sizes, history, and the terms of the bound of four sentences, which must come out
+on loading.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import get_args
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Unpack, get_args
 
 import numpy as np
 import torch
@@ -23,33 +26,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, integer, real, rows_of
 from sbi_flows.errors import SettingsError, ShapeError
-from sbi_flows.files import fingerprint
+from sbi_flows.files import Arrays, Manifest, ModelFormat, fingerprint, under
 from sbi_flows.flows.sampling import SamplingKind
-from sbi_flows.machine import torch_threads
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
-from sbi_flows.training.loop import TrainOptions, train
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
-from sbi_flows.vae.latent import path_between
-from sbi_flows.vae.objective import NoisyRows, check_enough, loss_with
+from sbi_flows.vae.fitting import FitOptions, Fitting, fit_bound, restored_on_error
+from sbi_flows.vae.interpolation import path_between
+from sbi_flows.vae.objective import NoisyRows, check_enough
 from sbi_flows.vae.text.network import SentenceNetwork, SentenceSettings
 from sbi_flows.vae.text.words import Sentence, Vocabulary, sentences_of
-from sbi_flows.vae.warmup import Warmup, warmup_of
 
+_FILE = ModelFormat("sentence autoencoder", loader="vae.SentenceVAE.load")
+_CHECKED_SENTENCES, _CHECKED_DRAWS = 4, 8
 _DRAWS_OF_A_MEAN = 64
 
 
 class SentenceVAE:
     """A variational autoencoder of sentences with `latent` numbers z.
 
-    encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling". seed: the weights at
-    the start and all that is random in `fit` are a function of it. most_words: of a sentence, None for the
-    longest that the first `fit` is given; its words too are those of that call. settings: sizes of the
-    networks.
+    encoder: "diagonal", "full_rank", "planar", "iaf", "coupling" or "spline_coupling".
+    seed: the starting weights and all that is random in `fit` are a function of it.
+    most_words: per sentence, None for the longest that the first `fit` is given; its words too are those of
+    that call.
+    settings: sizes of the networks.
 
-    Sentences come in as a list, each a string, cut at white space, or a list of words (`list("CCO")` for a
-    word a letter), and go out as lists of words.
+    Sentences come in as a list, each a string, cut at white space, or a list of words (`list("CCO")` makes
+    each letter a word), and go out as lists of words.
     """
 
     def __init__(
@@ -79,74 +83,38 @@ class SentenceVAE:
         x_train: Iterable[Sentence],
         x_valid: Iterable[Sentence] | None = None,
         *,
-        epochs: int = 30,
-        warmup: int | Warmup = 0,
-        free_bits: float = 0.0,
         word_dropout: float = 0.0,
-        draws: int = 1,
-        train_settings: TrainSettings | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        **options: Unpack[FitOptions],
     ) -> History:
-        """Train on x_train and keep the weights whose bound on x_valid (a tenth of x_train unless given) is
-        best after the warm-up.
+        """Train on x_train; keep the weights whose bound on x_valid (else a tenth of x_train) is best after
+        warm-up.
 
-        word_dropout: the share of words that the writer is not told in training. train_settings: in place of
-        `vae.sentences.training_for`. The other arguments, a second call, and a call that is refused or
-        interrupted are as in `vae.VAE.fit`. Raises `ShapeError`, `ObservationError`, `SettingsError`,
-        `TooFewSimulationsError`, `NonFiniteLossError`, and `BankMismatchError` for the checkpoint of another
-        run.
+        word_dropout: the share of words that the writer is not told in training.
+        Options, by name (`vae.fitting.FitOptions` explains each): epochs (30), warmup, free_bits, draws,
+        train_settings, checkpoint, progress. A second call, and a call that is refused or interrupted, are as
+        in `vae.VAE.fit`. Raises `ShapeError`, `ObservationError`, `SettingsError`, `TooFewSimulationsError`,
+        `NonFiniteLossError`, and `BankMismatchError` for the checkpoint of another run.
         """
-        free_bits, epochs, draws = (
-            real("free_bits", free_bits),
-            integer("epochs", epochs),
-            integer("draws", draws),
-        )
-        word_dropout, schedule = real("word_dropout", word_dropout), warmup_of(warmup)
-        if word_dropout > 1:
-            raise SettingsError(f"word_dropout must be a share of words, from 0 to 1, got {word_dropout!r}.")
-        if schedule.epochs >= epochs:
-            raise SettingsError(
-                f"the warm-up of {schedule.epochs} epochs must end before training does, after {epochs} "
-                f"epochs."
-            )
-        if not (train_settings is None or isinstance(train_settings, TrainSettings)):
-            raise SettingsError(f"train_settings must be sf.TrainSettings(...), got {train_settings!r}.")
+        fitting = Fitting.of(options, epochs=30, without=("frozen",))
+        word_dropout = real("word_dropout", word_dropout, most=1.0)
         sentences = sentences_of(x_train, "x_train")
         check_enough(len(sentences), x_valid is None)
-        settings = replace(train_settings, epochs=epochs) if train_settings else training_for(epochs)
-        with self._unchanged_unless_done():
+        with restored_on_error(self, self._module):
             if self._vocabulary is None:
                 self._vocabulary = Vocabulary.of(sentences, self.most_words)
             x = self._tokens(sentences, "x_train")
             valid = None if x_valid is None else self._tokens(x_valid, "x_valid")
-            if self._module is None:
-                self._module = self._built(self._vocabulary)
-            module = self._module
-            rows = NoisyRows(x, valid, settings, self.seed, schedule, (draws, self.latent))
-            options = {
-                "free_bits": free_bits,
+            module = self.module
+            training, noise = fitting.training(training_for(fitting.epochs)), (fitting.draws, self.latent)
+            rows = NoisyRows(x, valid, training, self.seed, fitting.warmup, noise)
+            identity = {
+                "free_bits": fitting.free_bits,
                 "word_dropout": word_dropout,
-                "warmup": asdict(schedule),
                 "encoder": self.encoder,
+                "words": fingerprint(asdict(self._vocabulary)),
             }
-            try:
-                module.float()
-                module.decoder.dropout = word_dropout
-                with torch_threads(1):
-                    self.history = train(
-                        module,
-                        loss_with(free_bits),
-                        rows,
-                        TrainOptions(
-                            compare_from=schedule.epochs,
-                            checkpoint=checkpoint,
-                            identity={**options, "words": fingerprint(asdict(self._vocabulary))},
-                            progress=progress,
-                        ),
-                    )
-            finally:
-                module.double().eval()
+            module.decoder.dropout = word_dropout
+            self.history = fit_bound(module, rows, fitting, identity)
         return self.history
 
     def elbo(self, x: Iterable[Sentence], n: int = 64, *, seed: int = 0) -> Elbo:
@@ -230,19 +198,44 @@ class SentenceVAE:
         return np.asarray(self.latent_mean(x).var(axis=0) > least)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, from which `SentenceVAE.load` makes the same autoencoder."""
-        from sbi_flows.vae.text.load import save_sentence_vae
-
-        save_sentence_vae(self, path)
+        """Write everything to one file, whole or not at all; `SentenceVAE.load` makes the same autoencoder
+        from it.
+        """
+        x = self.sample(_CHECKED_SENTENCES, seed=0)
+        record = {
+            "latent": self.latent,
+            "encoder": self.encoder,
+            "seed": self.seed,
+            "most_words": self.most_words,
+            "words": list(self.vocabulary.words),
+            "most": self.vocabulary.most,
+            "settings": self.settings.to_json(),
+            "history": asdict(self.history),
+        }
+        checks = {"x": self.vocabulary.tokens(x, "x"), **self.elbo(x, _CHECKED_DRAWS, seed=0).terms}
+        _FILE.save(path, record, {"net": self.module.state_dict()}, checks)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SentenceVAE:
         """What `save` wrote. Raises `StorageError`, `CorruptFileError` (also if its check values do not come
-        out), `FormatVersionError`.
+        out),
+        `FormatVersionError`.
         """
-        from sbi_flows.vae.text.load import load_sentence_vae
 
-        return load_sentence_vae(path)
+        def rebuilt(record: Manifest, arrays: Arrays) -> SentenceVAE:
+            settings = SentenceSettings.from_json(record["settings"])
+            named = {name: record[name] for name in ("latent", "encoder", "seed", "most_words")}
+            model = cls(**named, settings=settings)
+            model._vocabulary = Vocabulary(tuple(record["words"]), record["most"])
+            leaves = under("net", arrays).items()
+            model.module.load_state_dict({name: torch.from_numpy(value) for name, value in leaves})
+            model.history = History(**record["history"])
+            return model
+
+        def check(model: SentenceVAE, checks: Arrays) -> Arrays:
+            return model.elbo(model.vocabulary.sentences(checks["x"]), _CHECKED_DRAWS, seed=0).terms
+
+        return _FILE.load(path, rebuilt, check)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -267,23 +260,6 @@ class SentenceVAE:
         with torch_scope(stream(self.seed, "weights")):
             return SentenceNetwork(vocabulary, self.latent, self.encoder, self.settings).double().eval()
 
-    @contextmanager
-    def _unchanged_unless_done(self) -> Iterator[None]:
-        """Everything as it was before, weights included, where the block does not come to its end."""
-        before = self._vocabulary, self._module, self.history
-        weights = (
-            None
-            if self._module is None
-            else {name: value.clone() for name, value in self._module.state_dict().items()}
-        )
-        try:
-            yield
-        except BaseException:
-            self._vocabulary, self._module, self.history = before
-            if self._module is not None and weights is not None:
-                self._module.load_state_dict(weights)
-            raise
-
     def _tokens(self, x: Iterable[Sentence], name: str = "x") -> torch.Tensor:
         return torch.from_numpy(self.vocabulary.tokens(sentences_of(x, name), name))
 
@@ -299,5 +275,5 @@ class SentenceVAE:
 
 
 def training_for(epochs: int) -> TrainSettings:
-    """AdamW at 2e-3 down to zero along a cosine, batches of 64, no stop before the end."""
+    """AdamW at 2e-3 down to zero along a cosine, batches of 64, no early stop."""
     return TrainSettings(epochs=epochs, batch_size=64, learning_rate=2e-3, patience=max(epochs, 1))

@@ -12,16 +12,16 @@ z. Bowman et al. (2016), 1511.06349; the recurrent unit is that of Cho et al. (2
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sbi_flows.arrays import integer
+from sbi_flows.arrays import renamed
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
 from sbi_flows.vae.network import Terms, gaussian_kl
+from sbi_flows.vae.settings import OLD_NAMES, Sizes
 from sbi_flows.vae.text.words import Vocabulary
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -29,35 +29,20 @@ _FIRST_LOG_SD = -1.0
 _NUMBERS_AT_ONCE = 10_000_000
 
 
+@renamed(**OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
-class SentenceSettings:
-    """embedding: numbers a word; hidden: width of the reader and of the writer; features: length of s(x),
-    None for twice the latent numbers.
+class SentenceSettings(Sizes):
+    """embedding: numbers per word; width: of the reader and of the writer.
 
-    flow_hidden, steps: width and number of the layers of a flow encoder.
+    summary_features: length of s(x), None for twice the latent numbers.
+    flow_width, layers: width and number of the layers of a flow encoder.
     """
 
     embedding: int = 32
-    hidden: int = 64
-    features: int | None = None
-    flow_hidden: int = 32
-    steps: int = 4
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("embedding", 1),
-            ("hidden", 1),
-            ("features", 1),
-            ("flow_hidden", 1),
-            ("steps", 2),
-        ):
-            value = getattr(self, name)
-            if name != "features" or value is not None:
-                object.__setattr__(self, name, integer(name, value, least))
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
+    width: int = 64
+    summary_features: int | None = None
+    flow_width: int = 32
+    layers: int = 4
 
 
 class Reading(nn.Module):
@@ -66,8 +51,8 @@ class Reading(nn.Module):
     def __init__(self, words: int, features: int, settings: SentenceSettings) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words + 1, settings.embedding)
-        self.unit = nn.GRU(settings.embedding, settings.hidden, batch_first=True)
-        self.linear = nn.Linear(2 * settings.hidden, features)
+        self.unit = nn.GRU(settings.embedding, settings.width, batch_first=True)
+        self.linear = nn.Linear(2 * settings.width, features)
         self.norm = nn.LayerNorm(features)
 
     def forward(self, x: Int[Tensor, "rows T"]) -> Float[Tensor, "rows features"]:
@@ -86,10 +71,10 @@ class Reader(nn.Module):
 
     def __init__(self, words: int, latent: int, kind: str, settings: SentenceSettings) -> None:
         super().__init__()
-        features = settings.features or 2 * latent
+        features = settings.summary_features or 2 * latent
         self.summary = Reading(words, features, settings)
         self.flow = build_sampling_flow(
-            kind, latent, features, hidden=settings.flow_hidden, steps=settings.steps
+            kind, latent, features, hidden=settings.flow_width, steps=settings.layers
         )
         self.gaussian = kind if kind in GAUSSIAN_KINDS else ""
         # A z that says nothing at first is ignored before it can say anything: so q begins narrower than the
@@ -123,9 +108,9 @@ class Writer(nn.Module):
         self.words, self.most = words, most
         self.dropout = 0.0
         self.embedding = nn.Embedding(words + 2, settings.embedding)
-        self.start = nn.Linear(latent, settings.hidden)
-        self.unit = nn.GRU(settings.embedding + latent, settings.hidden, batch_first=True)
-        self.head = nn.Linear(settings.hidden, words + 1)
+        self.start = nn.Linear(latent, settings.width)
+        self.unit = nn.GRU(settings.embedding + latent, settings.width, batch_first=True)
+        self.head = nn.Linear(settings.width, words + 1)
 
     def log_prob(self, x: Int[Tensor, "rows T"], z: Float[Tensor, "rows n d"]) -> Float[Tensor, "rows n"]:
         """log p(x | z) of each row of x and each z beside it, in nats, its end included."""

@@ -287,7 +287,7 @@ def test_a_learned_posterior_comes_near_the_exact_control() -> None:
     x, valid, test = (
         OU().sample(times, n, stream(0, name)) for n, name in ((6400, "x"), (200, "valid"), (500, "test"))
     )
-    model = OU().model(0.1, hidden=32, context=16)
+    model = OU().model(0.1, width=32, context=16)
     settings = sf.TrainSettings(batch_size=128, learning_rate=1e-2, weight_decay=0.01)
     model.fit(times, x, valid, epochs=4, frozen="model", train_settings=settings)
     exact = OU().oracle_bound(times, test, 0.1, 64, stream(0, "oracle"))

@@ -58,7 +58,7 @@ def test_strings_are_valid_and_different_and_the_same_for_a_seed() -> None:
 
 def test_an_ascent_leads_from_sentences_to_sentences() -> None:
     letters = [list(string) for string in language.strings(100, stream(0, "strings"))]
-    model = vae.SentenceVAE(latent=2, settings=vae.SentenceSettings(embedding=4, hidden=8))
+    model = vae.SentenceVAE(latent=2, settings=vae.SentenceSettings(embedding=4, width=8))
     model.fit(letters, epochs=1)
     goal = torch.tensor([1.0, -1.0]).double()
     found = vae.optimise(
