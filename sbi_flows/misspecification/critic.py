@@ -1,12 +1,12 @@
-"""The critic: a small classifier between simulated data sets and distorted ones, of the kinds in
-`misspecification/distortions.py`.
+"""The critic: a small classifier between simulated data sets and corrupted ones, of the kinds in
+`corruptions`.
 
     p_0, ..., p_K = softmax(W_3 tanh(W_2 tanh(W_1 x + b_1) + b_2) + b_3),   x = asinh((v(y) - median) /
     spread)
 
-p_0 is the class of undistorted data; log (1 - p_0) / p_0 is the statistic, the log of the Bayes factor for
-"distorted, in one of K ways, nobody knows which" up to a constant. Its law under the model is found on
-simulations that were kept apart, so a poorly trained critic costs power, never false alarms.
+p_0 is the class of clean data. log (1 - p_0) / p_0 is the statistic: the log of the Bayes factor for
+"corrupted, in one of K ways" up to a constant. Its distribution under the model is found on held-out
+simulations, so a poorly trained critic costs power, never false alarms.
 """
 
 from __future__ import annotations
@@ -45,29 +45,26 @@ class Critic:
     def of(
         cls,
         clean: Float[np.ndarray, "n k"],
-        spoiled: Float[np.ndarray, "m k"],
+        corrupted: Float[np.ndarray, "m k"],
         kinds: Int[np.ndarray, " m"],
         seed: int,
         limit_seconds: float | None = None,
     ) -> Critic:
-        """Train it on representations v of simulations and of distorted ones, of kinds 0, 1, ..."""
+        """Train it on features v of simulations and of corrupted ones, of kinds 0, 1, ..."""
         low, median, high = np.quantile(clean, [0.1, 0.5, 0.9], axis=0)
         sd = clean.std(axis=0)
         spread = np.where(high > low, high - low, np.where(sd > 0, sd, 1.0))
         untrained = cls(median, spread, ())
-        x = torch.from_numpy(untrained._inputs(np.concatenate([clean, spoiled])).astype(np.float32))
+        x = torch.from_numpy(untrained._inputs(np.concatenate([clean, corrupted])).astype(np.float32))
         labels = torch.from_numpy(np.concatenate([np.zeros(len(clean), dtype=np.int64), 1 + kinds]))
         classes = int(labels.max()) + 1
         with torch_scope(stream(seed, "critic")):
-            network = nn.Sequential(
-                *(
-                    nn.Linear(x.shape[1], _WIDTH),
-                    nn.Tanh(),
-                    nn.Linear(_WIDTH, _WIDTH),
-                    nn.Tanh(),
-                    nn.Linear(_WIDTH, classes),
-                )
+            first, second, last = (
+                nn.Linear(x.shape[1], _WIDTH),
+                nn.Linear(_WIDTH, _WIDTH),
+                nn.Linear(_WIDTH, classes),
             )
+            network = nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
         rows = TensorRows((x, labels), _SETTINGS, seed)
         train(network, _cross_entropy, rows, TrainOptions(limit_seconds=limit_seconds))
         return cls(median, spread, tuple(p.detach().numpy().astype(np.float64) for p in network.parameters()))
@@ -78,7 +75,7 @@ class Critic:
         return np.asarray(logsumexp(logits[:, 1:], axis=1) - logits[:, 0])
 
     def kind(self, v: Float[np.ndarray, " k"]) -> int:
-        """The kind that one data set, if it is distorted, looks most like."""
+        """The kind of corruption that one data set looks most like."""
         return int(np.argmax(self._logits(v[None])[0, 1:]))
 
     def _inputs(self, v: F) -> F:
@@ -93,18 +90,14 @@ class Critic:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The numbers, for a file."""
-        return {
-            "median": self.median,
-            "spread": self.spread,
-            **{f"weight_{i}": value for i, value in enumerate(self.weights)},
-        }
+        weights = {f"weight_{i}": value for i, value in enumerate(self.weights)}
+        return {"median": self.median, "spread": self.spread, **weights}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Critic:
         """What `arrays` gave."""
-        return cls(
-            arrays["median"], arrays["spread"], tuple(arrays[f"weight_{i}"] for i in range(len(arrays) - 2))
-        )
+        weights = tuple(arrays[f"weight_{i}"] for i in range(len(arrays) - 2))
+        return cls(arrays["median"], arrays["spread"], weights)
 
 
 def _cross_entropy(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

@@ -1,14 +1,14 @@
-"""Could the simulator have made this data set? One p-value of two statistics, known for each observation
-without simulating.
+"""Could the simulator have made this data set? One p-value of two statistics, for any observation, without
+simulating.
 
-    remoteness   how far v(y) lies from the training simulations (`misspecification/cloud.py`)
-    log odds     of a critic that y is distorted (`misspecification/critic.py`), on v(y) and, for series, on
-    how each value follows the last
+    remoteness   how far the data lie from the training simulations (`cloud`)
+    log odds     of a classifier that they are corrupted (`critic`), for series also by how each value follows
+    the last
 
-Each is put on the scale of its law over simulations that were kept apart, z = Phi^-1(F(.)) with a straight
-line beyond them. The larger of both, remoteness less 1/2, is ranked among the same of those simulations: the
-share of them below is uniform under the prior predictive. The 1/2 gives most of the false alarms to the
-critic, which sees more with them; what is truly remote is so by far more than that.
+Each is put on the scale of its distribution over held-out simulations, as normal scores. The larger of both,
+remoteness less 1/2, is ranked among the same of those simulations: the share of them below is uniform under
+the prior predictive. The 1/2 gives most of the false alarms to the critic, which has more power; what is
+truly remote exceeds it by far.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
-from sbi_flows.misspecification.cloud import SAME, TrainingCloud, normal_scores, representation
+from sbi_flows.files import under
+from sbi_flows.misspecification.cloud import SAME, TrainingCloud
 from sbi_flows.misspecification.critic import Critic
-from sbi_flows.misspecification.dynamics import dynamics_statistics
-from sbi_flows.misspecification.series import SHORTEST
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.misspecification.scores import NormalScores
 from sbi_flows.verdict import Level, Verdict
 
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
@@ -41,11 +39,31 @@ _ADVICE = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Features of data sets, one row per data set (`features`).
+
+    train, held_out: of simulations. corrupted: of corrupted training simulations; labels: their kinds, as
+    places in `kinds`.
+    learned: how many columns, the first, are summaries. located: how many, the first, the training cloud is
+    of.
+    """
+
+    train: Float[np.ndarray, "n k"]
+    held_out: Float[np.ndarray, "m k"]
+    corrupted: Float[np.ndarray, "l k"]
+    labels: Int[np.ndarray, " l"]
+    kinds: tuple[str, ...]
+    learned: int
+    located: int
+
+
 @dataclass(frozen=True)
-class Recognition:
-    """kinds: names of the distortions; of the simulations kept apart: statistics (m, 2), remoteness and log
-    odds, each sorted;
-    together (m,): sorted.
+class Detector:
+    """kinds: names of the corruptions.
+
+    statistics (m, 2): remoteness and log odds of held-out simulations, each sorted; together (m,): the ranked
+    one, sorted.
     """
 
     cloud: TrainingCloud
@@ -55,46 +73,27 @@ class Recognition:
     together: F
 
     @classmethod
-    def of(
-        cls,
-        train: Float[np.ndarray, "n k"],
-        held_out: Float[np.ndarray, "m k"],
-        spoiled: Float[np.ndarray, "l k"],
-        labels: Int[np.ndarray, " l"],
-        kinds: tuple[str, ...],
-        *,
-        learned: int,
-        placed: int,
-        seed: int,
-        limit_seconds: float | None = None,
-    ) -> Recognition:
-        """From features of training rows, of rows kept apart and of distorted training rows, whose kinds are
-        the labels.
-
-        The cloud is of the first `placed` columns, the first `learned` of which are summaries; seed,
-        limit_seconds: of training the critic.
-        """
-        cloud = TrainingCloud.of(train[:, :placed], learned)
-        critic = Critic.of(train, spoiled, labels, seed, limit_seconds)
-        statistics = np.column_stack([cloud.distance(held_out[:, :placed]), critic.log_odds(held_out)])
-        found = cls(cloud, critic, kinds, np.sort(statistics, axis=0), np.zeros(0))
-        return cls(cloud, critic, kinds, found.statistics, np.sort(found._scores(statistics).max(axis=1)))
+    def of(cls, examples: Examples, seed: int, limit_seconds: float | None = None) -> Detector:
+        """seed, limit_seconds: of training the critic."""
+        cloud = TrainingCloud.of(examples.train[:, : examples.located], examples.learned)
+        critic = Critic.of(examples.train, examples.corrupted, examples.labels, seed, limit_seconds)
+        located = examples.held_out[:, : examples.located]
+        statistics = np.column_stack([cloud.distance(located), critic.log_odds(examples.held_out)])
+        found = cls(cloud, critic, examples.kinds, np.sort(statistics, axis=0), np.zeros(0))
+        together = np.sort(found._scores(statistics).max(axis=1))
+        return cls(cloud, critic, examples.kinds, found.statistics, together)
 
     def _scores(self, statistics: F) -> F:
-        values, scores = normal_scores(self.statistics)
-        beyond = statistics - np.clip(statistics, values[0], values[-1])
-        spread = self.statistics.std(axis=0)
-        placed = [np.interp(x, *known) for x, *known in zip(statistics.T, values.T, scores.T, strict=True)]
-        return np.asarray(np.column_stack(placed) + beyond / np.where(spread > 0, spread, 1.0) - _HANDICAP)
+        return np.asarray(NormalScores.of(self.statistics)(statistics) - _HANDICAP)
 
-    def judge(
+    def verdicts(
         self, features: Float[np.ndarray, "rows k"], unlike: Int[np.ndarray, "rows 3"]
     ) -> list[Verdict]:
-        """The verdict on each observation. unlike: how many of its values no simulation gave, of the three
-        kinds of `Scaler.unlike`.
+        """The verdict on each observation. unlike: how many values no simulation gave, of each kind of
+        `Scaler.unlike`.
         """
-        placed = features[:, : self.cloud.turn.shape[0]]
-        statistics = np.column_stack([self.cloud.distance(placed), self.critic.log_odds(features)])
+        located = features[:, : self.cloud.turn.shape[0]]
+        statistics = np.column_stack([self.cloud.distance(located), self.critic.log_odds(features)])
         scores = self._scores(statistics)
         return [self._verdict(*row) for row in zip(statistics, scores, features, unlike, strict=True)]
 
@@ -108,35 +107,32 @@ class Recognition:
         reasons: list[str] = []
         if times > 1 and called:
             reasons.append(
-                f"the observation lies outside the training cloud: it is {times:.3g} times as far from the "
-                f"nearest simulations as the "
-                f"furthest of {m:,} simulated data sets"
+                f"the observation lies outside the training distribution: it is {times:.3g} times as far "
+                f"from the nearest "
+                f"simulations as the furthest of {m:,} simulated data sets"
             )
         elif called and scores[0] >= scores[1]:
             reasons.append(
-                "the observation lies at the edge of the training cloud: "
+                "the observation lies at the edge of the training distribution: "
                 f"{self._share_below(statistics, 0):.2%} of simulated data sets lie nearer to it"
             )
         if called and (scores[1] > scores[0] or self._share_below(statistics, 1) >= 1 - CAUTION_AT):
             reasons.append(
-                f"the data look distorted, most like {self.kinds[self.critic.kind(features)]}: "
-                f"{self._share_below(statistics, 1):.2%} of "
-                "simulated data sets look less so"
+                f"the data look corrupted, most like {self.kinds[self.critic.kind(features)]}: "
+                f"{self._share_below(statistics, 1):.2%} of simulated data sets look less so"
             )
         reasons += [
             f"{n} of its values {what}" for n, what in zip(unlike.tolist(), _UNLIKE, strict=True) if n
         ]
         if not reasons:
-            return Verdict(
-                "trust",
-                f"the observation lies within the training cloud (quantile {quantile:.3f} of simulated data "
-                f"sets).",
-                quantile,
+            text = (
+                f"the observation lies within the training distribution (quantile {quantile:.3f} of "
+                f"simulated data sets)."
             )
+            return Verdict("trust", text, quantile)
         level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[-1] else "caution"
-        return Verdict(
-            level, f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}", quantile
-        )
+        text = f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}"
+        return Verdict(level, text, quantile)
 
     def _share_below(self, statistics: F, which: int) -> float:
         return float(np.searchsorted(self.statistics[:, which], statistics[which]) / len(self.statistics))
@@ -148,32 +144,7 @@ class Recognition:
         return {**named, "statistics": self.statistics, "together": self.together}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]], kinds: tuple[str, ...]) -> Recognition:
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], kinds: tuple[str, ...]) -> Detector:
         """What `arrays` gave."""
-
-        def part(name: str) -> dict[str, NDArray[Any]]:
-            return {
-                key.removeprefix(f"{name}/"): value
-                for key, value in arrays.items()
-                if key.startswith(f"{name}/")
-            }
-
-        return cls(
-            TrainingCloud(**part("cloud")),
-            Critic.from_arrays(part("critic")),
-            kinds,
-            arrays["statistics"],
-            arrays["together"],
-        )
-
-
-def recognition_features(
-    summaries: torch.Tensor, scaled: Float[np.ndarray, "rows *event"], scaler: Scaler
-) -> tuple[Float[np.ndarray, "rows k"], int]:
-    """What both statistics look at, one row a data set, and how many of the columns, the first, the cloud is
-    of.
-    """
-    placed = representation(summaries, scaled, scaler)
-    if scaler.shared and scaled.shape[1] >= SHORTEST:
-        return np.concatenate([placed, dynamics_statistics(scaled)], axis=1), placed.shape[1]
-    return placed, placed.shape[1]
+        cloud, critic = TrainingCloud(**under("cloud", arrays)), Critic.from_arrays(under("critic", arrays))
+        return cls(cloud, critic, kinds, arrays["statistics"], arrays["together"])

@@ -1,6 +1,4 @@
-"""Learning, at the end of a fit, what simulated data look like: features of simulations, some of them
-distorted, to a `Recognition`.
-"""
+"""Learning, at the end of a fit, what simulated data look like, and what corrupted ones do: a `Detector`."""
 
 from __future__ import annotations
 
@@ -14,8 +12,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sbi_flows.machine import torch_threads
-from sbi_flows.misspecification.detector import Recognition, recognition_features
-from sbi_flows.misspecification.distortions import distorted, kinds_of
+from sbi_flows.misspecification.corruptions import corrupted, kinds_of
+from sbi_flows.misspecification.detector import Detector, Examples
+from sbi_flows.misspecification.features import features_of
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.network import Ensemble
@@ -23,10 +22,10 @@ from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
 
 _MOST_TRAINING, _MOST_HELD_OUT = 10_000, 5000
-_LEAST_TRAINING, _TRAINING_A_SECOND = 1000, 60
+_LEAST_TRAINING, _TRAINING_PER_SECOND = 1000, 60
 _COPIES = 3
 _ROWS_AT_ONCE = 1024
-_ROWS_TO_TIME, _SECONDS_A_PAIR, _SECONDS_A_ROW = 256, 4e-8, 1.5e-4
+_ROWS_TO_TIME, _SECONDS_PER_PAIR, _SECONDS_PER_ROW = 256, 4e-8, 1.5e-4
 _SHARE, _LEAST_SECONDS = 0.04, 0.2
 _Summary = Callable[[Tensor], Tensor]
 
@@ -45,26 +44,26 @@ def learn(
     held_out_y: Shaped[np.ndarray, "m *event"],
     seed: int,
     seconds: float | None = None,
-) -> Recognition:
+) -> Detector:
     """A detector from simulations that were trained on and from held-out ones. seconds: of the whole fit, by
     the clock.
     """
     summary, scaler = copy.deepcopy(found.network).double().summary, found.design.scaler
-    train, placed = _features(summary, scaler, train_y)
-    held_out, _ = _features(summary, scaler, held_out_y)
-    spoiled, labels = _spoiled(summary, scaler, train_y, stream(seed, "distortions"))
+    train, located = _features(summary, scaler, train_y)
+    values, labels = corrupted(train_y, scaler, _COPIES, stream(seed, "distortions"))
+    features, _ = _features(summary, scaler, values)
+    usable = np.isfinite(features).all(axis=1)
+    examples = Examples(
+        train=train,
+        held_out=_features(summary, scaler, held_out_y)[0],
+        corrupted=features[usable],
+        labels=labels[usable],
+        kinds=kinds_of(scaler),
+        learned=sum(flow.context for flow in found.network.flows()),
+        located=located,
+    )
     with torch_threads(1):
-        return Recognition.of(
-            train,
-            held_out,
-            spoiled,
-            labels,
-            kinds_of(scaler),
-            learned=sum(flow.context for flow in found.network.flows()),
-            placed=placed,
-            seed=seed,
-            limit_seconds=None if seconds is None else _seconds_of_critic(seconds),
-        )
+        return Detector.of(examples, seed, None if seconds is None else _seconds_of_critic(seconds))
 
 
 def seconds_to_learn(network: Ensemble, scaler: Scaler, simulations: Simulations, seconds: float) -> float:
@@ -76,40 +75,29 @@ def seconds_to_learn(network: Ensemble, scaler: Scaler, simulations: Simulations
     per_row = (time.monotonic() - began) / len(few)
     most = min(_most_training(seconds), len(rows))
     features = per_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
-    return features + _SECONDS_A_PAIR * most**2 + _seconds_of_critic(seconds)
+    return features + _SECONDS_PER_PAIR * most**2 + _seconds_of_critic(seconds)
 
 
 def _most_training(seconds: float | None) -> int:
-    """How many simulations the critic learns from, each with `_COPIES` distorted ones: some 5% of the
+    """How many simulations the critic learns from, each with `_COPIES` corrupted ones: about 5% of the
     time.
     """
-    return (
-        _MOST_TRAINING
-        if seconds is None
-        else int(np.clip(_TRAINING_A_SECOND * seconds, _LEAST_TRAINING, _MOST_TRAINING))
-    )
+    if seconds is None:
+        return _MOST_TRAINING
+    return int(np.clip(_TRAINING_PER_SECOND * seconds, _LEAST_TRAINING, _MOST_TRAINING))
 
 
 def _seconds_of_critic(seconds: float) -> float:
-    return max(_LEAST_SECONDS, min(_SHARE * seconds, _SECONDS_A_ROW * (1 + _COPIES) * _MOST_TRAINING))
+    return max(_LEAST_SECONDS, min(_SHARE * seconds, _SECONDS_PER_ROW * (1 + _COPIES) * _MOST_TRAINING))
 
 
 @torch.no_grad()
 def _features(
     summary: _Summary, scaler: Scaler, y: Shaped[np.ndarray, "n *event"]
 ) -> tuple[Float[np.ndarray, "n k"], int]:
-    parts, placed = [], 0
+    parts, located = [], 0
     for i in range(0, len(y), _ROWS_AT_ONCE):
         scaled = scaler(y[i : i + _ROWS_AT_ONCE])
-        part, placed = recognition_features(summary(torch.from_numpy(scaled)), scaled, scaler)
+        part, located = features_of(summary(torch.from_numpy(scaled)), scaled, scaler)
         parts.append(part)
-    return np.concatenate(parts), placed
-
-
-def _spoiled(
-    summary: _Summary, scaler: Scaler, y: Shaped[np.ndarray, "n *event"], rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
-    values, labels = distorted(y, scaler, _COPIES, rng)
-    features, _ = _features(summary, scaler, values)
-    usable = np.isfinite(features).all(axis=1)
-    return features[usable], labels[usable]
+    return np.concatenate(parts), located

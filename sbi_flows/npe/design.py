@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.flows.recipes import build_flow
+from sbi_flows.nets.choice import NETWORKS, choose_summary
+from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.screening import relevant_columns
-from sbi_flows.nets.summary import Learned, ScreenedSummary, SummaryKind, build_summary, choose_summary
+from sbi_flows.nets.vector import ScreenedSummary
 from sbi_flows.notes import Notes, Say
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
@@ -55,7 +57,7 @@ class Request:
 
     settings: FitSettings = field(default_factory=FitSettings)
     seed: int = 0
-    encoder: Learned | None = None
+    encoder: TrainedEncoder | None = None
     checkpoint: str | None = None
     say: Say | None = None
     progress: Progress | None = None
@@ -72,13 +74,13 @@ class Design:
     """
 
     prior: Prior
-    kind: SummaryKind
+    kind: str
     scaler: Scaler
     centre: F
     scale: F
     settings: FitSettings
     seed: int
-    encoder: Learned | None = None
+    encoder: TrainedEncoder | None = None
     seen: Bool[np.ndarray, " columns"] | None = None
     sees_all: int = 1
 
@@ -100,9 +102,10 @@ class Design:
         """Untrained member k; its weights are a function of the seed and k."""
         layers, width, features = self.settings.built
         with torch_scope(stream(self.seed, "weights", k)):
-            summary = build_summary(
-                self.kind, self.scaler.out_shape, features=features, hidden=width, learned=self.encoder
-            )
+            if self.encoder is None:
+                summary = NETWORKS[self.kind].build(self.scaler.out_shape, features, width)
+            else:
+                summary = EncodedSummary(self.encoder.encoder, features, width)
             dim = self.prior.unconstrained_dim
             flow = build_flow(self.settings.flow, dim, features, hidden=width, steps=layers)
         if self.seen is not None and k != self.sees_all and isinstance(summary, ScreenedSummary):
@@ -177,7 +180,7 @@ def begin_design(
     return design.centred_on(theta)
 
 
-def _summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tuple[SummaryKind, Scaler]:
+def _summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tuple[str, Scaler]:
     """Those that suit the data, or those of the encoder that was passed."""
     settings, encoder = request.settings, request.encoder
     if encoder is not None:
@@ -188,13 +191,13 @@ def _summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tup
     if settings.summary == "encoder":
         raise SettingsError("summary='encoder' needs the autoencoder itself: sf.fit(..., summary=model).")
     kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "")
-    scaler = Scaler.from_data(y, shared=kind == "series")
+    scaler = Scaler.from_data(y, shared=NETWORKS[kind].shared)
     notes.note("summary network", network=kind, reason=reason)
     notes.note("scaling", text=scaler.describe())
     return kind, scaler
 
 
-def sized(settings: FitSettings, dim: int, kind: SummaryKind, timed: bool, notes: Notes) -> FitSettings:
+def sized(settings: FitSettings, dim: int, kind: str, timed: bool, notes: Notes) -> FitSettings:
     """The settings with layers, width and summary features filled in for parameters in R^dim."""
     if settings.size == "auto":
         size, reason = size_for(dim, kind, timed=timed)

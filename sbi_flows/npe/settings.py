@@ -8,17 +8,12 @@ from typing import Any, Literal, NamedTuple
 from sbi_flows.arrays import integer, renamed
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
-from sbi_flows.nets.summary import SummaryKind
+from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.training.settings import TrainSettings
 
 _ROWS_SEEN = 1_000_000
 _EPOCH_ROWS = TrainSettings().epoch_rows
 _UNTIL_THE_LIMIT = 100_000
-_DECAY: dict[SummaryKind, tuple[float, float]] = {
-    "vector": (1000, 0.3),
-    "series": (3000, 0.5),
-    "encoder": (1000, 0.3),
-}
 _MOST_EPOCHS = 200
 _BATCHES = ((4_000, 64),)
 _LARGEST_BATCH = 128
@@ -66,7 +61,7 @@ class FitSettings:
     size: Literal["auto", "small", "medium", "large"] = "auto"
     layers: int | None = None
     width: int | None = None
-    summary: Literal["auto", "vector", "series", "encoder"] = "auto"
+    summary: str = "auto"
     summary_features: int | None = None
     members: int | None = None
     train: TrainSettings | None = None
@@ -74,10 +69,11 @@ class FitSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.flow, str) or self.flow not in RECIPES:
             raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
-        if self.summary not in ("auto", "vector", "series", "encoder"):
+        if self.summary not in ("auto", *NETWORKS, "encoder"):
             raise SettingsError(
-                f"summary must be 'auto', 'vector' or 'series', got {self.summary!r}. An autoencoder goes "
-                f"in sf.fit(..., summary=model)."
+                f"summary must be 'auto', {', '.join(map(repr, NETWORKS))}, got {self.summary!r}. An "
+                f"autoencoder goes in "
+                "sf.fit(..., summary=model)."
             )
         if self.size not in ("auto", *SIZES):
             raise SettingsError(f"size must be 'auto', {', '.join(map(repr, SIZES))}, got {self.size!r}.")
@@ -113,7 +109,7 @@ class FitSettings:
         return cls(**{**named, "train": None if train is None else TrainSettings(**train)})
 
 
-def size_for(d: int, kind: SummaryKind, *, timed: bool) -> tuple[Literal["small", "medium", "large"], str]:
+def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "medium", "large"], str]:
     """The size for d unconstrained parameters and data of that kind, and the reason: a key of
     `notes.SIZE_REASONS`.
 
@@ -142,7 +138,7 @@ def decay_factors(members: int) -> list[float]:
     return [1.0] if members == 1 else [_SPREAD ** (1 - 2 * k / (members - 1)) for k in range(members)]
 
 
-def training_for(n: int, *, timed: bool, kind: SummaryKind = "vector") -> TrainSettings:
+def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
     """Training settings for n usable simulations.
 
     About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs. With a time limit, the clock
@@ -153,7 +149,6 @@ def training_for(n: int, *, timed: bool, kind: SummaryKind = "vector") -> TrainS
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
     patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience
-    rows, most = _DECAY[kind]
-    return TrainSettings(
-        epochs=epochs, batch_size=batch_size, weight_decay=min(rows / n, most), patience=patience
-    )
+    network = NETWORKS.get(kind, NETWORKS["vector"])
+    decay = min(network.decay_rows / n, network.most_decay)
+    return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=decay, patience=patience)

@@ -19,10 +19,10 @@ import torch
 from sbi_flows.arrays import real
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.machine import torch_threads
-from sbi_flows.misspecification.detector import Recognition
+from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.learn import learn, rows_to_learn_from, seconds_to_learn
+from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import Estimate, Request
 from sbi_flows.npe.estimate import estimate
@@ -48,7 +48,7 @@ class Summariser(Protocol):
 
     event_shape: tuple[int, ...]
 
-    def as_summary(self) -> Learned:
+    def as_summary(self) -> TrainedEncoder:
         """The encoder's network and its scaling. Raises `SettingsError` before training."""
 
 
@@ -123,7 +123,7 @@ def _check_kinds(simulations: object, settings: object) -> None:
         )
 
 
-def _encoder(model: Summariser, simulator: Simulator, settings: FitSettings) -> Learned:
+def _encoder(model: Summariser, simulator: Simulator, settings: FitSettings) -> TrainedEncoder:
     """The encoder of a model. Raises `SettingsError` for one that cannot summarise the simulator's events."""
     if not hasattr(model, "as_summary"):
         raise SettingsError(
@@ -152,7 +152,7 @@ class _Fitted:
     """
 
     estimate: Estimate
-    recognition: Recognition
+    detector: Detector
     simulations: Simulations
     used: int
     failed: int
@@ -171,10 +171,10 @@ def _on_a_fixed_set(
             simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n is None else n, seed=request.seed)
     simulated = time.monotonic()
     found = estimate(simulator.prior, simulations, request)
-    recognition = _recognition(found, simulations, request.seed)
+    detector = _detector(found, simulations, request.seed)
     usable = int(simulations.ok.sum())
     seconds = simulated - began, time.monotonic() - simulated
-    return _Fitted(found, recognition, simulations, usable, len(simulations) - usable, *seconds)
+    return _Fitted(found, detector, simulations, usable, len(simulations) - usable, *seconds)
 
 
 def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fitted:
@@ -198,16 +198,14 @@ def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fi
                     "minutes."
                 )
             grown = estimate_by_clock(supply, start, request, clock)
-        recognition = _recognition(grown.estimate, start.simulations, request.seed, seconds)
+        detector = _detector(grown.estimate, start.simulations, request.seed, seconds)
     for text in supply.warnings():
         warnings.warn(text, SimulationWarning, stacklevel=3)
     took = simulated - began, time.monotonic() - simulated
-    return _Fitted(grown.estimate, recognition, start.simulations, grown.used, grown.failed, *took)
+    return _Fitted(grown.estimate, detector, start.simulations, grown.used, grown.failed, *took)
 
 
-def _recognition(
-    found: Estimate, simulations: Simulations, seed: int, seconds: float | None = None
-) -> Recognition:
+def _detector(found: Estimate, simulations: Simulations, seed: int, seconds: float | None = None) -> Detector:
     """Learn what simulated data look like, from the rows that were trained on and those held out."""
     train_y, held_out_y = (simulations.gather(rows)[1] for rows in rows_to_learn_from(found, seconds))
     return learn(found, train_y, held_out_y, seed, seconds)
@@ -255,7 +253,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         scaler=design.scaler,
         centre=design.centre,
         scale=design.scale,
-        recognition=fitted.recognition,
+        detector=fitted.detector,
         settings=design.settings,
         history=history,
         facts=facts,

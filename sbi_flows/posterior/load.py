@@ -8,16 +8,17 @@ simulated pairs are recomputed, and must come out as they were when the posterio
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from sbi_flows.errors import PriorError, SettingsError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
-from sbi_flows.misspecification.detector import Recognition
+from sbi_flows.misspecification.detector import Detector
+from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned, SummaryKind, VectorSummary
+from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.notes import Note
 from sbi_flows.npe.design import Design
 from sbi_flows.npe.settings import FitSettings
@@ -46,22 +47,22 @@ def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posteri
 
 
 def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior:
-    if prior is None:
-        prior = Prior.from_json(record["prior"])
-    else:
-        try:
+    try:
+        if prior is None:
+            prior = Prior.from_json(record["prior"])
+        else:
             _check_prior(prior, record["prior"])
-        except PriorError as error:
-            raise RefusedError(error) from error
+    except PriorError as error:
+        raise RefusedError(error) from error
     settings = FitSettings.from_json(record["settings"])
     event_shape = tuple(record["event_shape"])
     scaler = Scaler(event_shape, record["series"], **under("scaler", arrays))
     noise = under("noise", arrays)
     with torch_scope(stream(0, "weights to be replaced")):
-        encoder = Learned(VectorSummary(*sizes), scaler) if (sizes := record.get("encoder")) else None
+        encoder = TrainedEncoder(VectorSummary(*sizes), scaler) if (sizes := record.get("encoder")) else None
     design = Design(
         prior=prior,
-        kind=cast("SummaryKind", settings.summary),
+        kind=settings.summary,
         scaler=scaler,
         centre=arrays["theta/centre"],
         scale=arrays["theta/scale"],
@@ -79,7 +80,7 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
         scaler=scaler,
         centre=design.centre,
         scale=design.scale,
-        recognition=Recognition.from_arrays(under("recognition", arrays), tuple(record["distortions"])),
+        detector=Detector.from_arrays(under("recognition", arrays), tuple(record["distortions"])),
         settings=settings,
         history=History(**record["history"]),
         facts=record["facts"],

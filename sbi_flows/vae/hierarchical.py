@@ -26,7 +26,7 @@ from sbi_flows.arrays import F, integer
 from sbi_flows.errors import SettingsError
 from sbi_flows.files import Manifest
 from sbi_flows.flows.sampling import build_sampling_flow
-from sbi_flows.nets.summary import VectorSummary
+from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.vae.likelihoods import Gaussian
 from sbi_flows.vae.model import VAE
 from sbi_flows.vae.network import Decoder, Encoder

@@ -24,8 +24,9 @@ from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Manifest, ModelFormat
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
+from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.scaling import Scaler
-from sbi_flows.nets.summary import Learned, VectorSummary
+from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress
@@ -147,8 +148,7 @@ class VAE:
         epochs: int = 12,
         progress: Progress | None = None,
     ) -> History:
-        """Train only the encoder further, on `draws` events from the model as well as on x_train: p(x) stays
-        what it is.
+        """Train only the encoder further, on `draws` events from the model as well as on x_train: p(x) stays.
 
         With few data the encoder overfits before the decoder does, and the bound on other events is then
         loose. Draws from the model are unlimited (the sleep phase of Hinton et al. 1995, here with the bound
@@ -262,7 +262,7 @@ class VAE:
             )
         return self.decode(path_between(ends[0][0], ends[1][0], integer("steps", steps), path))
 
-    def as_summary(self) -> Learned:
+    def as_summary(self) -> TrainedEncoder:
         """The encoder's network and the scaling of what it sees, for `sf.fit(summary=)`. Raises
         `SettingsError` before `fit`.
         """
@@ -273,7 +273,7 @@ class VAE:
         encoder = self.module.encoder
         mean, sd = encoder.centre.numpy(), encoder.scale.numpy()
         scaler = Scaler.given(self.event_shape, counts=encoder.counts, mean=mean, sd=sd)
-        return Learned(cast("VectorSummary", encoder.summary), scaler)
+        return TrainedEncoder(cast("VectorSummary", encoder.summary), scaler)
 
     def active_units(self, x: ArrayLike, least: float = 0.01) -> NDArray[np.bool_]:
         """Which latent dimensions say anything about x: those with Var_x E[z_j | x] > least, (latent,)."""

@@ -29,7 +29,7 @@ from torch.nn import functional
 import sbi_flows as sf
 from sbi_flows.files import make_folder, write_bytes
 from sbi_flows.flows import masked, networks
-from sbi_flows.nets.summary import SummaryKind, choose_summary
+from sbi_flows.nets.choice import choose_summary
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 
@@ -51,10 +51,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     DEFAULT: {},
     "small": {"size": "small"},
     "large": {"size": "large"},
-    "width 64": {"hidden": 64},
-    "3 layers": {"steps": 3},
-    "16 features": {"features": 16},
-    "64 features": {"features": 64},
+    "width 64": {"width": 64},
+    "3 layers": {"layers": 3},
+    "16 features": {"summary_features": 16},
+    "64 features": {"summary_features": 64},
     "maf": {"flow": "maf"},
     "coupling": {"flow": "coupling"},
     "spline_coupling": {"flow": "spline_coupling"},
@@ -79,7 +79,7 @@ _ACTIVATION = "activation"
 _FACTORS = ("weight_decay", "epochs", "batch_size", "learning_rate", "averaging")
 
 
-def settings_of(changes: dict[str, Any], n: int, kind: SummaryKind) -> sf.FitSettings:
+def settings_of(changes: dict[str, Any], n: int, kind: str) -> sf.FitSettings:
     """The settings of a candidate for n simulations: what is of training multiplies the default."""
     train = training_for(n, timed=False, kind=kind)
     for name in set(changes) & set(_FACTORS):

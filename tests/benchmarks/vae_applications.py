@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import sbi_flows as sf
 from sbi_flows import vae
-from sbi_flows.nets.summary import VectorSummary
+from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.loop import train
 from sbi_flows.training.rows import TensorRows

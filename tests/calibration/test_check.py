@@ -143,7 +143,7 @@ def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior, tmp_
 def test_an_observation_far_from_all_simulations_is_never_trusted(gaussian_posterior: sf.Posterior) -> None:
     far = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([300.0, -300.0]))
     assert far.level == "do not trust"
-    assert "outside the training cloud" in far.text
+    assert "outside the training distribution" in far.text
     near = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([0.3, -0.3]))
     found = {judgement.judge: judgement.level for judgement in near.judgements}
     assert found["place of the observation"] == "trust"

@@ -26,7 +26,8 @@ def test_a_planted_fault_is_found_said_and_mended(gaussian_posterior: sf.Posteri
     assert "Use the new one" in found.text
     assert found.after.gain > found.before.gain + 0.1
     assert found.posterior.noise_scale == pytest.approx(np.ones(2), abs=0.15)
-    assert "recalibrated on 1,000 pairs" in found.posterior.notes[-1]
+    assert found.posterior.notes[-1].kind == "recalibrated"
+    assert found.posterior.notes[-1].values["pairs"] == 1000
     assert planted.noise_scale is not None
     assert planted.noise_scale[0] == 0.6
     found.posterior.save(tmp_path / "p.safetensors")

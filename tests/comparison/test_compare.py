@@ -64,7 +64,12 @@ def test_the_report_is_one_file_with_all_figures(comparison: sf.Comparison, tmp_
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 5
     assert "http" not in page.replace("http://www.w3.org", "")
-    for words in ("theta_1", EXACT, "sbi-flows fit gaussian -n 4000 --seed 3", "within the training cloud"):
+    for words in (
+        "theta_1",
+        EXACT,
+        "sbi-flows fit gaussian -n 4000 --seed 3",
+        "within the training distribution",
+    ):
         assert words in page
 
 

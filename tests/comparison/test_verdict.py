@@ -13,7 +13,7 @@ from simulators.gaussian import make_gaussian
 
 from ..conftest import QUICK
 
-INSIDE = sf.Verdict("trust", "the observation lies within the training cloud.", 0.4)
+INSIDE = sf.Verdict("trust", "the observation lies within the training distribution.", 0.4)
 GOOD = sf.Verdict("trust", "exact.")
 POOR = sf.Verdict("caution", "few.")
 
@@ -31,8 +31,8 @@ def predictive(p: float) -> PredictiveCheck:
 @pytest.mark.parametrize(
     ("p", "members", "c2st", "reference", "level", "words"),
     [
-        (0.5, None, None, None, "trust", "within the training cloud."),
-        (0.5, Agreement(0.1, CHANCE), 0.6, GOOD, "trust", "within the training cloud."),
+        (0.5, None, None, None, "trust", "within the training distribution."),
+        (0.5, Agreement(0.1, CHANCE), 0.6, GOOD, "trust", "within the training distribution."),
         (
             0.005,
             None,
@@ -51,7 +51,7 @@ def predictive(p: float) -> PredictiveCheck:
             "their means lie 0.30 sd apart (p = 0.005; 0.10 sd on simulated data)",
         ),
         (0.5, Agreement(1.2, CHANCE), None, None, "do not trust", "Simulate more."),
-        (0.5, Agreement(0.09, CHANCE / 3), None, None, "trust", "within the training cloud."),
+        (0.5, Agreement(0.09, CHANCE / 3), None, None, "trust", "within the training distribution."),
         (
             0.5,
             Agreement(0.7, APART),

@@ -14,7 +14,7 @@ from scipy.stats import uniform
 import sbi_flows as sf
 from sbi_flows import vae
 from sbi_flows.errors import BankMismatchError, SettingsError
-from sbi_flows.nets.summary import EncodedSummary
+from sbi_flows.nets.encoder import EncodedSummary
 
 from ..conftest import QUICK
 

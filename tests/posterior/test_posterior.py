@@ -13,7 +13,7 @@ import torch
 
 import sbi_flows as sf
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError
-from sbi_flows.posterior.posterior import _blocks
+from sbi_flows.posterior.density import _blocks
 
 Y = np.array([0.5, 0.2, 0.1])
 
@@ -83,8 +83,8 @@ def test_the_number_of_rows_at_once_changes_no_result(
     stack = np.stack([Y, Y + 0.1, Y - 0.1])[:m]
     draws = bounded_posterior.sample(stack, 100, seed=9).to_numpy()
     log_prob = bounded_posterior.log_prob(draws, stack)
-    monkeypatch.setattr("sbi_flows.posterior.posterior._DRAWS_AT_ONCE", at_once)
-    monkeypatch.setattr("sbi_flows.posterior.posterior._DENSITIES_AT_ONCE", at_once)
+    monkeypatch.setattr("sbi_flows.posterior.density._DRAWS_AT_ONCE", at_once)
+    monkeypatch.setattr("sbi_flows.posterior.density._DENSITIES_AT_ONCE", at_once)
     np.testing.assert_allclose(bounded_posterior.sample(stack, 100, seed=9).to_numpy(), draws, rtol=1e-9)
     np.testing.assert_allclose(bounded_posterior.log_prob(draws, stack), log_prob, rtol=1e-9)
 

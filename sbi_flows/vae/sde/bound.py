@@ -192,8 +192,7 @@ class LatentPaths(nn.Module):
 
 
 class OnSteps(nn.Module):
-    """A `LatentPaths` on the steps between some times: what a bound is made of, in the form in which
-    `objective` and `bounds` take it.
+    """A `LatentPaths` on the steps between some times, in the form in which `objective` and `bounds` take it.
 
     counts: steps between each time and the next. weighted: the terms make importance weights of paths, by the
     martingale; they are then not for training.
@@ -220,8 +219,8 @@ class OnSteps(nn.Module):
         return (1 + len(self.interval)) * self.paths.d
 
     def forward(self, packed: Float[Tensor, "rows T w"], noise: Float[Tensor, "rows n k"]) -> Terms:
-        """The terms of the bound at the paths that the noise makes; of the KL, one column for z_0 and one for
-        what follows.
+        """The terms of the bound at the paths that the noise makes; the KL in two columns: z_0, and the
+        path.
         """
         z, log_ratio, kl_start, kl_path = self.run(packed, noise)
         m = self.paths.decoder.m

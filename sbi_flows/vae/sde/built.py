@@ -14,7 +14,7 @@ from sbi_flows.arrays import F, integer
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Manifest, RefusedError
 from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
-from sbi_flows.nets.summary import VectorSummary
+from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
 from sbi_flows.vae.fitting import restored_on_error

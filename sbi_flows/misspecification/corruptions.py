@@ -1,14 +1,15 @@
-"""Ways in which data go wrong between the world and the file, done to simulated data, y to y', to learn what
-that looks like.
+"""Ways in which data get corrupted between the world and the file, applied to simulated data, y to y', to
+learn what that
+looks like.
 
-Of a series, in one channel: measurement noise more than the model has (counts: Poisson of at least half of
-them once more, so that their variance given the rate is up to twice the Poisson one; else normal, of 5% to
-100% of the sd), a stuck detector, a drift or a step, variations too large or too small, a second part with
-another theta, order lost, outliers, neighbours averaged. Of a vector: noise, one entry of another data set,
-all entries too far from or too near to their means, all shifted together. Sizes and places are random, and
-the first, which is the hardest to see, is three times as frequent as any other. Columns that are scaled by
-logs are distorted on that scale. Whole numbers stay whole, and nothing leaves the range of the simulations,
-so that it is the form that gives y' away (after Anau Montel, Alvey & Weniger 2024, 2412.15100).
+Of a series, in one channel: more measurement noise than the model has (counts: Poisson once more of at least
+half of them, so that their variance given the rate is up to twice the Poisson one; else normal, of 5% to 100%
+of the sd), a stuck detector, a drift or a step, variations too large or too small, a second part with another
+theta, order lost, outliers, neighbours averaged. Of a vector: noise, one entry of another data set, all
+entries too far from or too close to their means, all shifted together. Sizes and places are random, and the
+first kind, the hardest to see, is three times as frequent as any other. Columns that are scaled by logs are
+corrupted on that scale. Whole numbers stay whole, and nothing leaves the range of the simulations, so that
+only the form reveals y' (after Anau Montel, Alvey & Weniger 2024, 2412.15100).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _OF_THE_HARDEST = 3
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of the columns of vectors, or channels of series, (c,) each: range, mean, sd, whether
-    counts, whether whole.
+    """Range, mean, sd of the columns of vectors or channels of series, (c,) each; whether counts, and whether
+    whole.
     """
 
     low: F
@@ -49,14 +50,14 @@ class Columns:
 
 
 def kinds_of(scaler: Scaler) -> tuple[str, ...]:
-    """The names of the distortions of such data, in words for a sentence."""
+    """The names of the corruptions of such data, as they stand in a sentence."""
     return tuple(_OF_SERIES if scaler.shared else _OF_VECTORS)
 
 
-def distorted(
+def corrupted(
     y: Shaped[np.ndarray, "n *event"], scaler: Scaler, copies: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "m *event"], Int[np.ndarray, " m"]]:
-    """`copies` distorted data sets of each of y, and the number of the kind of each."""
+    """`copies` corrupted data sets of each of y, and the number of the kind of each."""
     kinds = list((_OF_SERIES if scaler.shared else _OF_VECTORS).values())
     values = scaler.logs(
         np.asarray(y, dtype=np.float64).reshape(len(y), scaler.event_shape[0] if scaler.shared else 1, -1)
@@ -66,14 +67,14 @@ def distorted(
     order = [0] * (_OF_THE_HARDEST - 1) + list(range(len(kinds)))
     chosen = np.concatenate([rng.permutation(np.resize(order, len(y))) for _ in range(copies)])
     out = np.tile(values, (copies, 1, 1))
-    for number, distort in enumerate(kinds):
+    for number, corrupt in enumerate(kinds):
         rows = np.flatnonzero(chosen == number)
         if scaler.shared:
             for channel, mine in zip(kept, np.array_split(rng.permutation(rows), len(kept)), strict=True):
                 own = Columns(*(getattr(columns, name)[[channel]] for name in Columns.__dataclass_fields__))
-                out[mine, :, channel] = _as_measured(distort(out[mine, :, channel], own, rng), own)
+                out[mine, :, channel] = _as_measured(corrupt(out[mine, :, channel], own, rng), own)
         else:
-            out[rows, 0] = _as_measured(distort(out[rows, 0], columns, rng), columns)
+            out[rows, 0] = _as_measured(corrupt(out[rows, 0], columns, rng), columns)
     return scaler.powers(out).reshape(copies * len(y), *y.shape[1:]), chosen
 
 
@@ -157,8 +158,8 @@ def _shifted(w: F, columns: Columns, rng: np.random.Generator) -> F:
     return np.asarray(w + _sign(rng, w) * _row(rng, w, 0.5, 2.0) * columns.sd)
 
 
-_Distortion = Callable[[F, Columns, np.random.Generator], F]
-_OF_SERIES: dict[str, _Distortion] = {
+_Corruption = Callable[[F, Columns, np.random.Generator], F]
+_OF_SERIES: dict[str, _Corruption] = {
     "more measurement noise": _noisier,
     "a stuck detector": _stuck,
     "a drift or step": _drifting,
@@ -168,7 +169,7 @@ _OF_SERIES: dict[str, _Distortion] = {
     "outliers": _outliers,
     "neighbours averaged": _averaged,
 }
-_OF_VECTORS: dict[str, _Distortion] = {
+_OF_VECTORS: dict[str, _Corruption] = {
     "more measurement noise": _noisier,
     "an entry from other data": _foreign,
     "another size of variations": _other_scale,

@@ -8,7 +8,7 @@ import torch
 
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError
-from sbi_flows.nets.summary import build_summary, choose_summary
+from sbi_flows.nets.choice import NETWORKS, choose_summary
 from simulators.ricker import great_tits, ricker
 
 
@@ -60,15 +60,17 @@ def test_the_reason_is_given_with_its_numbers() -> None:
     assert "60 steps in time (largest correlation of powers 0." in reason
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("vector", (7,)), ("series", (25, 1)), ("series", (40, 3))])
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.seeds_torch
-def test_networks_give_the_declared_number_of_features_and_pass_gradients(
-    kind: str, shape: tuple[int, ...]
+def test_every_network_gives_the_declared_number_of_features_and_passes_gradients(
+    name: str, channels: int
 ) -> None:
-    network = build_summary(kind, shape, features=6, hidden=16)
+    """The contract of a summary network: what is in the table passes it."""
+    shape = (25, channels) if NETWORKS[name].shared else (7 * channels,)
+    network = NETWORKS[name].build(shape, 6, 16)
     y = torch.randn(5, *shape)
-    out = network(y)
-    assert out.shape == (5, 6)
+    assert network(y).shape == (5, 6)
     for p in network.parameters():
         with torch.no_grad():
             p.add_(0.1 * torch.randn_like(p))
@@ -76,6 +78,6 @@ def test_networks_give_the_declared_number_of_features_and_pass_gradients(
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'auto', 'vector' or 'series'"):
-        build_summary("image", (3,), features=2, hidden=4)
+def test_an_unknown_network_is_refused_and_those_that_exist_are_named() -> None:
+    with pytest.raises(SettingsError, match="'vector', 'series'"):
+        sf.FitSettings(summary="image")
