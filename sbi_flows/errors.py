@@ -8,7 +8,8 @@
     |   |-- SettingsError                    an option out of its range, or options that exclude one another
     |   |-- PluginError                      a simulator that cannot be found or imported
     |   |-- UnknownParameterError (also KeyError)   a name that no parameter has
-    |   `-- TooFewSimulationsError           not enough usable simulations for what was asked
+    |   `-- TooFewRowsError                  not enough usable rows for what was asked
+    |       `-- TooFewSimulationsError       where the rows are simulations
     |-- SimulationError
     |   |-- CommandError                     a program that fails, ends, or prints an invalid response
     |   |-- SimulatorContractError           one that breaks its contract (shape, type, writes to theta)
@@ -21,7 +22,8 @@
         |-- CorruptFileError                 a file that is not what its digest says, or not ours
         |-- FormatVersionError               a file in a newer format, or in one that is no longer read
         |-- BankLockedError                  a bank that another run is writing
-        `-- BankMismatchError                a bank or checkpoint that belongs to another run
+        `-- MismatchError                    a file that belongs to another run
+            `-- BankMismatchError            a bank, or the checkpoint of a training
 
 Each message gives the value that came, the value that was wanted, and the next step. `exit_code` is what the
 command line returns: 2 where the user can put it right by changing the input, 1 otherwise.
@@ -40,6 +42,7 @@ __all__ = [
     "CorruptFileError",
     "FormatVersionError",
     "InputError",
+    "MismatchError",
     "NonDeterministicSimulatorError",
     "NonFiniteLossError",
     "ObservationError",
@@ -52,6 +55,7 @@ __all__ = [
     "SimulationWarning",
     "SimulatorContractError",
     "StorageError",
+    "TooFewRowsError",
     "TooFewSimulationsError",
     "TooManyFailuresError",
     "TrainingError",
@@ -105,7 +109,11 @@ class UnknownParameterError(InputError, KeyError):
         return str(self.args[0])
 
 
-class TooFewSimulationsError(InputError):
+class TooFewRowsError(InputError):
+    """There are not enough usable rows for what was asked."""
+
+
+class TooFewSimulationsError(TooFewRowsError):
     """There are not enough usable simulations for what was asked."""
 
 
@@ -116,8 +124,8 @@ class SimulationError(SbiFlowsError):
 
 
 class CommandError(SimulationError):
-    """A program that simulates reported an error, ended, could not be started, or printed what is no
-    answer.
+    """A program that simulates reported an error, ended, could not be started, or printed an invalid
+    response.
     """
 
 
@@ -181,9 +189,11 @@ class BankLockedError(StorageError):
     exit_code = 2
 
 
-class BankMismatchError(StorageError):
-    """A bank or checkpoint belongs to another run (simulator, prior, seed, block size, settings) than the one
-    asked for.
-    """
+class MismatchError(StorageError):
+    """A file belongs to another run (simulator, prior, seed, block size, settings) than the one asked for."""
 
     exit_code = 2
+
+
+class BankMismatchError(MismatchError):
+    """A bank, or the checkpoint of a training, belongs to another run."""

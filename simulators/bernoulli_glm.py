@@ -1,5 +1,6 @@
-"""A neuron's spikes under a noise stimulus: a generalised linear model (Lueckmann et al. 2021,
-arXiv:2101.04653, T.5, T.6).
+"""A neuron's spikes under a noise stimulus (Lueckmann et al. 2021, arXiv:2101.04653, T.5, T.6).
+
+A generalised linear model:
 
     z_t ~ Bernoulli(1 / (1 + exp(-psi_t))),   psi = V (offset, filter),   t = 1..100
     V = [1, x_t, x_{t-1}, ..., x_{t-8}],   x_t = 0 for t < 1
@@ -9,10 +10,10 @@ arXiv:2101.04653, T.5, T.6).
 The stimulus x_1..x_100 is white noise: single-precision standard normal numbers of NumPy's legacy generator
 with seed 42. D takes differences of neighbours, so that the prior prefers smooth filters that end near zero.
 
-`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, the first
-being the number of spikes. With this stimulus different z have different statistics (a coincidence among the
-2^100 in nine dimensions of single-precision numbers is out of reach), so both have the same probability, and
-the posterior is the same.
+`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, of which
+the first is the number of spikes. With this stimulus different z have different statistics (a coincidence
+among the 2^100 in nine dimensions of single-precision numbers is out of reach), so both have the same
+probability, and the posterior is the same.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ from scipy.stats import norm
 from torch.distributions import MultivariateNormal
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
-
-F = NDArray[np.float64]
+from simulators.public_observations import F, public_observations
 
 BINS, TAPS = 100, 9
 
@@ -67,9 +66,8 @@ def bernoulli_glm_log_likelihood(
     theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
 ) -> F:
     """log p(y | theta) in nats, (n,), for one y (10,)."""
-    return np.asarray(
-        theta["offset"] * y[0] + theta["filter"] @ y[1:] - np.logaddexp(0, _logits(theta)).sum(axis=-1)
-    )
+    normaliser = np.logaddexp(0, _logits(theta)).sum(axis=-1)
+    return np.asarray(theta["offset"] * y[0] + theta["filter"] @ y[1:] - normaliser)
 
 
 def bernoulli_glm_raw_log_likelihood(

@@ -1,11 +1,9 @@
-"""Ten Gaussian means, with a Gaussian and with a uniform prior (Lueckmann et al. 2021, arXiv:2101.04653, T.1,
-T.2).
+"""Ten Gaussian means, under two priors (Lueckmann et al. 2021, arXiv:2101.04653, T.1, T.2).
 
     y ~ N(theta, 0.1 I_10), 0.1 being the variance
 
     gaussian_linear            theta ~ N(0, 0.1 I_10),   theta | y ~ N(y / 2, 0.05 I_10)
-    gaussian_linear_uniform    theta ~ U(-1, 1)^10,      theta_i | y ~ N(y_i, 0.1) truncated to [-1, 1],
-    independent
+    gaussian_linear_uniform    theta ~ U(-1, 1)^10,      theta_i | y ~ N(y_i, 0.1) on [-1, 1], independent
 
 y is (10,).
 """
@@ -19,9 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, truncnorm, uniform
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
-
-F = NDArray[np.float64]
+from simulators.public_observations import F, public_observations
 
 NAMES = tuple(f"theta_{i}" for i in range(1, 11))
 SD = np.sqrt(0.1)

@@ -2,12 +2,11 @@
 arXiv:2101.04653, T.7).
 
     theta_1, theta_2 ~ U(-10, 10),   y ~ N(theta, I) / 2 + N(theta, 0.01 I) / 2
-    p(theta | y): a component j with chance proportional to its mass in the prior's square, then N(y, s_j^2 I)
-    truncated to the square
+    p(theta | y): component j with probability proportional to its mass in the prior's square,
+                  then N(y, s_j^2 I) truncated to the square
 
-y is (2,). Each row draws its own component: the form that the benchmark has had since its version 1.1.0. The
-runs of the paper drew one component for a whole batch, so the figures published there for this task are of
-another problem.
+y is (2,). Each row draws its own component, as in the benchmark since its version 1.1.0. The runs of the
+paper drew one component for a whole batch, so its published figures for this task are of another problem.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from scipy.special import log_ndtr
 from scipy.stats import norm, truncnorm, uniform
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
-
-F = NDArray[np.float64]
+from simulators.public_observations import F, public_observations
 
 BOUND = 10.0
 SDS = np.array([1.0, 0.1])

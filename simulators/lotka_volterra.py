@@ -1,8 +1,8 @@
 """Prey and predators (Lotka 1920; Volterra 1926; Lueckmann et al. 2021, arXiv:2101.04653, T.10).
 
     X' = alpha X - beta X Y,   Y' = -gamma Y + delta X Y,   X(0) = 30,   Y(0) = 1
-    log y_i ~ N(log X(t_i), 0.1^2) for i = 1..10,   log y_{10 + i} ~ N(log Y(t_i), 0.1^2),   t_i = 0, 2.1,
-    ..., 18.9 log alpha, log gamma ~ N(-0.125, 0.5^2),   log beta, log delta ~ N(-3, 0.5^2)
+    log y_i ~ N(log X(t_i), 0.1^2),   log y_{10 + i} ~ N(log Y(t_i), 0.1^2),   t_i = 0, 2.1, ..., 18.9
+    log alpha, log gamma ~ N(-0.125, 0.5^2),   log beta, log delta ~ N(-3, 0.5^2)
 
 y is (20,): ten numbers of prey, then ten of predators. As in the benchmark, populations are held between
 1e-10 and 1e4 before the noise. Of 20,000 draws from the prior, integrated with the step used here and with a
@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import lognorm, norm
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
+from simulators.public_observations import F, public_observations
 from simulators.runge_kutta import trajectories
-
-F = NDArray[np.float64]
 
 TIMES = 2.1 * np.arange(10, dtype=np.float64)
 START = np.array([30.0, 1.0])
@@ -31,9 +29,7 @@ _STEP = 0.005
 
 
 def log_populations(theta: Mapping[str, F]) -> F:
-    """log X, then log Y, at the ten times, (n, 20), for theta name -> (n,); NaN for a row whose solution
-    cannot be computed.
-    """
+    """log X, then log Y, at the ten times, (n, 20), for theta name -> (n,); NaN where they cannot be had."""
     alpha, beta, gamma, delta = (theta[name] for name in ("alpha", "beta", "gamma", "delta"))
     alone, together = np.stack([alpha, -gamma]), np.stack([-beta, delta])
 
@@ -48,9 +44,7 @@ def log_populations(theta: Mapping[str, F]) -> F:
 def lotka_volterra_log_likelihood(
     theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator
 ) -> F:
-    """log p(y | theta) in nats, (n,), for one y (20,); -inf for a row whose solution cannot be computed and
-    for y <= 0.
-    """
+    """log p(y | theta) in nats, (n,), for one y (20,); -inf where it cannot be computed or y <= 0."""
     if (y <= 0).any():
         return np.full(len(theta["alpha"]), -np.inf)
     values = (norm.logpdf(np.log(y), log_populations(theta), NOISE) - np.log(y)).sum(axis=1)

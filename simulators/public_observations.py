@@ -1,7 +1,6 @@
-"""The ten public observations of each task of the benchmark of Lueckmann et al. (2021, arXiv:2101.04653), by
-name "1" to "10".
+"""The ten public observations, "1" to "10", of each task of Lueckmann et al. (2021, arXiv:2101.04653).
 
-`public_observations.npz` holds one array (10, *event) a task, in the single precision of its source: the
+`public_observations.npz` holds one array (10, *event) per task, in the single precision of its source: the
 repository sbi-benchmark/sbibm at commit f0bc440, MIT licence.
 """
 

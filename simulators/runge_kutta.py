@@ -1,11 +1,9 @@
-"""Ordinary differential equations for many rows at once: the classical fourth-order method of Runge and Kutta
-with a fixed step.
+"""Ordinary differential equations for many rows at once: the classical Runge-Kutta method, fixed steps.
 
     u' = f(u),   u_{i+1} = u_i + h (k_1 + 2 k_2 + 2 k_3 + k_4) / 6
     k_1 = f(u_i),   k_2 = f(u_i + h k_1 / 2),   k_3 = f(u_i + h k_2 / 2),   k_4 = f(u_i + h k_3)
 
-The step is the same for all rows, so a row does not depend on the others and each step is a few operations on
-whole arrays.
+The step is the same for all rows, so no row depends on the others, and a step is a few array operations.
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ F = NDArray[np.float64]
 
 
 def trajectories(slope: Callable[[F], F], start: F, times: F, step: float) -> F:
-    """The states (m, k, n) at m rising times, for the state (k, n) at the first; steps are at most `step`
-    long.
+    """The states (m, k, n) at m rising times, for the state (k, n) at the first, in steps of at most `step`.
 
-    A row whose state leaves the floating-point numbers anywhere on its way is NaN at all times.
+    A row whose state overflows anywhere on its way is NaN at all times.
     """
     state, kept = start, [start]
     with np.errstate(over="ignore", invalid="ignore"):

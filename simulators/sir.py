@@ -5,8 +5,7 @@
     log beta ~ N(log 0.4, 0.5^2),   log gamma ~ N(log 0.125, 0.2^2)
 
 y is (10,), counts; beta and gamma are per day. Of 20,000 draws from the prior, integrated with the step used
-here and with a quarter of it, the worst I / N differs by 5e-6, and by 4e-4 standard deviations of its
-binomial noise.
+here and a quarter of it, the worst I / N differs by 5e-6, or 4e-4 standard deviations of its binomial noise.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, lognorm
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
+from simulators.public_observations import F, public_observations
 from simulators.runge_kutta import trajectories
-
-F = NDArray[np.float64]
 
 POPULATION, TESTS = 1e6, 1000
 TIMES = 17 * np.arange(10, dtype=np.float64)
@@ -29,9 +26,7 @@ _STEP = 0.1
 
 
 def infected_share(theta: Mapping[str, F]) -> F:
-    """I / N at the ten times, (n, 10), for theta name -> (n,); NaN for a row whose solution cannot be
-    computed.
-    """
+    """I / N at the ten times, (n, 10), for theta name -> (n,); NaN where it cannot be computed."""
     beta, gamma = theta["beta"], theta["gamma"]
     alone, together = np.stack([np.zeros_like(gamma), -gamma]), np.stack([-beta, beta])
 
@@ -56,9 +51,7 @@ def sir_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np.
     observed=public_observations("sir"),
 )
 def sir(theta: Mapping[str, F], rng: np.random.Generator) -> NDArray[np.float32]:
-    """n series of positive tests, (n, 10), for theta name -> (n,); NaN for a row whose solution cannot be
-    computed.
-    """
+    """n series of positive tests, (n, 10), for theta name -> (n,); NaN where I / N cannot be computed."""
     share = infected_share(theta)
     lost = np.isnan(share)
     counts = rng.binomial(TESTS, np.where(lost, 0, share)).astype(np.float32)

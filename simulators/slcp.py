@@ -1,17 +1,17 @@
 """Simple likelihood, complex posterior (Papamakarios et al. 2019, arXiv:1805.07226; Lueckmann et al. 2021,
 arXiv:2101.04653, T.3, T.4).
 
-    theta_1, ..., theta_5 ~ U(-3, 3),   x_1, ..., x_4 ~ N(m, S) independent in the plane,   m = (theta_1,
-    theta_2) S = [[s_1^2, c s_1 s_2], [c s_1 s_2, s_2^2]] + 1e-6 I,   s_1 = theta_3^2,   s_2 = theta_4^2,   c
-    = tanh theta_5
+    theta_1, ..., theta_5 ~ U(-3, 3),   x_1, ..., x_4 ~ N(m, S) independent in the plane
+    m = (theta_1, theta_2),   S = [[s_1^2, c s_1 s_2], [c s_1 s_2, s_2^2]] + 1e-6 I
+    s_1 = theta_3^2,   s_2 = theta_4^2,   c = tanh theta_5
 
 `slcp`: y = (x_1, ..., x_4) flattened, (8,). The signs of theta_3 and theta_4 leave no trace, so the posterior
 has four equal modes.
 
 `slcp_distractors`: y is (100,): the same eight numbers and 92 that do not depend on theta, in a fixed order
 that mixes them. The 92 are a draw from an even mixture of 20 multivariate Student t distributions with 2
-degrees of freedom; their centres and scale matrices, and the order, come from NumPy's legacy generator with
-seed 42. The posterior is that of the eight.
+degrees of freedom. Their centres and scale matrices, and the order, come from NumPy's legacy generator with
+seed 42. The posterior is that of the eight numbers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, uniform
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
-
-F = NDArray[np.float64]
+from simulators.public_observations import F, public_observations
 
 NAMES = tuple(f"theta_{i}" for i in range(1, 6))
 JITTER = 1e-6
@@ -62,9 +60,7 @@ def slcp_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rng: np
 
 @cache
 def distractors() -> tuple[F, F, NDArray[np.int64]]:
-    """Centres (20, 92), scale factors (20, 92, 92), lower triangular, and the order: column i of y is column
-    order[i] of (eight, 92).
-    """
+    """Centres (20, 92), lower triangular scale factors (20, 92, 92), and the order (100,) of the columns."""
     legacy = np.random.RandomState(42)
     centres = np.stack([15 * legacy.normal(size=DISTRACTORS) for _ in range(COMPONENTS)])
     factors = []
@@ -107,9 +103,8 @@ def slcp_distractors(theta: Mapping[str, F], rng: np.random.Generator) -> F:
     centres, factors, order = distractors()
     points = _points(theta, rng)
     component = rng.integers(0, COMPONENTS, len(points))
-    z = rng.standard_normal((len(points), DISTRACTORS)) / np.sqrt(
-        rng.chisquare(DEGREES, (len(points), 1)) / DEGREES
-    )
+    z = rng.standard_normal((len(points), DISTRACTORS))
+    z /= np.sqrt(rng.chisquare(DEGREES, (len(points), 1)) / DEGREES)
     noise = centres[component]
     for k, factor in enumerate(factors):
         noise[component == k] += z[component == k] @ factor.T

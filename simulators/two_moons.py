@@ -19,9 +19,7 @@ from scipy.special import log_ndtr
 from scipy.stats import norm, truncnorm, uniform
 
 from sbi_flows import Prior, simulator
-from simulators.public_observations import public_observations
-
-F = NDArray[np.float64]
+from simulators.public_observations import F, public_observations
 
 RADIUS, WIDTH, SHIFT = 0.1, 0.01, 0.25
 _ANGLES = 2**14
@@ -38,10 +36,12 @@ def two_moons_log_likelihood(theta: Mapping[str, F], y: NDArray[np.floating], rn
 def two_moons_posterior(y: NDArray[np.floating], n: int, rng: np.random.Generator) -> F:
     """n draws (n, 2) from p(theta | y) for one y (2,), without rejection.
 
-    With p = |theta_1 + theta_2| / sqrt 2 = r cos a + 0.25 - y_1 and q = (theta_2 - theta_1) / sqrt 2 = y_2 -
-    r sin a, the prior's square is p + |q| <= sqrt 2 and p >= 0: three half-lines for r at each angle. So the
-    angle is drawn by inverting its distribution function, tabulated on 2^14 points, r from a normal truncated
-    to that interval, and the sign of theta_1 + theta_2 by a coin.
+        p = |theta_1 + theta_2| / sqrt 2 = r cos a + 0.25 - y_1
+        q = (theta_2 - theta_1) / sqrt 2 = y_2 - r sin a
+
+    The prior's square is p + |q| <= sqrt 2 and p >= 0: three half-lines for r at each angle. So the angle is
+    drawn by inverting its distribution function, tabulated on 2^14 points, r from a normal truncated to that
+    interval, and the sign of theta_1 + theta_2 by a coin.
     """
     angles = np.pi * ((np.arange(_ANGLES) + 0.5) / _ANGLES - 0.5)
     low, high = _radii(angles, y)
@@ -56,22 +56,16 @@ def two_moons_posterior(y: NDArray[np.floating], n: int, rng: np.random.Generato
 
 
 def _radii(angles: F, y: NDArray[np.floating]) -> tuple[F, F]:
-    """The interval of (r - 0.1) / 0.01 inside the prior at each angle; its ends are in no order where it is
-    empty.
-    """
+    """The interval of (r - 0.1) / 0.01 inside the prior at each angle; empty where the ends are reversed."""
     cosine, sine = np.cos(angles), np.sin(angles)
     slopes = np.stack([-cosine, cosine - sine, cosine + sine])
-    room = np.array([SHIFT - y[0], np.sqrt(2) - SHIFT + y[0] - y[1], np.sqrt(2) - SHIFT + y[0] + y[1]])[
-        :, None
-    ]
-    ends = (room / slopes - RADIUS) / WIDTH
+    room = np.array([SHIFT - y[0], np.sqrt(2) - SHIFT + y[0] - y[1], np.sqrt(2) - SHIFT + y[0] + y[1]])
+    ends = (room[:, None] / slopes - RADIUS) / WIDTH
     return np.where(slopes < 0, ends, -np.inf).max(axis=0), np.where(slopes > 0, ends, np.inf).min(axis=0)
 
 
 def _log_mass(low: F, high: F) -> F:
-    """log of the standard normal mass of each interval, -inf where it is empty, from the tail that keeps its
-    digits.
-    """
+    """log of the standard normal mass of each interval, -inf where it is empty, without loss of digits."""
     empty = low >= high
     flip = low > 0
     left, right = np.where(flip, -high, low), np.where(flip, -low, high)

@@ -17,7 +17,12 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Public signatures that users write by keyword: each argument is one independent choice, and a record would
 # only hide them.
-LONG_SIGNATURES: dict[str, str] = {}
+LONG_SIGNATURES: dict[str, str] = {
+    "posterior.fit.fit": "three ways to say how many simulations, and what is said meanwhile",
+    "comparison.compare.compare": "what is compared with what, and on how many draws",
+    "problem.command.command_simulator": "the optional parts of a simulator, and those of a program",
+    "simulation.engine.simulate": "what, how many, where, and what may go wrong",
+}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 # What the redesign has not come to yet.
@@ -29,19 +34,11 @@ OPEN = {
     "cli.making.simulate_verb",
     "comparison.compare.compare",
     "diagnostics.pairs.draw_pairs",
-    "posterior.fit.fit",
-    "problem.command.command_simulator",
-    "problem.simulator.__init__",
     "sbi_flows.calibration.check",
     "sbi_flows.comparison.compare",
-    "sbi_flows/problem/simulator.py",
     "sbi_flows/report/figures.py",
-    "simulation.engine.simulate",
-    "simulation.settings.check_options",
-    "simulation.workers.finished",
     "tests/benchmarks/speed.py",
     "tests/benchmarks/vae.py",
-    "tests/problem/test_command.py",
     "tests/vae/text/test_model.py",
 }
 

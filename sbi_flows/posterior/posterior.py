@@ -26,8 +26,9 @@ from sbi_flows.notes import Note
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.density import Density
+from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.prior import Prior
-from sbi_flows.problem.simulator import Simulator, as_observation
+from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.training.history import History
 from sbi_flows.verdict import Verdict, worst

@@ -1,26 +1,26 @@
 """A program in any language as the simulator: JSON lines on its stdin and stdout.
 
     one line in                                                     one line out, flushed
-    {"seed": 123456, "theta": {"a": 0.5, "w": [0.25, 0.75]}}        {"y": 3.1}   {"y": [1, 2]}   {"y": [[1,
-    2], [3, 4]]} {"seed": 123456, "n": 2, "theta": {"a": [0.5, 0.25], ...}}      {"y": [row 1, row 2]}
-                                                                    with vectorized=True {"error": "why"}
-                                                                    that simulation raised
+    {"seed": 123456, "theta": {"a": 0.5, "w": [0.25, 0.75]}}        {"y": 3.1}   {"y": [1, 2]}
+                                                                    {"y": [[1, 2], [3, 4]]}
+    {"seed": 123456, "n": 2, "theta": {"a": [0.5, 0.25], ...}}      {"y": [row 1, row 2]}    vectorized=True
+                                                                    {"error": "why"}   the simulation failed
 
-Requests. UTF-8; keys in this order, parameters in the order of the prior; one space after each colon and
-comma and no other outside names; numbers as Python's repr writes them (0.5, 1e-05); a vector block is a list.
-So `sscanf` or a regular expression reads them.
-seed: an integer in [0, 2^31), drawn from the rng that is handed over; with theta it must decide y. (Of n
-simulations about n^2 / 2^32 pairs share a seed, with different theta.)
+Requests. UTF-8; keys in this order, parameters in the order of the prior. One space after each colon and
+comma, and no other space outside names. Numbers as Python's repr writes them (0.5, 1e-05); a vector block is
+a list. So `sscanf` or a regular expression can read a request.
+seed: an integer in [0, 2^31), drawn from the rng of the simulator; seed and theta together must determine y.
+(Of n simulations about n^2 / 2^32 pairs share a seed, with different theta.)
 
-Answers. JSON with the number or nested lists of numbers y; null and NaN, Infinity, NA, nan, inf, -Inf, as C,
-R, Julia and Fortran spell them, are taken, and make the row nonfinite. Nothing else may go to stdout:
+Answers. JSON with y, a number or nested lists of numbers. null and NaN, Infinity, NA, nan, inf, -Inf, as C,
+R, Julia and Fortran spell them, are accepted and make the row nonfinite. Nothing else may go to stdout;
 messages go to stderr.
 
-Life. Each process, and each thread in it, starts a program of its own at its first call and keeps it:
-starting is paid once. A program must end when its stdin does. One that ends without answering is started
-anew; if it had answered before, the same request is put once more, so that a row depends on its own seed and
-theta, not on which rows came before. A program that is edited is run anew when `command_simulator` is called
-again. POSIX systems only. How to write one, with examples: examples/programs.
+Life. Each process, and each thread in it, starts its own program at its first call and keeps it, so that the
+start is paid for once. A program must end when its stdin ends. If a program ends without answering, a new one
+is started. If the old one had answered before, the new one gets the same request, so that a row depends on
+its own seed and theta, and not on the rows before it. After a program is edited, call `command_simulator`
+again to run the new one. POSIX systems only. How to write a program, with examples: examples/programs.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from sbi_flows.errors import CommandError, PriorError, SettingsError, SimulatorContractError
-from sbi_flows.problem.prior import Prior
+from sbi_flows.arrays import F
+from sbi_flows.errors import CommandError, SettingsError, SimulatorContractError
+from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.problem.program import Program, quote
-from sbi_flows.problem.simulator import Simulator, ThetaMap
+from sbi_flows.problem.simulator import Parts, Simulator, ThetaMap
 
+_NUMBERS = {float, int, bool, type(None)}
 _KEPT_COMMANDS = 4
 _SHORT = 500
-_WANTED = {"name": "a text or None", "cwd": "the path of a folder or None", "vectorized": "True or False"}
 _SCRIPT = re.compile(r"[^-].*\.(r|py|jl|m|pl|rb|sh|lua)", re.IGNORECASE)
 _SPELLINGS = re.compile(r"(?<![\w\"])([-+]?)(nan|na|infinity|inf)(?![\w\"])", re.IGNORECASE)
 
@@ -68,59 +69,39 @@ def command_simulator(
     """The `Simulator` that runs a program: sf.command_simulator(["Rscript", "model.R"], prior). This module's
     text is its contract.
 
-    name: by default the stem of the last word that names a file ("model" above), else of the program.
+    name: by default the stem of the last word that names a file ("model" above), otherwise of the program.
     cwd: the folder in which the program runs; by default the present one.
     vectorized, event_shape, observed, summaries: as for `simulator`.
 
     Raises `SettingsError` where the program cannot be started. The simulator raises `CommandError` where a
-    program reports an error, ends, or prints what is no JSON, and `SimulatorContractError` for JSON that is
-    no answer, and for answers that nobody asked for.
+    program reports an error, ends, or prints something other than JSON; and `SimulatorContractError` for JSON
+    that is not a valid answer, and for answers without a request.
     """
-    if not isinstance(prior, Prior):
-        raise PriorError(
-            f"command_simulator takes an sf.Prior after the command, got {type(prior).__name__}."
-        )
+    check_prior(prior, "sf.command_simulator(command, prior)")
     if os.name != "posix":
-        raise SettingsError(
-            f"command_simulator needs a POSIX system, this one is {os.name!r}. On Windows, run it in WSL."
-        )
-    for what, value, kinds in (
-        ("name", name, str | None),
-        ("cwd", cwd, str | os.PathLike | None),
-        ("vectorized", vectorized, bool),
+        raise SettingsError(f"command_simulator needs a POSIX system, not {os.name!r}. On Windows, use WSL.")
+    for option, value, kinds, wanted in (
+        ("name", name, str | None, "a text or None"),
+        ("cwd", cwd, str | os.PathLike | None, "the path of a folder or None"),
+        ("vectorized", vectorized, bool, "True or False"),
     ):
         if not isinstance(value, kinds):
-            raise SettingsError(f"{what} must be {_WANTED[what]}, got {value!r}.")
-    words = _words(command)
+            raise SettingsError(f"{option} must be {wanted}, got {value!r}.")
     folder = Path.cwd() if cwd is None else Path(cwd).absolute()
     if not folder.is_dir():
         raise SettingsError(f"cwd: there is no folder {folder}.")
-    program = _find(words[0], folder)
-    for word in words[1:]:
-        if _SCRIPT.fullmatch(word) and not (folder / word).exists():
-            raise SettingsError(
-                f"there is no file {folder / word}. Relative paths start from cwd={str(folder)!r}."
-            )
+    words = _words(command)
     files = [word for word in words if (folder / word).is_file()]
-    called = name or Path((files or words)[-1 if files else 0]).stem
-    settings = _Settings(
-        (program, *words[1:]), str(folder), called, tuple(prior.marginals), vectorized, uuid.uuid4().hex
-    )
-    return Simulator(
-        _Command(settings),
-        prior,
-        vectorized=vectorized,
-        event_shape=event_shape,
-        summaries=summaries,
-        observed=observed,
-    )
+    called = name or Path(files[-1] if files else words[0]).stem
+    located, parameters, token = _located(words, folder), tuple(prior.marginals), uuid.uuid4().hex
+    settings = _Settings(located, str(folder), called, parameters, vectorized, token)
+    parts = Parts(event_shape=event_shape, summaries=summaries, observed=observed)
+    return Simulator(_Command(settings), prior, vectorized=vectorized, **parts)
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """All that another process needs; the token tells two calls of `command_simulator` apart, between which a
-    program may change.
-    """
+    """What another process needs. The token differs between calls, as the program may."""
 
     command: tuple[str, ...]
     cwd: str
@@ -131,9 +112,7 @@ class _Settings:
 
 
 class _Command:
-    """The program as a function (theta, rng) -> y, pickled as its settings. Each thread's program is started
-    at its first call.
-    """
+    """The program as a function (theta, rng) -> y, pickled as its settings."""
 
     def __init__(self, settings: _Settings) -> None:
         self._settings = settings
@@ -144,7 +123,7 @@ class _Command:
     def __reduce__(self) -> Any:
         return _recall, (self._settings,)
 
-    def __call__(self, theta: ThetaMap, rng: np.random.Generator) -> NDArray[np.float64]:
+    def __call__(self, theta: ThetaMap, rng: np.random.Generator) -> F:
         request: dict[str, Any] = {"seed": int(rng.integers(2**31))}
         values = {name: np.asarray(theta[name], dtype=np.float64) for name in self._settings.parameters}
         if self._settings.vectorized:
@@ -160,43 +139,35 @@ class _Command:
         return self._as_floats(answer["y"])
 
     def _answer(self, request: str) -> dict[str, Any]:
-        """The program's answer. Whatever is raised here may leave it out of step."""
+        """The program's answer. After an error here the program may be out of step."""
         line = self._exchange(request.encode() + b"\n")
         by_hand = f"echo {shlex.quote(request)} | {shlex.join(self._settings.command)}"
-        how_to_see = (
-            f"\nTo see it alone, in {self._settings.cwd}: `{by_hand}`" if len(request) < _SHORT else ""
-        )
+        alone = f"\nTo see it alone, in {self._settings.cwd}: `{by_hand}`" if len(request) < _SHORT else ""
         if line is None:
-            raise CommandError(
-                f"{self.__name__}: the program {self._thread.program.last_words()}{how_to_see}"
-            )
+            raise CommandError(f"{self.__name__}: the program {self._thread.program.last_words()}{alone}")
         try:
             answer = _parse(line.decode())
         except (ValueError, RecursionError):
             raise CommandError(
                 f"{self.__name__}: the program printed {quote(line)}, which is not JSON. On stdout it may "
-                f"print its answers and "
-                f"nothing else; messages go to stderr.{how_to_see}"
+                f"print its answers and nothing else; messages go to stderr.{alone}"
             ) from None
         if not isinstance(answer, dict) or not answer.keys() & {"y", "error"}:
             raise SimulatorContractError(
                 f'{self.__name__}: the program printed {quote(line)}; wanted {{"y": numbers}} or {{"error": '
-                f'"why"}}.{how_to_see}'
+                f'"why"}}.{alone}'
             )
         return answer
 
     def _exchange(self, request: bytes) -> bytes | None:
-        """The line that answers, or None. A program that ends after earlier answers gives way to a fresh one,
-        which is asked again.
-        """
+        """The line that answers, or None. If a program ends after earlier answers, a fresh one is asked."""
         program = getattr(self._thread, "program", None)
         if program is None or not program.belongs_here:
             program = self._start()
         if program.answers and program.unasked():
             raise SimulatorContractError(
                 f"{self.__name__}: the program printed {quote(program.unasked())} after its answer; wanted "
-                f"one line for each request. "
-                "Messages go to stderr."
+                "one line for each request. Messages go to stderr."
             )
         line = program.ask(request)
         return self._start().ask(request) if line is None and program.answers else line
@@ -217,64 +188,61 @@ class _Command:
         if program is not None and program.belongs_here:
             program.kill()
 
-    def _as_floats(self, y: Any) -> NDArray[np.float64]:
+    def _as_floats(self, y: Any) -> F:
         with suppress(ValueError, OverflowError):
             values = np.asarray(y)
-            if values.dtype.kind in "biuf" or {type(value) for value in values.ravel()} <= {
-                float,
-                int,
-                bool,
-                type(None),
-            }:
+            if values.dtype.kind in "biuf" or set(map(type, values.ravel())) <= _NUMBERS:
                 return values.astype(np.float64)
         raise SimulatorContractError(
-            f"{self.__name__}: the program answered y = {quote(json.dumps(y).encode())}; wanted a number, "
-            f"or nested lists of numbers "
-            "of equal lengths, with null or NaN for what is missing."
+            f"{self.__name__}: the program answered y = {quote(json.dumps(y).encode())}; wanted a number, or "
+            "nested lists of numbers of equal lengths, with null or NaN for what is missing."
         )
 
 
 @lru_cache(maxsize=_KEPT_COMMANDS)
 def _recall(settings: _Settings) -> _Command:
-    """Unpickle: the same function, with its running programs, for each of the tasks that bring it to a
-    worker.
-    """
+    """Unpickle: the same function, with its running programs, for all tasks that bring it to a worker."""
     return _Command(settings)
 
 
 def _parse(line: str) -> Any:
+    def spelled(found: re.Match[str]) -> str:
+        return "NaN" if found[2].lower().startswith("na") else f"{found[1].strip('+')}Infinity"
+
     try:
         return json.loads(line)
     except ValueError:
-        return json.loads(
-            _SPELLINGS.sub(
-                lambda m: "NaN" if m[2].lower().startswith("na") else f"{m[1].strip('+')}Infinity", line
-            )
-        )
-
-
-def _split(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return command.split()
+        return json.loads(_SPELLINGS.sub(spelled, line))
 
 
 def _words(command: Any) -> list[str]:
     if isinstance(command, str):
-        raise SettingsError(f"the command is a list of words, got one string. Write {_split(command)!r}.")
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            words = command.split()
+        raise SettingsError(f"the command is a list of words, got one string. Write {words!r}.")
     words = list(command) if isinstance(command, Sequence) else []
     if not words or not all(isinstance(word, str | os.PathLike) and os.fspath(word) for word in words):
-        raise SettingsError(
-            f"the command is a list of words such as ['Rscript', 'model.R'], got {command!r}."
-        )
+        raise SettingsError(f"the command is a list such as ['Rscript', 'model.R'], got {command!r}.")
     return [os.fsdecode(word) for word in words]
 
 
+def _located(words: list[str], folder: Path) -> tuple[str, ...]:
+    """The words, of which the program can be started and the scripts are there."""
+    program = _find(words[0], folder)
+    for word in words[1:]:
+        if _SCRIPT.fullmatch(word) and not (folder / word).exists():
+            raise SettingsError(f"there is no file {folder / word}. {_relative(folder)}")
+    return program, *words[1:]
+
+
+def _relative(folder: Path) -> str:
+    return f"Relative paths start from cwd={str(folder)!r}."
+
+
 def _find(program: str, folder: Path) -> str:
-    """The program as another process finds it: one named by its path, from `folder`; else by name, on the
-    PATH.
-    """
+    """The program as another process finds it: by its path, from `folder`, or by its name, on the PATH."""
     path = folder / program
     if os.sep not in program:
         if shutil.which(program) is None:
@@ -282,10 +250,10 @@ def _find(program: str, folder: Path) -> str:
             raise SettingsError(f"the program {program!r} is not on the PATH. {hint}.")
         return program
     if not path.is_file():
-        raise SettingsError(f"there is no program {path}. Relative paths start from cwd={str(folder)!r}.")
+        raise SettingsError(f"there is no program {path}. {_relative(folder)}")
     if not os.access(path, os.X_OK):
         raise SettingsError(
             f"{path} is not executable. Run chmod +x on it, or name its interpreter first: ['Rscript', "
-            f"'model.R']."
+            "'model.R']."
         )
     return str(path)

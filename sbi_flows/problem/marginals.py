@@ -1,8 +1,7 @@
 """One marginal of a prior: a distribution over one parameter or a block of k, with its map to R^u.
 
-Two sources behind one contract: `ScipyMarginal` (one parameter) and `TorchMarginal` (one parameter or a
-block, in `torch_marginal.py`, which alone imports torch, at the first need). The maps are those of
-`support.py`.
+Two sources with one contract: `ScipyMarginal` (one parameter) and `TorchMarginal` (one parameter or a block;
+in `torch_marginal.py`, which alone imports torch, when it is first needed). The maps: `support.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ from sbi_flows.errors import PriorError
 from sbi_flows.problem.support import HEAVY_TAIL, TAIL, Intervals, light_tail
 
 _RARE, _LARGEST = 1e-9, 1e140
-_WANTED = (
-    "a frozen continuous scipy.stats distribution such as scipy.stats.uniform(2, 3), or a "
-    "torch.distributions object"
-)
+_WANTED = "a frozen continuous distribution such as scipy.stats.uniform(2, 3), or one of torch.distributions"
 
 
 @runtime_checkable
@@ -54,34 +50,30 @@ class ScipyMarginal:
     def __init__(self, name: str, distribution: Any) -> None:
         self.distribution = distribution
         with np.errstate(invalid="ignore", over="ignore"):
-            low, high = (float(end) for end in distribution.support())
-            median, quarter, three_quarters, tail = (
-                float(distribution.ppf(p)) for p in (0.5, 0.25, 0.75, 0.9999)
-            )
+            low, high = map(float, distribution.support())
+            points = (0.5, 0.25, 0.75, 0.9999)
+            median, quarter, three_quarters, tail = (float(distribution.ppf(p)) for p in points)
         spread = three_quarters - quarter
         if not np.isfinite(median) or not spread > 0 or not low < high:
             raise PriorError(
-                f"prior {name}: {_describe(distribution)} is not a proper distribution (support [{low}, "
-                f"{high}], median {median}, "
-                f"interquartile range {spread}). Check its arguments: scipy's uniform(a, w) is uniform on "
-                f"[a, a + w]."
+                f"prior {name}: {self} is not a proper distribution (support [{low}, {high}], median "
+                f"{median}, interquartile range {spread}). Check its arguments: scipy's uniform(a, w) is "
+                "uniform on [a, a + w]."
             )
         self.lower, self.upper = np.array([low]), np.array([high])
         farthest = _farthest(distribution)
         if farthest >= _LARGEST:
             raise PriorError(
                 f"prior {name}: {_describe(distribution)} reaches {farthest:.3g} in one draw of a thousand "
-                f"million; floating point cannot "
-                f"hold what is computed with numbers from {_LARGEST:g}. Check its arguments: those of "
-                f"scipy's lognorm are of the logarithm."
+                f"million; floating point cannot hold what is computed with numbers from {_LARGEST:g}. Check "
+                "its arguments: those of scipy's lognorm are of the logarithm."
             )
-        heavy = (tail - median) / spread > HEAVY_TAIL or (
-            median - float(distribution.ppf(0.0001))
-        ) / spread > HEAVY_TAIL
+        below = median - float(distribution.ppf(0.0001))
+        heavy = (tail - median) / spread > HEAVY_TAIL or below / spread > HEAVY_TAIL
         scale = np.array([spread])
         if np.isfinite(low) != np.isfinite(high):
-            points = distribution.isf(TAIL) - low if np.isfinite(low) else high - distribution.ppf(TAIL)
-            light, length = light_tail(*np.asarray(points, dtype=np.float64)[:, None])
+            distances = distribution.isf(TAIL) - low if np.isfinite(low) else high - distribution.ppf(TAIL)
+            light, length = light_tail(*np.asarray(distances, dtype=np.float64)[:, None])
             heavy, scale = not light[0], np.where(light, length, scale)
         self._map = Intervals(self.lower, self.upper, np.array([median]), scale, np.array([heavy]))
 
@@ -89,9 +81,8 @@ class ScipyMarginal:
         return _describe(self.distribution)
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
-        return self._map.interior(
-            np.asarray(self.distribution.rvs(size=(n, 1), random_state=rng), dtype=np.float64)
-        )
+        draws = self.distribution.rvs(size=(n, 1), random_state=rng)
+        return self._map.interior(np.asarray(draws, dtype=np.float64))
 
     def log_prob(self, x: F) -> F:
         return np.asarray(self.distribution.logpdf(x[..., 0]), dtype=np.float64)
@@ -118,9 +109,7 @@ class ScipyMarginal:
 
 
 def _farthest(distribution: Any) -> float:
-    """The largest size of one draw of a thousand million; the bounds' where a distribution of the user's own
-    cannot say it.
-    """
+    """The largest size of one draw of a thousand million; of the finite bounds where it cannot be found."""
     with np.errstate(over="ignore"):
         try:
             return max(abs(float(distribution.ppf(_RARE))), abs(float(distribution.isf(_RARE))))
@@ -139,65 +128,56 @@ def marginal_from(name: str, distribution: Any) -> Marginal:
     if isinstance(generator, scipy.stats.rv_continuous):
         if not all(map(_is_number, (*distribution.args, *distribution.kwds.values()))):
             raise PriorError(
-                f"prior {name}: {_describe(distribution)} has arguments that are not one number each; "
-                "give each parameter a name and a marginal of its own."
+                f"prior {name}: {_describe(distribution)} has arguments that are not one number each; give "
+                "each parameter a name and a marginal of its own."
             )
         return ScipyMarginal(name, distribution)
     if isinstance(generator, scipy.stats.rv_discrete):
         raise PriorError(f"prior {name}: {generator.name} is discrete; wanted {_WANTED}.")
     if isinstance(distribution, scipy.stats.rv_continuous):
-        known = isinstance(getattr(scipy.stats, distribution.name or "", None), scipy.stats.rv_continuous)
+        family = distribution.name or type(distribution).__name__
+        known = isinstance(getattr(scipy.stats, family, None), scipy.stats.rv_continuous)
         called = "it with its arguments" if known else "it, with () behind it"
-        raise PriorError(
-            f"prior {name}: {distribution.name or type(distribution).__name__} is not frozen; call {called}."
-        )
-    raise PriorError(
-        f"prior {name}: got {distribution!r} of type {type(distribution).__name__}; wanted {_WANTED}."
-    )
+        raise PriorError(f"prior {name}: {family} is not frozen; call {called}.")
+    kind = type(distribution).__name__
+    raise PriorError(f"prior {name}: got {distribution!r} of type {kind}; wanted {_WANTED}.")
 
 
 def marginal_from_json(record: dict[str, Any]) -> Marginal:
-    """Rebuild a marginal; only the named families of scipy.stats and a fixed list from torch can be named in
-    a file.
-    """
+    """Rebuild a marginal. A file can name the families of scipy.stats and a fixed list of torch's only."""
     source, name = record.get("source"), record.get("name", "?")
     try:
         if source == "scipy":
             family = getattr(scipy.stats, record["kind"], None)
             if isinstance(family, scipy.stats.rv_continuous):
-                return ScipyMarginal(
-                    name,
-                    family(
-                        *map(float, record["args"]), **{key: float(a) for key, a in record["kwds"].items()}
-                    ),
-                )
+                kwds = {key: float(a) for key, a in record["kwds"].items()}
+                return ScipyMarginal(name, family(*map(float, record["args"]), **kwds))
         if source == "torch":
             from sbi_flows.problem.torch_marginal import TorchMarginal, torch_from_json
 
             return TorchMarginal(name, torch_from_json(record))
     except (KeyError, TypeError, ValueError) as error:
-        raise PriorError(
-            f"prior {name}: the stored marginal {record!r} cannot be rebuilt ({error})."
-        ) from error
+        why = f"the stored marginal {record!r} cannot be rebuilt ({error})."
+        raise PriorError(f"prior {name}: {why}") from error
     raise PriorError(
-        f"prior {name}: {record.get('text', record)!r} cannot be rebuilt from a file. Pass the prior "
-        f"itself: sf.load(path, prior=prior)."
+        f"prior {name}: {record.get('text', record)!r} cannot be rebuilt from a file. Pass the prior itself: "
+        "sf.load(path, prior=prior)."
     )
 
 
 def _describe(distribution: Any) -> str:
-    words = {
-        place: f"{a:g}" if _is_number(a) else repr(a)
-        for place, a in [*enumerate(distribution.args), *distribution.kwds.items()]
-    }
-    arguments = [word if isinstance(place, int) else f"{place}={word}" for place, word in words.items()]
+    def said(a: Any) -> str:
+        return f"{a:g}" if _is_number(a) else repr(a)
+
+    named = [f"{key}={said(a)}" for key, a in distribution.kwds.items()]
+    arguments = [*map(said, distribution.args), *named]
     return f"{distribution.dist.name}({', '.join(arguments)})"
 
 
 def _is_number(argument: Any) -> bool:
-    return isinstance(argument, Real) or (
-        isinstance(argument, np.ndarray) and argument.ndim == 0 and argument.dtype.kind in "iuf"
-    )
+    if isinstance(argument, np.ndarray):
+        return argument.ndim == 0 and argument.dtype.kind in "iuf"
+    return isinstance(argument, Real)
 
 
 def _number(argument: Any) -> float | str:

@@ -8,36 +8,34 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import ObservationError
+
+Line = tuple[int, list[str]]
 
 _MEASURED = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,3})")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "missing")
 
 
-def read_observed(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """The numbers in a file. A CSV with one column, or one row, is one series (T,); with more, one row a
-    line, (rows, columns).
+def read_observed(path: str | os.PathLike[str]) -> F:
+    """The numbers in a file. A CSV with one column, or one row, is one series (T,); otherwise each line is a
+    row, (rows, columns).
 
     Raises `ObservationError` with the line where something is not a number.
     """
     path = Path(path)
     if not path.is_file():
-        raise ObservationError(
-            f"{path}: there is no such file. Give the path of a .csv or .npy file with the observed data."
-        )
+        raise ObservationError(f"{path}: there is no such file. Give a .csv or .npy file of observed data.")
     if path.suffix == ".npy":
         return _npy(path)
-    if path.suffix != ".csv":
-        raise ObservationError(
-            f"{path}: observed data are read from .csv or .npy files, not "
-            f"{path.suffix or 'files without an ending'!r}."
-        )
-    return _csv(path)
+    if path.suffix == ".csv":
+        return _csv(path)
+    ending = path.suffix or "files without an ending"
+    raise ObservationError(f"{path}: observed data are read from .csv or .npy files, not {ending!r}.")
 
 
-def _npy(path: Path) -> NDArray[np.float64]:
+def _npy(path: Path) -> F:
     try:
         with open(path, "rb") as file:
             values = np.lib.format.read_array(file, allow_pickle=False)
@@ -48,70 +46,70 @@ def _npy(path: Path) -> NDArray[np.float64]:
         raise ObservationError(f"{path}: not a .npy file of numbers ({error}).") from error
 
 
-def _csv(path: Path) -> NDArray[np.float64]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [
-                (number, row)
-                for number, row in enumerate(csv.reader(file), 1)
-                if any(cell.strip() for cell in row)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
-    if lines and all(_is_label(cell) for cell in lines[0][1]):
-        if (unit := _unit(lines[0][1])) and (len(lines) == 1 or _unit(lines[1][1]) == unit):
-            raise ObservationError(
-                f"{path}, line {lines[0][0]}: every number carries {unit!r}. Leave only the numbers in the "
-                f"file."
-            )
-        lines = lines[1:]
-    elif len(lines) > 1 and len(lines[0][1]) > 2 and _counts_up(lines[0][1]):
-        raise ObservationError(
-            f"{path}, line {lines[0][0]} counts the columns, 0, 1, 2, ..., as pandas does unless told not "
-            f"to. Take that line out, or write "
-            "the file with header=False, index=False. If it is an observation, pass a .npy file."
-        )
+def _csv(path: Path) -> F:
+    lines = _without_header(path, _lines(path))
     if not lines:
         raise ObservationError(f"{path}: the file holds no numbers.")
-    width = len(lines[0][1])
-    rows = []
+    first, width = lines[0][0], len(lines[0][1])
     for number, row in lines:
         if len(row) != width:
-            raise ObservationError(
-                f"{path}, line {number}: {len(row)} columns where line {lines[0][0]} has {width}. Every "
-                f"line needs the same number."
-            )
-        values = [_number(cell) for cell in row]
-        for cell, value in zip(row, values, strict=True):
-            if value is None:
-                what = "an empty cell" if not cell.strip() else f"{cell.strip()!r}, which is not a number"
-                raise ObservationError(
-                    f"{path}, line {number}: found {what}. Leave only the numeric columns in the file."
-                )
-        rows.append([value for value in values if value is not None])
-    table = np.array(rows, dtype=np.float64)
+            why = f"{len(row)} columns where line {first} has {width}. Every line needs the same number."
+            raise ObservationError(f"{path}, line {number}: {why}")
+        for cell in row:
+            if _number(cell) is None:
+                found = f"{cell.strip()!r}, which is not a number" if cell.strip() else "an empty cell"
+                why = f"found {found}. Leave only the numeric columns in the file."
+                raise ObservationError(f"{path}, line {number}: {why}")
+    table = np.array([[float(cell) for cell in row] for _, row in lines])
     return table.reshape(-1) if 1 in table.shape else table
 
 
+def _lines(path: Path) -> list[Line]:
+    """The lines that are not blank."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = enumerate(csv.reader(file), 1)
+            return [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
+
+
+def _without_header(path: Path, lines: list[Line]) -> list[Line]:
+    """The lines below the names of columns. Raises `ObservationError` if the first line is neither."""
+    if not lines:
+        return lines
+    (number, first), more = lines[0], lines[1:]
+    if all(_is_label(cell) for cell in first):
+        if (unit := _unit(first)) and (not more or _unit(more[0][1]) == unit):
+            why = f"every number carries {unit!r}. Leave only the numbers in the file."
+            raise ObservationError(f"{path}, line {number}: {why}")
+        return more
+    if more and len(first) > 2 and _counts_up(first):
+        raise ObservationError(
+            f"{path}, line {number} counts the columns, 0, 1, 2, ..., as pandas does unless told not to. "
+            "Take that line out, or write the file with header=False, index=False. If it is an observation, "
+            "pass a .npy file."
+        )
+    return lines
+
+
 def _is_label(cell: str) -> bool:
-    """A word that heads a column: not a number, and not one of the signs for a missing one."""
-    return (
-        _number(cell) is None
-        and cell.strip().lower() not in _MISSING
-        and any(letter.isalpha() for letter in cell)
-    )
+    """Whether a cell is the name of a column: a word, and not one that stands for a missing number."""
+    return cell.strip().lower() not in _MISSING and _number(cell) is None and any(map(str.isalpha, cell))
 
 
 def _unit(cells: list[str]) -> str:
     """What follows the number in all of the cells, where it is the same: "cm" of 12 cm, 13 cm."""
-    found = {match[1] if (match := _MEASURED.fullmatch(cell.strip())) else "" for cell in cells}
-    return found.pop() if len(found) == 1 else ""
+    matches = [_MEASURED.fullmatch(cell.strip()) for cell in cells]
+    units = {match[1] if match else "" for match in matches}
+    return units.pop() if len(units) == 1 else ""
 
 
 def _counts_up(cells: list[str]) -> bool:
     """Whether the cells are 0, 1, 2, ..., after an empty one where the rows are numbered too."""
-    names = cells[1:] if not cells[0].strip() else cells
-    return [cell.strip() for cell in names] == [str(i) for i in range(len(names))]
+    names = [cell.strip() for cell in cells]
+    names = names if names[0] else names[1:]
+    return names == [str(i) for i in range(len(names))]
 
 
 def _number(cell: str) -> float | None:

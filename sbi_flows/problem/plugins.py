@@ -1,5 +1,4 @@
-"""How a simulator is found: by plug-in name, by `package.module:attribute`, or by
-`path/to/file.py:attribute`.
+"""How a simulator is found: by plug-in name, `package.module:attribute`, or `path/to/file.py:attribute`.
 
 Plug-ins register under the entry-point group `sbi_flows.simulators`. One broken plug-in never hides the
 others.
@@ -11,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -51,9 +51,8 @@ def load_simulator(reference: str) -> Simulator:
         if reference in points:
             return _from_entry_point(points[reference])
         raise PluginError(
-            f"there is no simulator plug-in called {reference!r}. Installed: "
-            f"{', '.join(sorted(points)) or 'none'}. "
-            "Or name one as package.module:attribute or path/to/file.py:attribute."
+            f"there is no simulator plug-in called {reference!r}. Installed: {_listed(points)}. Or name one "
+            "as package.module:attribute or path/to/file.py:attribute."
         )
     loaded = _load_file(Path(module)) if module.endswith(".py") else _load_module(module, reference)
     return _attribute(loaded, attribute, reference)
@@ -67,8 +66,8 @@ def _from_entry_point(point: EntryPoint) -> Simulator:
         module = attribute = ""
     if not attribute:
         raise PluginError(
-            f"{reference}: the entry point does not read package.module:attribute. Mend the package that "
-            f"registers it."
+            f"{reference}: the entry point is not of the form package.module:attribute. The package that "
+            "registers it is at fault."
         )
     return _attribute(_load_module(module, reference), attribute, reference)
 
@@ -77,26 +76,20 @@ def _load_module(name: str, reference: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{reference}: importing {name} failed: {_last_line(error)}.{_shadow(name)}"
-        ) from error
+        why = f"importing {name} failed: {_last_line(error)}.{_shadow(name)}"
+        raise PluginError(f"{reference}: {why}") from error
 
 
 def _shadow(name: str) -> str:
-    """A hint where Python found another package of the same top-level name than the one that holds the
-    module.
-    """
+    """A hint where Python found another package of the same top-level name."""
     top = name.partition(".")[0]
     module = sys.modules.get(top)
     if module is None or top == name:
         return ""
-    places = [str(place) for place in getattr(module, "__path__", [])] or [
-        str(getattr(module, "__file__", "?"))
-    ]
+    places = list(map(str, getattr(module, "__path__", []))) or [str(getattr(module, "__file__", "?"))]
     return (
         f" Python finds the top-level name {top!r} at {', '.join(places)}; if that is not the package that "
-        f"registered the plug-in, "
-        "it shadows it: rename that folder or file, or run from another folder."
+        "registered the plug-in, it shadows it: rename that folder or file, or run from another folder."
     )
 
 
@@ -128,14 +121,18 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Simulator:
         raise PluginError(f"{reference}: looking up {attribute!r} failed: {_last_line(error)}.") from error
     if isinstance(value, Simulator):
         return value
-    there = sorted(key for key, item in vars(module).items() if isinstance(item, Simulator))
+    there = [key for key, item in vars(module).items() if isinstance(item, Simulator)]
     place = getattr(module, "__file__", None) or "a namespace package"
     got = "nothing" if value is None else f"a {type(value).__name__}"
     raise PluginError(
         f"{reference}: {attribute!r} in {place} is {got}, not a simulator; simulators there: "
-        f"{', '.join(there) or 'none'}. "
+        f"{_listed(there)}. "
         "Decorate the function with @sf.simulator(prior)." + _shadow(module.__name__)
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _last_line(error: BaseException) -> str:

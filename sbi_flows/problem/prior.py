@@ -7,10 +7,11 @@ A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or 
 (one parameter, or a vector block with dependent components). T works in float64, marginal by marginal:
 
     bounded [a, b]            logit of the position in the interval, computed from both ends so that no digits
-    are lost at either half-bounded              log of the distance to the bound, or log(exp(t) - 1) of it
-    where the tail is lighter than a log-normal one unbounded                 identity, or asinh where the
-    tails are heavy, after centring on the median simplex (Dirichlet)       stick-breaking, k components to k
-    - 1 coordinates
+                              are lost at either
+    half-bounded              log of the distance to the bound, or log(exp(t) - 1) of it where the tail is
+                              lighter than a log-normal one
+    unbounded                 identity, or asinh where the tails are heavy, after centring on the median
+    simplex (Dirichlet)       stick-breaking, k components to k - 1 coordinates
 
 so that a flow that lives in R^u can never put mass outside the support, and needs no rejection step.
 """
@@ -24,7 +25,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from sbi_flows.errors import PriorError, ShapeError
+from sbi_flows.arrays import F, numbers
+from sbi_flows.errors import ObservationError, PriorError, ShapeError
 from sbi_flows.problem.marginals import Marginal, marginal_from, marginal_from_json
 
 if TYPE_CHECKING:
@@ -36,23 +38,23 @@ Theta = Float[np.ndarray, "*rows d"]
 class Prior:
     """Named, independent marginals.
 
-        Prior(log_r=scipy.stats.uniform(2, 3), sigma=scipy.stats.halfnorm(),
-        w=torch.distributions.Dirichlet(torch.ones(3)))
+        Prior(log_r=scipy.stats.uniform(2, 3), w=torch.distributions.Dirichlet(torch.ones(3)))
 
-    names: one label a column, `w[0]`, `w[1]`, ... for a block. `d` columns; `unconstrained_dim` coordinates
-    in R^u. Raises `PriorError` for anything that is not a proper continuous distribution.
+    names: one label per column; `w[0]`, `w[1]`, ... for a block.
+    d: how many columns.
+    unconstrained_dim: u, how many coordinates in R^u.
+
+    Raises `PriorError` for anything that is not a proper continuous distribution.
     """
 
     def __init__(self, /, *unnamed: object, **marginals: Any) -> None:
         if unnamed:
             raise PriorError(
-                f"every marginal has a name: Prior(rate=scipy.stats.uniform(0, 5)), or Prior(**mapping); "
-                f"got {unnamed[0]!r}."
+                "every marginal has a name: Prior(rate=scipy.stats.uniform(0, 5)), or Prior(**mapping); got "
+                f"{unnamed[0]!r}."
             )
         if not marginals:
-            raise PriorError(
-                "a prior needs at least one marginal, for example Prior(rate=scipy.stats.uniform(0, 5))."
-            )
+            raise PriorError("a prior needs at least one marginal, as Prior(rate=scipy.stats.uniform(0, 5)).")
         self._set({name: marginal_from(name, distribution) for name, distribution in marginals.items()})
 
     def _set(self, marginals: Mapping[str, Marginal]) -> None:
@@ -70,7 +72,7 @@ class Prior:
         if len(set(names)) != len(names) or "" in self.marginals:
             raise PriorError(
                 f"the columns would be called {', '.join(names)}; give the parameters names that differ and "
-                f"are not empty."
+                "are not empty."
             )
         self.d = column
         self.unconstrained_dim = coordinate
@@ -89,11 +91,10 @@ class Prior:
         return np.concatenate([marginal.sample(n, rng) for marginal in self.marginals.values()], axis=1)
 
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> Float[np.ndarray, "*rows"]:
-        """log p(theta) in nats, -inf outside the support. theta: (..., d), or one entry a name."""
+        """log p(theta) in nats, -inf outside the support. theta: (..., d), or one entry per name."""
         values = self.as_array(theta)
-        return np.asarray(
-            sum(m.log_prob(values[..., self.slices[name]]) for name, m in self.marginals.items())
-        )
+        parts = [m.log_prob(values[..., self.slices[name]]) for name, m in self.marginals.items()]
+        return np.asarray(sum(parts))
 
     def inside(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
         """Whether each row lies in the (closed) support."""
@@ -111,69 +112,62 @@ class Prior:
         """The upper end of each column's support."""
         return np.concatenate([m.upper for m in self.marginals.values()])
 
-    def to_unconstrained(self, theta: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds themselves map to
-        infinity.
-        """
+    def to_unconstrained(self, theta: ArrayLike) -> tuple[F, F]:
+        """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds map to infinity."""
         values = self.as_array(theta)
         parts = [m.to_unconstrained(values[..., self.slices[name]]) for name, m in self.marginals.items()]
-        return np.concatenate([z for z, _ in parts], axis=-1), np.asarray(
-            sum(log_det for _, log_det in parts)
-        )
+        z, log_det = zip(*parts, strict=True)
+        return np.concatenate(z, axis=-1), np.asarray(sum(log_det))
 
     def from_unconstrained(self, z: ArrayLike) -> Theta:
-        """theta = T^-1(z), shape (..., d), always strictly inside the support (rounded to the nearest float64
-        that is).
-        """
+        """theta = T^-1(z), shape (..., d), always inside the support (at the nearest float64 that is)."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim == 0 or z.shape[-1] != self.unconstrained_dim:
             raise ShapeError(f"z must have shape (..., {self.unconstrained_dim}), got {z.shape}.")
-        parts = [
-            m.from_unconstrained(z[..., self._unconstrained[name]]) for name, m in self.marginals.items()
-        ]
+        columns = {name: z[..., where] for name, where in self._unconstrained.items()}
+        parts = [m.from_unconstrained(columns[name]) for name, m in self.marginals.items()]
         return np.concatenate(parts, axis=-1)
 
     def as_array(self, theta: ArrayLike | Mapping[str, ArrayLike] | torch.Tensor) -> Theta:
-        """theta as float64 (..., d), from an array of that shape or from one entry a name. Raises
-        `ShapeError`.
+        """theta as float64 (..., d), from an array of that shape or from one entry per name.
+
+        Raises `ShapeError`.
         """
         if isinstance(theta, Mapping):
-            missing, unknown = set(self.marginals) - set(theta), set(theta) - set(self.marginals)
-            if missing or unknown:
-                raise ShapeError(
-                    f"theta must name {', '.join(self.marginals)}; missing {sorted(missing)}, unknown "
-                    f"{sorted(unknown)}."
-                )
-            entries = [_floats(theta[name]) for name in self.marginals]
-            entries = [
-                value[..., None] if marginal.scalar else value
-                for value, marginal in zip(entries, self.marginals.values(), strict=True)
-            ]
-            rows = {value.shape[:-1] for value in entries}
-            if len(rows) != 1:
-                raise ShapeError(
-                    f"all entries of theta must have the same number of rows, got {sorted(rows)}."
-                )
-            values = np.concatenate(entries, axis=-1)
+            values = self._from_mapping(theta)
         elif hasattr(theta, "columns"):
             if set(theta.columns) != set(self.names):
-                raise ShapeError(
-                    f"theta must have the columns {', '.join(self.names)}, got "
-                    f"{', '.join(map(str, theta.columns))}."
-                )
+                there = ", ".join(map(str, theta.columns))
+                raise ShapeError(f"theta must have the columns {', '.join(self.names)}, got {there}.")
             frame: Any = theta
             values = np.stack([_floats(frame[name]) for name in self.names], axis=-1)
         else:
             values = _floats(theta)
         if values.ndim == 0 or values.shape[-1] != self.d:
             raise ShapeError(
-                f"theta must have shape (..., {self.d}), one column for each of {', '.join(self.names)}; "
-                f"got {values.shape}."
+                f"theta must have shape (..., {self.d}), one column for each of {', '.join(self.names)}; got "
+                f"{values.shape}."
             )
         return values
 
-    def as_mapping(self, theta: Theta) -> dict[str, NDArray[np.float64]]:
-        """theta (..., d) as one array a name: (...) for a parameter, (..., k) for a block."""
+    def _from_mapping(self, theta: Mapping[str, ArrayLike]) -> Theta:
+        missing, unknown = set(self.marginals) - set(theta), set(theta) - set(self.marginals)
+        if missing or unknown:
+            raise ShapeError(
+                f"theta must name {', '.join(self.marginals)}; missing {sorted(missing)}, unknown "
+                f"{sorted(unknown)}."
+            )
+        entries = [
+            _floats(theta[name])[..., None] if marginal.scalar else _floats(theta[name])
+            for name, marginal in self.marginals.items()
+        ]
+        rows = {entry.shape[:-1] for entry in entries}
+        if len(rows) != 1:
+            raise ShapeError(f"all entries of theta must have the same number of rows, got {sorted(rows)}.")
+        return np.concatenate(entries, axis=-1)
+
+    def as_mapping(self, theta: Theta) -> dict[str, F]:
+        """theta (..., d) as one array per name: (...) for a parameter, (..., k) for a block."""
         return {
             name: theta[..., self.slices[name].start] if marginal.scalar else theta[..., self.slices[name]]
             for name, marginal in self.marginals.items()
@@ -185,16 +179,20 @@ class Prior:
 
     @classmethod
     def from_json(cls, records: list[dict[str, Any]]) -> Prior:
-        """Rebuild a prior from `to_json`. Raises `PriorError` where a marginal is not one that a file can
-        hold.
-        """
+        """Rebuild a prior from `to_json`. Raises `PriorError` for a marginal that a file cannot hold."""
         prior = cls.__new__(cls)
         prior._set({record["name"]: marginal_from_json(record) for record in records})
         return prior
 
 
-def _floats(values: Any) -> NDArray[np.float64]:
+def check_prior(prior: object, call: str) -> None:
+    """Raise `PriorError` unless `prior` is a `Prior`. call: how to write what was called."""
+    if not isinstance(prior, Prior):
+        raise PriorError(f"wanted an sf.Prior, got {type(prior).__name__}: write {call}.")
+
+
+def _floats(theta: Any) -> F:
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ShapeError(f"theta must hold numbers ({error}). Pass an array, or one array a name.") from error
+        return numbers(theta, "theta", "an array, or one array per name")
+    except ObservationError as error:
+        raise ShapeError(str(error)) from error

@@ -1,7 +1,6 @@
 """A running program that answers lines with lines, over pipes.
 
-    request line -> stdin,      stdout -> answer line,      stderr -> its last 2,000 bytes are kept for the
-    error message
+    request line -> stdin,   stdout -> answer line,   stderr -> its last 2,000 bytes, kept for error messages
 
 One loop waits on the three pipes at once, so that a request, an answer or a stderr longer than a pipe holds
 blocks neither side. The program ends with its `Program`: at garbage collection and at interpreter exit its
@@ -32,8 +31,7 @@ _SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
 class Program:
-    """A program started by this process, for one thread at a time. Raises `OSError` where it cannot be
-    started.
+    """A program started by this process, for one thread at a time. Raises `OSError` if it cannot start.
 
     answers: the number of requests that it has answered.
     """
@@ -56,21 +54,17 @@ class Program:
 
     @property
     def belongs_here(self) -> bool:
-        """Whether this process started the program, and not one of which it is a fork."""
+        """Whether this process started the program, rather than a process that it was forked from."""
         return self._owner == os.getpid()
 
     def ask(self, request: bytes) -> bytes | None:
-        """Send one line and wait for the line that answers it, without its newline; None where the program
-        ends first.
-        """
+        """Send one line and wait for the answer, without its newline; None if the program ends first."""
         rest, parts = memoryview(request), [self._unread]
         answered, self._unread = b"\n" in self._unread, b""
         self._pipes.register(self._stdin, selectors.EVENT_WRITE)
         while rest or not answered:
-            ready = {
-                key.fileobj
-                for key, _ in self._pipes.select(None if self.answers or self._warned else _PATIENCE)
-            }
+            patience = None if self.answers or self._warned else _PATIENCE
+            ready = {key.fileobj for key, _ in self._pipes.select(patience)}
             if not ready:
                 self._warn(sum(map(len, parts)))
             if self._stderr in ready:
@@ -106,9 +100,7 @@ class Program:
         self._end()
 
     def last_words(self) -> str:
-        """How a program ended that did not answer, and the last lines of its stderr. One that still runs is
-        killed.
-        """
+        """How a program that did not answer ended, and the last lines of its stderr. Kills it if it runs."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         code = self._process.returncode
@@ -123,9 +115,8 @@ class Program:
         else:
             how = f"exited with code {code}{half}"
         lines = self._errors.decode(errors="replace").splitlines()[-_STDERR_LINES:]
-        return f"{how} before it answered. " + "\n  ".join(
-            ["The end of its stderr:", *lines] if lines else ["Its stderr is empty."]
-        )
+        said = ["The end of its stderr:", *lines] if lines else ["Its stderr is empty."]
+        return f"{how} before it answered. " + "\n  ".join(said)
 
     def _write(self, rest: memoryview) -> int:
         try:
@@ -146,16 +137,14 @@ class Program:
         command = shlex.join(cast("Sequence[str]", self._process.args))
         warnings.warn(
             f"`{command}` has not answered its first request for {_PATIENCE:.0f} s ({length} characters and "
-            f"no newline so far). "
-            "If it is not merely slow: does it end the answer with a newline, and flush stdout?",
+            "no newline so far). If it is not merely slow: does it end the answer with a newline, and flush "
+            "stdout?",
             stacklevel=2,
         )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes and see to it that the program ends: by itself, or terminated, or killed. In a fork,
-    `wait` finds no child.
-    """
+    """Close the pipes and wait for the end; terminate and kill if need be. In a fork there is no child."""
     streams = [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
     streams[0].close()
     for stop in (process.terminate, process.kill, None):
@@ -172,6 +161,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def quote(output: bytes) -> str:
     """The first 200 characters of what a program printed, for a message."""
     text = output.decode(errors="replace")
-    return repr(text[:_QUOTED]) + (
-        f" and {len(text) - _QUOTED:,} characters more" if len(text) > _QUOTED else ""
-    )
+    more = f" and {len(text) - _QUOTED:,} characters more" if len(text) > _QUOTED else ""
+    return repr(text[:_QUOTED]) + more

@@ -19,21 +19,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from functools import reduce
+from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike, NDArray
 
-from sbi_flows.errors import (
-    InputError,
-    ObservationError,
-    PriorError,
-    ShapeError,
-    SimulatorContractError,
-    TooManyFailuresError,
-)
-from sbi_flows.problem.prior import Prior
+from sbi_flows.arrays import F, integer, numbers
+from sbi_flows.errors import InputError, ObservationError, SimulatorContractError, TooManyFailuresError
+from sbi_flows.problem.observation import as_observation
+from sbi_flows.problem.prior import Prior, check_prior
 
 ThetaMap = Mapping[str, Any]
 
@@ -41,69 +37,64 @@ FILE_PREFIX = "sbi_flows_file_"
 _SHAPE_TRIES = 50
 
 
-class Simulator:
-    """A simulator with its prior. Made by `simulator`.
+class Parts(TypedDict, total=False):
+    """What may be known about a simulator besides its function and its prior; every part is optional.
 
-    summaries(y (n, *event)) -> (n, k): statistics for the distance of ABC.
-    log_likelihood(theta, y, rng) -> (n,): log p(y | theta) in nats for one y and n rows of theta (name ->
-        (n,)), exact or the log of an unbiased estimate (Andrieu & Roberts 2009): either gives exact inference
-        by importance sampling.
-    exact_posterior(y, n, rng) -> (n, d): draws from p(theta | y) in closed form, for one y.
+    event_shape: the shape of one y. If it is not given, it is found by simulating.
+    summaries: (y (n, *event)) -> (n, k), statistics for the distance of ABC.
+    log_likelihood: (theta, y, rng) -> (n,), log p(y | theta) in nats for one y and n rows of theta (name ->
+        (n,)). Either exact, or the log of an unbiased estimate (Andrieu & Roberts 2009): both give exact
+        inference by importance sampling.
+    exact_posterior: (y, n, rng) -> (n, d), draws from p(theta | y) in closed form, for one y.
     observed: named data sets, each of shape event_shape.
     """
 
+    event_shape: tuple[int, ...] | int | None
+    summaries: Callable[..., Any] | None
+    log_likelihood: Callable[..., Any] | None
+    exact_posterior: Callable[..., Any] | None
+    observed: Mapping[str, ArrayLike] | None
+
+
+class Simulator:
+    """A simulator with its prior, and the optional `Parts`. Made by `simulator`.
+
+    vectorized: whether the function takes n rows of theta at once, or one. Raises `PriorError`, `InputError`,
+    `SettingsError`, `ObservationError`, and `TypeError` for an unknown part.
+    """
+
     def __init__(
-        self,
-        function: Callable[..., Any],
-        prior: Prior,
-        *,
-        vectorized: bool = True,
-        event_shape: tuple[int, ...] | int | None = None,
-        summaries: Callable[..., Any] | None = None,
-        log_likelihood: Callable[..., Any] | None = None,
-        exact_posterior: Callable[..., Any] | None = None,
-        observed: Mapping[str, ArrayLike] | None = None,
+        self, function: Callable[..., Any], prior: Prior, *, vectorized: bool = True, **parts: Unpack[Parts]
     ) -> None:
-        if not isinstance(prior, Prior):
-            raise PriorError(
-                f"a simulator needs an sf.Prior as its first argument, got {type(prior).__name__}: "
-                f"@sf.simulator(prior)."
-            )
+        check_prior(prior, "sf.Simulator(function, prior)")
         if not callable(function):
-            raise InputError(
-                f"a simulator wraps a function (theta, rng) -> y, got {type(function).__name__}."
-            )
-        for option, given in (
-            ("summaries", summaries),
-            ("log_likelihood", log_likelihood),
-            ("exact_posterior", exact_posterior),
-        ):
-            if not (given is None or callable(given)):
-                raise InputError(f"{option} must be a function, got {given!r}.")
+            raise InputError(f"a simulator is a function (theta, rng) -> y, got {type(function).__name__}.")
+        if unknown := parts.keys() - Parts.__annotations__.keys():
+            raise TypeError(f"a simulator has no part called {', '.join(sorted(unknown))}.")
         self.function = function
         self.prior = prior
         self.vectorized = vectorized
         self.name = str(getattr(function, "__name__", type(function).__name__))
         self.__doc__ = getattr(function, "__doc__", None)
-        self._event_shape = None if event_shape is None else tuple(int(k) for k in np.atleast_1d(event_shape))
-        self.summaries = summaries
-        self.log_likelihood = log_likelihood
-        self.exact_posterior = exact_posterior
+        shape = parts.get("event_shape")
+        self._event_shape: tuple[int, ...] | None = None
+        if shape is not None:
+            self._event_shape = tuple(integer("event_shape", k) for k in np.atleast_1d(shape))
+        self.summaries = _function("summaries", parts.get("summaries"))
+        self.log_likelihood = _function("log_likelihood", parts.get("log_likelihood"))
+        self.exact_posterior = _function("exact_posterior", parts.get("exact_posterior"))
         self.observed = {
-            name: np.asarray(value, dtype=np.float64) for name, value in (observed or {}).items()
+            name: numbers(value, f"observed[{name!r}]", "one event")
+            for name, value in (parts.get("observed") or {}).items()
         }
 
     def __repr__(self) -> str:
         return f"Simulator({self.name!r}, {self.prior!r}, vectorized={self.vectorized})"
 
     def __reduce__(self) -> Any:
-        """Pickle by reference where a module holds the simulator under its function's name, which decorating
-        hides; else by value.
-        """
-        module, name = (
-            str(getattr(self.function, "__module__", None)),
-            getattr(self.function, "__qualname__", ""),
-        )
+        """Pickle by reference where a module holds the simulator under its function's name, else by value."""
+        module = str(getattr(self.function, "__module__", None))
+        name = getattr(self.function, "__qualname__", "")
         found: Any = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part, None)
@@ -117,7 +108,7 @@ class Simulator:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one y. Where it was not declared, one row is simulated at the first need.
+        """The shape of one y. If it was not declared, one row is simulated when it is first needed.
 
         Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be
         simulated.
@@ -127,9 +118,7 @@ class Simulator:
         return self._event_shape
 
     def settle(self, event_shape: tuple[int, ...]) -> None:
-        """Take the shape of one y from a simulation that was run elsewhere. Raises `SimulatorContractError`
-        if another was declared.
-        """
+        """Take the shape of one y from elsewhere. Raises `SimulatorContractError` if another is declared."""
         if self._event_shape is not None and self._event_shape != event_shape:
             raise SimulatorContractError(
                 f"{self.name}: made an event of shape {event_shape}; declared, or made before: "
@@ -148,15 +137,14 @@ class Simulator:
             except Exception as error:
                 failure = failure or error
         raise TooManyFailuresError(
-            f"{self.name}: raised on each of {_SHAPE_TRIES} draws from the prior, so the shape of its "
-            f"events is unknown. "
-            f"First cause: {type(failure).__name__}: {failure}. Mend the simulator or the prior."
+            f"{self.name}: raised on each of {_SHAPE_TRIES} draws from the prior, so the shape of its events "
+            f"is unknown. First cause: {type(failure).__name__}: {failure}. Fix the simulator or the prior."
         ) from failure
 
     def run(
         self, theta: Float[np.ndarray, "n d"], rng: np.random.Generator
     ) -> Shaped[np.ndarray, " n *event"]:
-        """Simulate one y a row of theta, all from `rng`, and check the contract.
+        """Simulate one y per row of theta, all from `rng`, and check the contract.
 
         Returns float64, or float32 where the function does. Raises `SimulatorContractError`, and whatever the
         function raises.
@@ -169,8 +157,7 @@ class Simulator:
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(
-                f"{self.name}: returned arrays of shapes {sorted(shapes)} for different theta; wanted one "
-                f"shape."
+                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape."
             )
         return np.concatenate(rows)
 
@@ -181,45 +168,39 @@ class Simulator:
             if "read-only" in str(error):
                 raise SimulatorContractError(
                     f"{self.name}: writes to the theta that it is given ({error}). Work on a copy: x = "
-                    f"theta[name].copy()."
+                    "theta[name].copy()."
                 ) from error
             raise
 
     def _one(self, row: Float[np.ndarray, " d"]) -> dict[str, Any]:
-        values = self.prior.as_mapping(row)
-        return {
-            name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values.items()
-        }
+        values = self.prior.as_mapping(row).items()
+        return {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
 
     def _as_floats(self, y: Any, n: int) -> NDArray[Any]:
         y = np.asarray(y)
+        event = self._event_shape
+        wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
+        wrong = ""
         if y.dtype.kind not in "biuf":
-            raise SimulatorContractError(
-                f"{self.name}: returned dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, "
-                f"*event)."
+            wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
+        elif y.ndim == 0 or y.shape[0] != n:
+            wrong = (
+                f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
+                "at a time is declared with vectorized=False."
             )
-        if y.ndim == 0 or y.shape[0] != n:
-            wanted = (
-                f"({n}, {', '.join(map(str, self._event_shape))})" if self._event_shape else f"({n}, *event)"
+        elif 0 in y.shape[1:]:
+            wrong = f"shape {y.shape}, which holds no numbers. Return at least one number per draw."
+        elif event is not None and y.shape[1:] != event:
+            wrong = (
+                f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
+                "shape (pad if the length varies)."
             )
-            raise SimulatorContractError(
-                f"{self.name}: returned shape {y.shape} for {n} rows of theta; wanted {wanted}. "
-                "A simulator that handles one draw at a time is declared with vectorized=False."
-            )
-        if 0 in y.shape[1:]:
-            raise SimulatorContractError(
-                f"{self.name}: returned shape {y.shape}, which holds no numbers. Return at least one a draw."
-            )
-        if self._event_shape is not None and y.shape[1:] != self._event_shape:
-            raise SimulatorContractError(
-                f"{self.name}: returned events of shape {y.shape[1:]}; declared, or returned before, was "
-                f"{self._event_shape}. "
-                "Return one fixed shape (pad if the length varies)."
-            )
+        if wrong:
+            raise SimulatorContractError(f"{self.name}: returned {wrong}")
         return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
 
-    def check_observation(self, y: ArrayLike) -> NDArray[np.float64]:
-        """`y` as float64 of shape event_shape. Raises `ShapeError` or `ObservationError` in words."""
+    def check_observation(self, y: ArrayLike) -> F:
+        """`y` as float64 of shape event_shape. Raises `ShapeError` or `ObservationError`."""
         return as_observation(y, self.event_shape)
 
     def compute_summaries(self, y: NDArray[Any]) -> Float[np.ndarray, "n k"]:
@@ -229,22 +210,20 @@ class Simulator:
         values = np.asarray(self.summaries(y), dtype=np.float64)
         if values.ndim != 2 or len(values) != len(y):
             raise SimulatorContractError(
-                f"{self.name}.summaries: returned shape {values.shape} for {len(y)} rows; wanted ({len(y)}, "
-                f"k)."
+                f"{self.name}.summaries: returned {values.shape} for {len(y)} rows; wanted ({len(y)}, k)."
             )
         return values
 
     @property
-    def declared_summaries(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
+    def declared_summaries(self) -> Callable[[F], F] | None:
         """`compute_summaries`, where summaries were declared."""
         return None if self.summaries is None else self.compute_summaries
 
-    def data(self, name: str) -> NDArray[np.float64]:
+    def data(self, name: str) -> F:
         """The named observed data set. Raises `ObservationError` with the names that exist."""
         if name not in self.observed:
-            raise ObservationError(
-                f"{self.name} has no observed data set {name!r}; it has {sorted(self.observed) or 'none'}."
-            )
+            known = sorted(self.observed) or "none"
+            raise ObservationError(f"{self.name} has no observed data set {name!r}; it has {known}.")
         return self.check_observation(self.observed[name])
 
 
@@ -258,80 +237,26 @@ def simulator(
     exact_posterior: Callable[..., Any] | None = None,
     observed: Mapping[str, ArrayLike] | None = None,
 ) -> Callable[[Callable[..., Any]], Simulator]:
-    """Decorator: turn a function (theta, rng) -> y into a `Simulator`. See there for the optional parts."""
-    if not isinstance(prior, Prior):
-        raise PriorError(
-            f"@sf.simulator takes an sf.Prior, got {type(prior).__name__}: write @sf.simulator(prior)."
-        )
-
-    def wrap(function: Callable[..., Any]) -> Simulator:
-        return Simulator(
-            function,
-            prior,
-            vectorized=vectorized,
-            event_shape=event_shape,
-            summaries=summaries,
-            log_likelihood=log_likelihood,
-            exact_posterior=exact_posterior,
-            observed=observed,
-        )
-
-    return wrap
-
-
-def as_observation(y: Any, event_shape: tuple[int, ...], *, stack: bool = False) -> NDArray[np.float64]:
-    """Observed data as float64 of shape event_shape; with `stack`, (m, *event_shape) is accepted too.
-
-    Lists, NumPy, pandas and torch objects are converted. Raises `ShapeError` and `ObservationError`.
-    """
-    detach = getattr(y, "detach", None)
-    if detach is not None:
-        y = detach().cpu().double().numpy()
-    if np.ma.is_masked(y):
-        raise ObservationError(
-            f"{np.ma.count_masked(y)} of the observed data are masked. Cut the data to the part that was "
-            f"observed."
-        )
-    try:
-        values = np.asarray(y)
-        if values.dtype.kind in "cmM":
-            raise TypeError(
-                "complex values"
-                if values.dtype.kind == "c"
-                else "dates or times: pass numbers in a unit of your choice"
-            )
-        values = values.astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ObservationError(
-            f"the observed data are not numbers ({error}). Pass an array of shape {event_shape}."
-        ) from error
-    stacked = (
-        stack and values.ndim == len(event_shape) + 1 and values.shape[1:] == event_shape and len(values) > 0
+    """Decorator: turn a function (theta, rng) -> y into a `Simulator`. See `Parts` for the optional parts."""
+    check_prior(prior, "@sf.simulator(prior)")
+    parts = Parts(
+        event_shape=event_shape,
+        summaries=summaries,
+        log_likelihood=log_likelihood,
+        exact_posterior=exact_posterior,
+        observed=observed,
     )
-    if not stacked and len(event_shape) == 1 and values.shape == (*event_shape, 1):
-        values = values[:, 0]
-    if not stacked and values.shape != event_shape:
-        also = f", or a stack of shape (m, {', '.join(map(str, event_shape))})" if stack else ""
-        raise ShapeError(
-            f"the observed data have shape {values.shape}; the simulator makes events of shape "
-            f"{event_shape}. Pass that shape{also}."
-        )
-    bad = ~np.isfinite(values)
-    if bad.any():
-        where = [tuple(int(i) for i in index) for index in np.argwhere(bad)[:3]]
-        raise ObservationError(
-            f"the observed data hold {int(bad.sum())} NaN or infinite values of {bad.size} (first at "
-            f"{where}). Missing values cannot be "
-            "used as they are: build the missingness into the simulator, or cut the data to the part that "
-            "was observed."
-        )
-    return values
+    return lambda function: Simulator(function, prior, vectorized=vectorized, **parts)
+
+
+def _function(part: str, given: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    if given is not None and not callable(given):
+        raise InputError(f"{part} must be a function, got {given!r}.")
+    return given
 
 
 def _importable(module: str) -> bool:
-    """Whether another process can import the module by its name: not a script, and not a file that was loaded
-    by its path.
-    """
+    """Whether another process can import the module by name: not a script or a file loaded by path."""
     return module != "__main__" and not module.startswith(FILE_PREFIX)
 
 
@@ -340,13 +265,10 @@ def _blank() -> Simulator:
 
 
 def _find(module: str, name: str) -> Simulator:
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return cast("Simulator", found)
+    return cast("Simulator", reduce(getattr, name.split("."), importlib.import_module(module)))
 
 
-def _read_only(value: NDArray[np.float64]) -> NDArray[np.float64]:
+def _read_only(value: F) -> F:
     view = np.array(value)
     view.flags.writeable = False
     return view

@@ -36,10 +36,13 @@ class Support(Protocol):
 class Intervals:
     """The elementwise map of k intervals to R. All fields have shape (k,).
 
-    Bounded: z = log((x - a)/(b - x)). Half-bounded: z = log(t) where `heavy`, else log(exp(t) - 1), with t =
-    (x - a)/s, or the same mirrored with t = (b - x)/s. Unbounded: z = (x - m)/s, or asinh of it where
-    `heavy`. m is the median of the marginal, s its interquartile range, or of a half-bounded one that is not
-    heavy the length over which its tail falls by a factor of e.
+    Bounded         z = log((x - a)/(b - x))
+    Half-bounded    z = log(t) where `heavy`, else log(exp(t) - 1), with t = (x - a)/s; or mirrored, with
+                    t = (b - x)/s
+    Unbounded       z = (x - m)/s, or asinh of it where `heavy`
+
+    m is the median of the marginal and s its interquartile range; where a half-bounded marginal is not heavy,
+    s is the length over which its tail falls by a factor of e.
     """
 
     lower: F
@@ -73,13 +76,11 @@ class Intervals:
             small = width * scipy.special.expit(-np.abs(z))
             bounded = np.where(z < 0, self.lower + small, self.upper - small)
             centred = np.where(self.heavy, np.sinh(z), z)
+            from_below = self.lower + self.scale * self._distance(z)
+            from_above = self.upper - self.scale * self._distance(-z)
             x = np.select(
                 [below & above, below, above],
-                [
-                    bounded,
-                    self.lower + self.scale * self._distance(z),
-                    self.upper - self.scale * self._distance(-z),
-                ],
+                [bounded, from_below, from_above],
                 self.centre + self.scale * centred,
             )
         return self.interior(x)
@@ -136,10 +137,10 @@ def light_tail(median: F, upper: F, far: F, further: F, furthest: F) -> tuple[ND
     """Whether tails away from a bound are lighter than a log-normal's, and the lengths over which they fall
     by a factor of e.
 
-    The arguments are distances from the bound: of the median and of the points with 10%, 1%, 0.1% and 0.01%
-    of the mass beyond. In logs the third is 2.41 times as far from the median as the first for a log-normal
-    law, 1.9 for an exponential one, 1.8 for a half-normal one. A flow on log(x) with a tail that falls like a
-    normal one would go far beyond what such a law allows.
+    The arguments are distances from the bound: of the median, and of the points with 10%, 1%, 0.1% and 0.01%
+    of the mass beyond. In logs, the point at 0.1% is 2.41 times as far from the median as that at 10% for a
+    log-normal distribution, 1.9 times for an exponential one, 1.8 times for a half-normal one. A flow on
+    log(x), whose tail falls like a normal one, would put draws far beyond what such a distribution allows.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         light = np.log(further / median) < _LOG_NORMAL * np.log(upper / median)
@@ -162,14 +163,12 @@ def _bounded_above(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]
 
 
 def _light_above(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:
-    near, near_slope = _bounded_below(
-        x, lower, upper, centre, scale
-    )  # the series of log(exp(t) - 1), where t itself may underflow
+    # near the bound t itself may underflow: there, the series of log(exp(t) - 1)
+    near, near_slope = _bounded_below(x, lower, upper, centre, scale)
     t = (x - lower) / scale
     log_share = np.log(-np.expm1(-t))
-    return np.where(t < _NEAR, near + t / 2, t + log_share), np.where(
-        t < _NEAR, near_slope + t / 2, -np.log(scale) - log_share
-    )
+    z = np.where(t < _NEAR, near + t / 2, t + log_share)
+    return z, np.where(t < _NEAR, near_slope + t / 2, -np.log(scale) - log_share)
 
 
 def _light_below(x: F, lower: F, upper: F, centre: F, scale: F) -> tuple[F, F]:

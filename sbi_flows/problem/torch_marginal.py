@@ -1,6 +1,4 @@
-"""The marginal of a `torch.distributions` object: one parameter or a block. The only module of `problem` that
-imports torch.
-"""
+"""The marginal of a `torch.distributions` object. The only module of `problem` that imports torch."""
 
 from __future__ import annotations
 
@@ -17,24 +15,9 @@ from sbi_flows.problem.support import HEAVY_TAIL, TAIL, Intervals, Simplex, Supp
 from sbi_flows.rng import torch_scope
 
 _KINDS = (
-    "Beta",
-    "Cauchy",
-    "Chi2",
-    "Dirichlet",
-    "Exponential",
-    "Gamma",
-    "Gumbel",
-    "HalfCauchy",
-    "HalfNormal",
-    "InverseGamma",
-    "Laplace",
-    "LogNormal",
-    "MultivariateNormal",
-    "Normal",
-    "Pareto",
-    "StudentT",
-    "Uniform",
-    "Weibull",
+    *("Beta", "Cauchy", "Chi2", "Dirichlet", "Exponential", "Gamma", "Gumbel", "HalfCauchy", "HalfNormal"),
+    *("InverseGamma", "Laplace", "LogNormal", "MultivariateNormal", "Normal", "Pareto", "StudentT"),
+    *("Uniform", "Weibull"),
 )
 
 
@@ -47,9 +30,8 @@ class TorchMarginal:
         if tuple(dist.batch_shape) != () or len(dist.event_shape) > 1:
             raise PriorError(
                 f"prior {name}: batch shape {tuple(dist.batch_shape)}, event shape "
-                f"{tuple(dist.event_shape)}; wanted batch shape () and an "
-                "event of rank 0 or 1. Wrap a batch of independent components in "
-                "torch.distributions.Independent(..., 1)."
+                f"{tuple(dist.event_shape)}; wanted batch shape () and an event of rank 0 or 1. Wrap a batch "
+                "of independent components in torch.distributions.Independent(..., 1)."
             )
         self.scalar = len(dist.event_shape) == 0
         self.size = self.unconstrained_size = 1 if self.scalar else dist.event_shape[0]
@@ -72,24 +54,20 @@ class TorchMarginal:
         if not (self.lower < self.upper).all() or not np.isfinite(draws).all():
             raise PriorError(
                 f"prior {name}: {self} is not a proper distribution (support {self.lower.tolist()} to "
-                f"{self.upper.tolist()}). "
-                "Check its arguments."
+                f"{self.upper.tolist()}). Check its arguments."
             )
-        low, quarter, median, three_quarters, high = np.quantile(
-            draws, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0
-        )
+        levels = [0.001, 0.25, 0.5, 0.75, 0.999]
+        low, quarter, median, three_quarters, high = np.quantile(draws, levels, axis=0)
         scale = three_quarters - quarter
         heavy = np.maximum(high - median, median - low) / scale > 0.7 * HEAVY_TAIL
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
         if (below != above).any():
-            distances = np.where(
-                below, draws - np.where(below, self.lower, 0.0), np.where(above, self.upper, 0.0) - draws
-            )
+            from_below = draws - np.where(below, self.lower, 0.0)
+            from_above = np.where(above, self.upper, 0.0) - draws
+            distances = np.where(below, from_below, from_above)
             light, length = light_tail(*np.quantile(distances, 1 - TAIL, axis=0))
-            heavy, scale = (
-                np.where(below != above, ~light, heavy),
-                np.where((below != above) & light, length, scale),
-            )
+            heavy = np.where(below != above, ~light, heavy)
+            scale = np.where((below != above) & light, length, scale)
         return Intervals(self.lower, self.upper, median, scale, heavy)
 
     def __repr__(self) -> str:
@@ -128,16 +106,10 @@ class TorchMarginal:
 
 def _torch_json(dist: torch.distributions.Distribution) -> dict[str, Any]:
     if isinstance(dist, torch.distributions.Independent):
-        return {
-            "kind": "Independent",
-            "base": _torch_json(dist.base_dist),
-            "dims": dist.reinterpreted_batch_ndims,
-        }
-    names = (
-        ["loc", "scale_tril"]
-        if isinstance(dist, torch.distributions.MultivariateNormal)
-        else sorted(dist.arg_constraints)
-    )
+        base, dims = _torch_json(dist.base_dist), dist.reinterpreted_batch_ndims
+        return {"kind": "Independent", "base": base, "dims": dims}
+    normal = isinstance(dist, torch.distributions.MultivariateNormal)
+    names = ["loc", "scale_tril"] if normal else sorted(dist.arg_constraints)
     return {"kind": type(dist).__name__, "params": {key: getattr(dist, key).tolist() for key in names}}
 
 
@@ -147,10 +119,8 @@ def torch_from_json(record: dict[str, Any]) -> torch.distributions.Distribution:
         return torch.distributions.Independent(torch_from_json(record["base"]), record["dims"])
     if record["kind"] not in _KINDS:
         raise ValueError(f"unknown kind {record['kind']!r}")
-    family = getattr(torch.distributions, record["kind"])
-    rebuilt = family(
-        **{key: torch.tensor(value, dtype=torch.float64) for key, value in record["params"].items()}
-    )
+    params = {key: torch.tensor(value, dtype=torch.float64) for key, value in record["params"].items()}
+    rebuilt = getattr(torch.distributions, record["kind"])(**params)
     return cast("torch.distributions.Distribution", rebuilt)
 
 
@@ -159,13 +129,10 @@ def _in_double(name: str, dist: torch.distributions.Distribution) -> torch.distr
     while isinstance(base, torch.distributions.Independent):
         base = base.base_dist
     if type(base).__name__ not in _KINDS:
-        raise PriorError(
-            f"prior {name}: torch's {type(base).__name__} is not supported; choose one of "
-            f"{', '.join(_KINDS)}."
-        )
+        kind, known = type(base).__name__, ", ".join(_KINDS)
+        raise PriorError(f"prior {name}: torch's {kind} is not supported; choose one of {known}.")
     try:
         return torch_from_json(_torch_json(dist))
     except ValueError as error:
-        raise PriorError(
-            f"prior {name}: {dist} is not a proper distribution ({error}). Check its arguments."
-        ) from error
+        why = f"{dist} is not a proper distribution ({error}). Check its arguments."
+        raise PriorError(f"prior {name}: {why}") from error

@@ -1,6 +1,4 @@
-"""Blocks as they come in, in any order, put together as `Simulations`: all of them in memory, or what memory
-keeps of a bank.
-"""
+"""Blocks, in whatever order they come in, put together as `Simulations`: in memory, or of a bank on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.failures import Failure
 from sbi_flows.simulation.simulations import Block, Simulations
@@ -17,8 +16,8 @@ from sbi_flows.simulation.simulations import Block, Simulations
 _MOST_RECORDS = 100
 
 
-class Index:
-    """Of each block its codes, and a sample of the failures."""
+class Assembly:
+    """The codes of each block, and a sample of the failures. theta and y stay where the blocks are."""
 
     def __init__(self) -> None:
         self._codes: dict[int, NDArray[np.uint8]] = {}
@@ -42,13 +41,20 @@ class Index:
                 self._kept -= len(self._records.pop(last))
 
     def simulations(
-        self, prior: Prior, campaign: dict[str, Any], source: Callable[[int], Block], n: int | None = None
+        self,
+        prior: Prior,
+        campaign: dict[str, Any],
+        source: Callable[[int], Block],
+        n: int | None = None,
+        arrays: tuple[F, NDArray[Any]] | None = None,
     ) -> Simulations:
-        """The first n rows of blocks 0, 1, ..., all of which must have come in."""
+        """The first n rows of blocks 0, 1, ..., all of which must have come in.
+
+        source: gives block k. arrays: theta and y, where they are in memory.
+        """
         codes = np.concatenate([self._codes[k] for k in range(self.count)])[:n]
-        records = [
-            failure for k in sorted(self._records) for failure in self._records[k] if failure.row < len(codes)
-        ]
+        failures = [failure for k in sorted(self._records) for failure in self._records[k]]
+        records = [failure for failure in failures if failure.row < len(codes)]
         return Simulations(
             prior=prior,
             codes=codes,
@@ -59,10 +65,11 @@ class Index:
             simulator_name=campaign["simulator"],
             source=source,
             records=tuple(records[:_MOST_RECORDS]),
+            arrays=arrays,
         )
 
 
-class Table(Index):
+class AssemblyInMemory(Assembly):
     """All of it: n rows in arrays that are made once, of which the blocks are then views."""
 
     def __init__(self, n: int, d: int, event_shape: tuple[int, ...]) -> None:
@@ -72,7 +79,7 @@ class Table(Index):
         self._blocks: dict[int, tuple[slice, tuple[str, ...], tuple[Failure, ...]]] = {}
 
     def add(self, k: int, block: Block) -> None:
-        """Copy block k into its place."""
+        """Copy block k to its rows."""
         block = block.first(len(self._theta) - block.start)
         super().add(k, block)
         if self._y.dtype != self._dtype:
@@ -89,6 +96,4 @@ class Table(Index):
             rows, kinds, failures = blocks[k]
             return Block(rows.start, theta[rows], y[rows], codes[k], kinds, failures)
 
-        simulations = self.simulations(prior, campaign, source)
-        vars(simulations).update(theta=theta, y=y)
-        return simulations
+        return self.simulations(prior, campaign, source, arrays=(theta, y))

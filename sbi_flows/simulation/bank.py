@@ -1,14 +1,15 @@
-"""The simulation bank on disk: a folder of immutable shards, one a block, each holding theta, y, codes and
+"""The simulation bank on disk: a folder of immutable shards, one per block, each with theta, y, codes and
 causes together.
 
     ricker.bank/bank.json                       the campaign, for people and for a bank without blocks; made
-    again from a shard if lost ricker.bank/0000/00000000.safetensors       block 0; 1,000 blocks a folder
+                                                again from a shard if lost
+    ricker.bank/0000/00000000.safetensors       block 0; 1,000 blocks per folder
     ricker.bank/writer.lock                     while it is being written
 
 A shard appears by one rename, so a block is there whole or not at all, and can be read while others are
 written. Every shard names its block and its campaign (simulator, prior, event shape, seed, block size) and
-carries a SHA-256 of all of it, so that the folder needs no index, a bank of something else is refused, and a
-block with a changed bit is never taken for a good one.
+carries a SHA-256 of all of it. So the folder needs no index, a bank of something else is refused, and a block
+with a changed bit is never taken for a good one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from sbi_flows.errors import (
 )
 from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
 from sbi_flows.problem.prior import Prior
-from sbi_flows.simulation.assembly import Index
+from sbi_flows.simulation.assembly import Assembly
 from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
 from sbi_flows.simulation.probe import different
@@ -55,30 +56,23 @@ class Bank:
 
     @classmethod
     def found(cls, path: str | os.PathLike[str]) -> Bank | None:
-        """The bank at `path`, of the campaign that it says; None where there is none. Raises `StorageError`,
-        `CorruptFileError`.
-        """
+        """The bank at `path`, or None. Raises `StorageError`, `CorruptFileError`."""
         path = Path(path)
         with _storing(path):
             if path.exists() and not path.is_dir():
                 raise StorageError(f"{path} is a file, not the folder of a bank. Choose another place.")
             for k in _present(path):
-                try:
+                with suppress(CorruptFileError):
                     return cls(path, _campaign(read_file(_shard(path, k), _KIND)[1]))
-                except CorruptFileError:
-                    continue
+            try:
+                manifest = (path / "bank.json").read_bytes()
+            except FileNotFoundError:
+                return None
         try:
-            return cls(path, _campaign(json.loads((path / "bank.json").read_text(encoding="utf-8"))))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(
-                f"{path}: cannot be used as a bank ({error}). Choose another place."
-            ) from error
+            return cls(path, _campaign(json.loads(manifest)))
         except (ValueError, RecursionError, CorruptFileError) as error:
-            raise CorruptFileError(
-                f"{path}/bank.json cannot be read ({error}), and no block is whole. Choose another folder."
-            ) from error
+            why = f"bank.json cannot be read ({error}), and no block is whole."
+            raise CorruptFileError(f"{path}: {why} Choose another folder.") from error
 
     def check(self, campaign: dict[str, Any]) -> None:
         """Raise `BankMismatchError`, with the difference, unless this bank is of that campaign."""
@@ -89,17 +83,14 @@ class Bank:
         ]
         if differences or fingerprint(self.campaign) != fingerprint(campaign):
             what = "; ".join(differences) or "written by another version of sbi_flows"
-            raise BankMismatchError(
-                f"{self.path} is a bank of another campaign ({what}). Choose another folder, or repeat that "
-                f"call."
-            )
+            advice = "Choose another folder, or repeat that call."
+            raise BankMismatchError(f"{self.path} is a bank of another campaign ({what}). {advice}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the bank for writing: made if need be, and rid of what killed writers left half written.
+        """Hold the bank for writing. It is made if need be, and rid of what killed writers left unfinished.
 
-        Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just been
-        begun there.
+        Raises `BankLockedError`, `StorageError`, and `BankMismatchError` if another campaign has just begun.
         """
         make_folder(self.path)
         with writing(self.path):
@@ -123,9 +114,7 @@ class Bank:
             return _present(self.path)
 
     def blocks(self, count: int, damaged: list[int]) -> Iterator[tuple[int, Block]]:
-        """The blocks among the first `count`, verified. Those that are not whole are put down in
-        `damaged`.
-        """
+        """The blocks among the first `count`, verified. Those that are not whole are added to `damaged`."""
         for k in self.present():
             if k < count:
                 try:
@@ -153,26 +142,17 @@ class Bank:
         if manifest.get("campaign") != self.campaign:
             Bank(shard, _campaign(manifest)).check(self.campaign)
         try:
+            start, kinds = k * self.campaign["block_size"], unpack_kinds(manifest["kinds"])
             failures = tuple(Failure(**failure) for failure in manifest["failures"])
-            start = k * self.campaign["block_size"]
-            return Block(
-                start,
-                arrays["theta"],
-                arrays["y"],
-                arrays["codes"],
-                unpack_kinds(manifest["kinds"]),
-                failures,
-            )
+            return Block(start, arrays["theta"], arrays["y"], arrays["codes"], kinds, failures)
         except (KeyError, TypeError, IndexError) as error:
-            raise CorruptFileError(
-                f"{shard}: a part of the block is missing ({error!r}). Move the file away."
-            ) from error
+            why = f"a part of the block is missing ({error!r}). Move the file away."
+            raise CorruptFileError(f"{shard}: {why}") from error
 
     def commit(self, k: int, block: Block) -> None:
-        """Put block k on disk; it counts from the moment this returns.
+        """Put block k on disk; it counts once this returns.
 
-        Raises `StorageError`, and `NonDeterministicSimulatorError` if what is there already of that block
-        differs.
+        Raises `StorageError`, and `NonDeterministicSimulatorError` if stored rows of that block differ.
         """
         shard = _shard(self.path, k)
         make_folder(shard.parent)
@@ -181,9 +161,8 @@ class Bank:
         if there:
             stored = self.load(k)
             if not same_rows(stored, block):
-                raise NonDeterministicSimulatorError(
-                    different(self.campaign["simulator"], f"block {k}, made twice,")
-                )
+                why = different(self.campaign["simulator"], f"block {k}, made twice,")
+                raise NonDeterministicSimulatorError(why)
             if len(stored) >= len(block):
                 return
         manifest = {
@@ -197,101 +176,79 @@ class Bank:
 
 
 def same_rows(one: Block, other: Block) -> bool:
-    """Whether two blocks agree, byte for byte, in the rows that both have; rows that timed out or died in one
-    need not.
-    """
+    """Whether the rows that both have are the same bytes, but for those that timed out or died in one."""
     rows = min(len(one), len(other))
     one, other = one.first(rows), other.first(rows)
     both = (one.codes == other.codes) | ((one.codes <= 2) & (other.codes <= 2))
-    return one.theta.tobytes() == other.theta.tobytes() and np.array_equal(
-        one.y[both], other.y[both], equal_nan=True
-    )
+    same_y = np.array_equal(one.y[both], other.y[both], equal_nan=True)
+    return same_y and one.theta.tobytes() == other.theta.tobytes()
 
 
 def first_difference(there: Block, here: Block) -> str:
     """In words, the first number in which two blocks of the same rows differ."""
     for name in ("theta", "y"):
         one, other = getattr(there, name)[: len(here)], getattr(here, name)[: len(there)]
-        if len(places := np.argwhere(~((one == other) | (np.isnan(one) & np.isnan(other))))):
-            first = tuple(places[0])
-            return (
-                f"{name} of row {there.start + first[0]} was {one[first]:.6g} there and is "
-                f"{other[first]:.6g} here"
-            )
-    return "in what became of its rows"
+        same = (one == other) | (np.isnan(one) & np.isnan(other))
+        if not same.all():
+            at = tuple(np.argwhere(~same)[0])
+            row = there.start + at[0]
+            return f"{name} of row {row} was {one[at]:.6g} there and is {other[at]:.6g} here"
+    return "in the status of its rows"
 
 
 def read_bank(path: str | os.PathLike[str]) -> Simulations:
     """All committed rows of a bank up to the first gap, as `Simulations`; also while it is being written.
 
-    Each block is verified; theta and y are read from the folder when they are asked for. Raises
-    `StorageError` where there is no bank, and `CorruptFileError` for a damaged block, which `sf.simulate`
-    makes again.
+    Each block is verified. theta and y are read from the folder when they are needed. Raises `StorageError`
+    where there is no bank, and `CorruptFileError` for a damaged block, which `sf.simulate` makes again.
     """
     check_place(path)
     bank = Bank.found(path)
     present = [] if bank is None else bank.present()
     if bank is None or not present:
-        error = StorageError(
-            f"{path}: there is no simulation bank. Make one with sf.simulate(simulator, n, "
-            f"store={str(path)!r})."
-        )
+        how = f"sf.simulate(simulator, n, store={str(path)!r})"
+        error = StorageError(f"{path}: there is no simulation bank. Make one with {how}.")
         error.exit_code = 2
         raise error
-    index = Index()
+    assembly = Assembly()
     for k in present:
-        if k != index.count:
+        if k != assembly.count:
             break
         block = bank.load(k)
-        index.add(k, block)
+        assembly.add(k, block)
         if len(block) < bank.campaign["block_size"]:
             break
-    if 0 < index.count < len(present):
+    if 0 < assembly.count < len(present):
         warnings.warn(
-            f"{path}: block {index.count} is missing or not full, so the {len(present) - index.count:,} "
-            f"blocks after it are not read. If "
-            "the bank is not being written just now, repeat the sf.simulate call that made it.",
+            f"{path}: block {assembly.count} is missing or not full, so the "
+            f"{len(present) - assembly.count:,} blocks after it are not read. If no run is writing the bank "
+            "just now, repeat the sf.simulate call that made it.",
             SimulationWarning,
             stacklevel=2,
         )
-    if not index.count:
-        raise StorageError(
-            f"{path}: the first block of the bank is missing. Repeat the sf.simulate call that made it."
-        )
-    return index.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
+    if not assembly.count:
+        raise StorageError(f"{path}: the first block is missing. Repeat the sf.simulate call that made it.")
+    return assembly.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
 
 
 def _shard(path: Path, k: int) -> Path:
-    return path / _place(k)
-
-
-def _place(k: int) -> str:
-    return f"{k // _FILES_A_FOLDER:04d}/{k:08d}.safetensors"
+    return path / f"{k // _FILES_A_FOLDER:04d}/{k:08d}.safetensors"
 
 
 def _present(path: Path) -> list[int]:
     """The numbers of the blocks that are there, each under its own name."""
-    names = [
-        f"{shard.parent.name}/{shard.name}"
-        for shard in path.glob("[0-9]*/[0-9]*.safetensors")
-        if shard.stem.isdecimal()
-    ]
-    numbers = [int(name.partition("/")[2].partition(".")[0]) for name in names]
-    return sorted(k for k, name in zip(numbers, names, strict=True) if name == _place(k))
+    shards = path.glob("[0-9]*/[0-9]*.safetensors")
+    numbers = {shard: int(shard.stem) for shard in shards if shard.stem.isdecimal()}
+    return sorted(k for shard, k in numbers.items() if shard == _shard(path, k))
 
 
 def _campaign(manifest: Any) -> dict[str, Any]:
-    """The campaign that a manifest names. Raises `CorruptFileError` if it is none."""
+    """The campaign that a manifest names. Raises `CorruptFileError` if it names none."""
     campaign = manifest.get("campaign") if isinstance(manifest, dict) else None
     if isinstance(campaign, dict) and isinstance(campaign.get("prior"), dict | list):
-        size, seed, event = (campaign.get(key) for key in ("block_size", "seed", "event_shape"))
-        if (
-            type(size) is int
-            and size > 0
-            and type(seed) is int
-            and isinstance(event, list)
-            and all(type(k) is int for k in event)
-        ):
+        size, seed, event = map(campaign.get, ("block_size", "seed", "event_shape"))
+        whole = isinstance(event, list) and all(type(k) is int for k in (seed, *event))
+        if whole and type(size) is int and size > 0:
             return campaign
     raise CorruptFileError("the manifest names no campaign")
 
@@ -302,15 +259,12 @@ def _storing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{place}: cannot be used ({error}). Choose another place, or mend it and repeat the call."
-        ) from error
+        why = f"cannot be used ({error}). Choose another place, or repair it and repeat the call."
+        raise StorageError(f"{place}: {why}") from error
 
 
 def _show(key: str, value: Any) -> str:
     if key == "prior":
-        try:
+        with suppress(PriorError, TypeError, KeyError):
             return repr(Prior.from_json(value))
-        except (PriorError, TypeError, KeyError):
-            pass
     return str(value)

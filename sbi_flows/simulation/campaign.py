@@ -1,11 +1,15 @@
 """What decides the bytes of a block, and the making of one.
 
 Block k of a vectorised simulator draws its theta, and then everything the simulator uses, from
-`SeedSequence(seed, spawn_key=(k,))`. A
-simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row 1000 g +
-j has theta from row j of `spawn_key=(g,)` and a stream of its own, `spawn_key=(g, j)`; and so have the rows
-(k, j) of a block in which a vectorised one fails, which are then run alone so that only the bad ones are
-lost. Which blocks run where, in what order and how often is without effect on the bytes.
+`SeedSequence(seed, spawn_key=(k,))`.
+
+A simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row
+1000 g + j has theta from row j of `spawn_key=(g,)`, and a stream of its own, `spawn_key=(g, j)`.
+
+If a vectorised simulator fails on a block, its rows (k, j) are run alone, each with the stream
+`spawn_key=(k, j)`, so that only the bad ones are lost.
+
+Which blocks run where, in what order and how often has no effect on the bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import SimulatorContractError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import block_stream
@@ -27,7 +32,7 @@ from sbi_flows.simulation.simulations import Block
 GRID = 1000
 _RECORDS_A_KIND, _RECORDS, _LONGEST_TEXT = 3, 20, 4000
 
-F = NDArray[np.floating]
+Y = NDArray[np.floating]
 Key = tuple[int, int]
 
 
@@ -41,22 +46,36 @@ class Trouble:
 
 
 class Runner(Protocol):
-    """Where the simulator's function is called: in this process or in a child of it."""
+    """Where the simulator's function is called: in this process or in a child of it.
 
-    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+    contains_crashes: whether this process survives a call that hangs or crashes.
+    """
+
+    contains_crashes: bool
+
+    def settle(self, event_shape: tuple[int, ...]) -> None:
+        """Take the shape of one y, once it is known. Raises `SimulatorContractError` for another one."""
+
+    def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""
 
-    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterable[F | Trouble]:
+    def each(self, theta: F, seed: int, keys: list[Key]) -> Iterable[Y | Trouble]:
         """One row of theta at a time, row i from the stream of keys[i]."""
 
 
-@dataclass(frozen=True)
 class InProcess:
     """The runner of this process: fast, but a hang hangs it and a crash ends it."""
 
-    simulator: Simulator
+    contains_crashes = False
 
-    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+
+    def settle(self, event_shape: tuple[int, ...]) -> None:
+        """Take the shape of one y."""
+        self.simulator.settle(event_shape)
+
+    def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""
         try:
             return self.simulator.run(theta, rng)
@@ -66,7 +85,7 @@ class InProcess:
             text = "".join(traceback.format_exception(error))
             return Trouble(RAISED, f"{type(error).__name__}: {error}", text[-_LONGEST_TEXT:])
 
-    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterator[F | Trouble]:
+    def each(self, theta: F, seed: int, keys: list[Key]) -> Iterator[Y | Trouble]:
         """One row of theta at a time."""
         for i, key in enumerate(keys):
             yield self.run(theta[i : i + 1], block_stream(seed, *key))
@@ -74,9 +93,7 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A simulator, a root seed, a block size, and the shape of an event, which a simulator found by its name
-    elsewhere need not know.
-    """
+    """A simulator, a seed, a block size, and the shape of an event, which need not be known elsewhere."""
 
     simulator: Simulator
     seed: int
@@ -84,9 +101,7 @@ class Campaign:
     event_shape: tuple[int, ...]
 
     def rows(self, k: int, n: int) -> int:
-        """How many rows of block k a campaign of n needs: a vectorised simulator always makes whole
-        blocks.
-        """
+        """How many rows of block k a campaign of n needs. A vectorised simulator makes whole blocks."""
         return self.block_size if self.simulator.vectorized else min(self.block_size, n - k * self.block_size)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,8 +121,8 @@ class Campaign:
             return [(k, i) for i in range(rows)]
         return [divmod(row, GRID) for row in range(k * self.block_size, k * self.block_size + rows)]
 
-    def draw(self, k: int, rows: int) -> tuple[NDArray[np.float64], np.random.Generator]:
-        """theta of block k, and the generator that goes on from there."""
+    def draw(self, k: int, rows: int) -> tuple[F, np.random.Generator]:
+        """theta of block k, and the generator as it then is."""
         prior, rng = self.simulator.prior, block_stream(self.seed, k)
         if self.simulator.vectorized:
             return prior.sample(self.block_size, rng), rng
@@ -119,16 +134,16 @@ class Campaign:
 
 
 def make_block(campaign: Campaign, k: int, rows: int, runner: Runner) -> Block:
-    """The first `rows` rows of block k: each with its y, or NaN and what happened."""
+    """The first `rows` rows of block k: each with its y, or with NaN and what went wrong."""
     theta, rng = campaign.draw(k, rows)
     whole = runner.run(theta, rng) if campaign.simulator.vectorized else None
     if isinstance(whole, np.ndarray):
-        return _judged(campaign, k, theta, whole, {})
+        return _with_causes(campaign, k, theta, whole, {})
     rows_alone = list(runner.each(theta, campaign.seed, campaign.keys(k, rows)))
     troubles = {i: out for i, out in enumerate(rows_alone) if isinstance(out, Trouble)}
     absent = np.full((1, *campaign.event_shape), np.nan, dtype=np.float32)
     y = np.concatenate([absent if isinstance(out, Trouble) else out for out in rows_alone])
-    block = _judged(campaign, k, theta, y, troubles)
+    block = _with_causes(campaign, k, theta, y, troubles)
     return replace(block, alone=whole.cause) if isinstance(whole, Trouble) else block
 
 
@@ -136,12 +151,11 @@ def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block
     """A block of which nothing came back."""
     theta, _ = campaign.draw(k, rows)
     y = np.full((rows, *campaign.event_shape), np.nan, dtype=np.float32)
-    return _judged(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
+    return _with_causes(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
 
 
-def _judged(
-    campaign: Campaign, k: int, theta: NDArray[np.float64], y: F, troubles: dict[int, Trouble]
-) -> Block:
+def _with_causes(campaign: Campaign, k: int, theta: F, y: Y, troubles: dict[int, Trouble]) -> Block:
+    """The block, with the status of each row and a sample of the failures."""
     rows, start = len(theta), k * campaign.block_size
     codes = np.zeros(rows, dtype=np.uint8)
     bad = np.flatnonzero(~np.isfinite(y.reshape(rows, -1)).all(axis=1))
@@ -156,9 +170,8 @@ def _judged(
         kinds.append(kind)
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] <= _RECORDS_A_KIND and len(records) < _RECORDS:
-            where = {
-                name: value.tolist() for name, value in campaign.simulator.prior.as_mapping(theta[i]).items()
-            }
+            named = campaign.simulator.prior.as_mapping(theta[i])
+            where = {name: value.tolist() for name, value in named.items()}
             cause = trouble.cause[:_LONGEST_TEXT]
             records.append(Failure(start + i, k, STATUS[trouble.code], cause, trouble.traceback, where))
     return Block(start, theta, y, codes, tuple(kinds), tuple(records))

@@ -1,6 +1,4 @@
-"""The child process of `sbi_flows.simulation.isolation`: takes a simulator, then requests, until its parent
-is gone.
-"""
+"""The child process of `sbi_flows.simulation.isolation`: serves requests until its parent ends."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, where it can (Linux); a broken pipe ends it
-    elsewhere.
-    """
+    """On Linux, have the kernel kill this process when its parent ends; elsewhere a broken pipe ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -47,7 +43,7 @@ def main(descriptor: int) -> None:
         except EOFError:
             return
         if event_shape is not None:
-            simulator.settle(event_shape)
+            runner.settle(event_shape)
         if kind == "run":
             pipe.send(runner.run(*args))
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ _LONGEST_KIND = 200
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed simulation: its row and block, its theta, its status in words, the cause and, where it
-    raised, the traceback.
-    """
+    """One failed simulation; the traceback is that of what it raised."""
 
     row: int
     block: int
@@ -38,11 +36,13 @@ class Failure:
 class Failures:
     """All failed rows of some simulations.
 
-    table: one row a cause (status, cause, count, share of all rows). Numbers in a cause are written as #, so
-    that like causes count as one.
-    where: for each parameter, the share of rows that failed in each fifth of its simulated values: even
-    shares mean that failing does not depend on it. records: a sample of `Failure`, with tracebacks. Printing
-    shows all of it in words.
+    Printing shows all of it in words.
+
+    table: one row per cause (status, cause, count, share of all rows). Numbers in a cause are written as #,
+        so that similar causes count as one.
+    where: for each parameter, the share of rows that failed in each fifth of its simulated values. Equal
+        shares mean that failing does not depend on it.
+    records: a sample of `Failure`, with tracebacks.
     """
 
     n: int
@@ -61,12 +61,11 @@ class Failures:
             return f"none of {self.n:,} simulations failed"
         table = self.table.assign(share=[f"{share:.2%}" for share in self.table["share"]])
         return (
-            f"{len(self):,} of {self.n:,} simulations failed\n\n{table.to_string(index=False)}\n\n"
-            f"share that failed, by fifths of the simulated values of each parameter\n"
-            f"{self.where.map(lambda share: f'{share:.1%}').to_string()}\n\n"
-            "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them "
-            "out truncates the prior to the "
-            "part that runs: the posterior is then that of the truncated prior."
+            f"{len(self):,} of {self.n:,} simulations failed\n\n{table.to_string(index=False)}\n\nshare that "
+            "failed, by fifths of the simulated values of each "
+            f"parameter\n{self.where.map(lambda share: f'{share:.1%}').to_string()}\n\nFailed rows are left "
+            "out of training and of ABC. Where failing depends on theta, leaving them out truncates the "
+            "prior to the part that runs: the posterior is then that of the truncated prior."
         )
 
     @classmethod
@@ -78,25 +77,22 @@ class Failures:
         kinds: list[str],
         records: tuple[Failure, ...],
     ) -> Failures:
-        """From all rows of theta and their codes, and the kind of cause of each failed row in order."""
+        """From all rows: their theta and codes, and the kind of cause of each failed row, in order."""
         import pandas as pd
 
         bad = codes != OK
         causes = pd.DataFrame({"status": np.array(STATUS)[codes[bad]], "cause": kinds}, dtype=object)
         counts = causes.value_counts().reset_index(name="count") if kinds else causes.assign(count=0)
-        counts = counts.sort_values(
-            ["count", "status", "cause"], ascending=[False, True, True], ignore_index=True
-        )
-        shares = [
-            [float(bad[places].mean()) for places in np.array_split(np.argsort(column, kind="stable"), 5)]
-            for column in theta.T
-        ]
+        order = ["count", "status", "cause"]
+        counts = counts.sort_values(order, ascending=[False, True, True], ignore_index=True)
+        by_size = np.argsort(theta, axis=0, kind="stable")
+        shares = [[float(bad[fifth].mean()) for fifth in np.array_split(rows, 5)] for rows in by_size.T]
         where = pd.DataFrame(shares, index=list(names), columns=list(FIFTHS))
         return cls(len(codes), counts.assign(share=counts["count"] / len(codes)), where, records)
 
 
 def kind_of(cause: str, code: int) -> str:
-    """The cause in one line of at most 200 characters, its numbers written as # unless they are a shape."""
+    """The cause in one line of at most 200 characters, with # for its numbers unless they are a shape."""
     lines = cause.strip().split("\n")
     line = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     line = line if code == SHAPE else _NUMBER.sub("#", line)
@@ -113,8 +109,3 @@ def pack_kinds(kinds: tuple[str, ...]) -> dict[str, Any]:
 def unpack_kinds(packed: dict[str, Any]) -> tuple[str, ...]:
     """Back from `pack_kinds`."""
     return tuple(packed["kinds"][i] for i in packed["of"])
-
-
-def failed_rows(codes: NDArray[np.uint8]) -> Int[np.ndarray, " failed"]:
-    """The places of rows that are not ok."""
-    return np.flatnonzero(codes != OK)

@@ -1,9 +1,8 @@
-"""Calling the simulator in a child process that can be given up: a hang is killed at its time limit, a crash
-ends only the child.
+"""Calling the simulator in a child process: a hang is killed at its time limit, a crash ends only the child.
 
-One child belongs to each thread that simulates and, once a child has been lost, a spare that has already
-started. The child (`sbi_flows.simulation.child`) is a fresh Python, never a fork; it ends with its parent.
-Works the same in this process, in a worker of any executor and in a thread.
+Each thread that simulates has one child and, once a child has been lost, a spare that has already started.
+The child (`sbi_flows.simulation.child`) is a fresh Python, never a fork; it ends with its parent. This works
+the same in this process, in a worker of any executor and in a thread.
 """
 
 from __future__ import annotations
@@ -20,28 +19,30 @@ from multiprocessing.connection import Pipe
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import WorkerError
-from sbi_flows.simulation.campaign import F, Key, Trouble
+from sbi_flows.simulation.campaign import Key, Trouble, Y
 from sbi_flows.simulation.failures import DIED, TIMEOUT
 
-ONE_THREAD = {
-    f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")
-}
+_POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in _POOLS}
 _START_SECONDS, _ENDING_SECONDS = 120.0, 5.0
 
 
 class Isolated:
-    """The runner that calls the simulator in a child process. limit: seconds a call may take, or None; tries:
-    for a call that kills it.
+    """The runner that calls the simulator in a child process.
 
-    event_shape: of one y, once it is known.
+    payload: the simulator, pickled.
+    limit: how many seconds a call may take, or None.
+    tries: how often a call that kills the child is tried.
     """
+
+    contains_crashes = True
 
     def __init__(self, payload: bytes, limit: float | None, tries: int) -> None:
         self._payload, self.limit, self.tries = payload, limit, tries
-        self.event_shape: tuple[int, ...] | None = None
+        self._event_shape: tuple[int, ...] | None = None
         self._child: _Child | None = None
         self._spare: _Child | None = None
         self._lost_one = False
@@ -49,19 +50,21 @@ class Isolated:
     def __del__(self) -> None:
         self.close()
 
-    def run(self, theta: NDArray[np.float64], rng: np.random.Generator) -> F | Trouble:
+    def settle(self, event_shape: tuple[int, ...]) -> None:
+        """Take the shape of one y; the child checks it at its next call."""
+        self._event_shape = event_shape
+
+    def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""
-        out: F | Trouble = Trouble(DIED, "")
+        out: Y | Trouble = Trouble(DIED, "")
         for _ in range(self.tries):
             out = self._ask("run", theta, rng)
             if not (isinstance(out, Trouble) and out.code == DIED):
                 break
         return out
 
-    def each(self, theta: NDArray[np.float64], seed: int, keys: list[Key]) -> Iterator[F | Trouble]:
-        """One row of theta at a time. A row that kills the child is tried again, then given up; the rest goes
-        on in another child.
-        """
+    def each(self, theta: F, seed: int, keys: list[Key]) -> Iterator[Y | Trouble]:
+        """One row of theta at a time. One that kills the child is tried again; the others run in another."""
         i = tried = 0
         asked = False
         while i < len(keys):
@@ -87,7 +90,7 @@ class Isolated:
             self._spare = _Child(self._payload) if self._lost_one else None
         self._child.ready()
         with contextlib.suppress(OSError):
-            self._child.pipe.send((kind, self.event_shape, *args))
+            self._child.pipe.send((kind, self._event_shape, *args))
         return self._receive()
 
     def _receive(self) -> Any:
@@ -137,16 +140,13 @@ class _Child:
             ended = self.kill(_ENDING_SECONDS)
             raise WorkerError(
                 f"a child process for the simulator could not be started: it {ended}; "
-                f"{answer or 'no answer'}. A time limit needs a "
-                "simulator that a fresh Python can load: define it in an importable module, without "
-                "reference to open files or locks."
+                f"{answer or 'no answer'}. A time limit needs a simulator that a fresh Python can load: "
+                "define it in an importable module, without reference to open files or locks."
             )
         self._payload = None
 
     def kill(self, patience: float = 0) -> str:
-        """End it, and all that it has started; say how it had ended. patience: seconds that it has to end by
-        itself.
-        """
+        """End it, and all that it has started, after `patience` seconds; say how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         code = self._process.poll()
@@ -170,7 +170,7 @@ def close_isolated() -> None:
 
 
 def isolated(payload: bytes, limit: float | None, tries: int) -> Isolated:
-    """This thread's runner for that simulator; the runner of another simulator is closed."""
+    """This thread's runner for that simulator. The runner of another simulator is closed."""
     key = (hash(payload), len(payload), limit, tries)
     if getattr(_of_thread, "key", None) != key:
         close_isolated()

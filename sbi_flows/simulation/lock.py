@@ -1,12 +1,14 @@
-"""One writer a bank: a file that says who writes, kept fresh while they do.
+"""One writer per bank: a file that says who writes, kept fresh while they do.
 
-The lock is a file that is linked into place, which fails on every file system if it is there, rather than a
-lock of the operating system, which some shared file systems do not honour.
-Its holder touches it every few seconds. It is stale, and is taken over, if its process on this host has
-ended, or if another host has not touched it for a minute. A taker first links a claim that bears the name of
-the stale lock, which one alone can do, and then puts its own lock in the place of that one, so that the place
-is never empty in between; a claim of a taker that has ended is taken over likewise. Two writers would commit
-the same bytes, so a lock that were taken over wrongly could waste work but not spoil it.
+The lock is a file that is linked into place, which fails on every file system if it is there. A lock of the
+operating system would not do: some shared file systems do not honour it. The holder touches its file every
+few seconds. The lock is stale if its process on this host has ended, or if another host has not touched it
+for a minute.
+
+Many may find a stale lock at once. Who takes it over must first hold a second lock, the claim, which is named
+after the contents of the stale one, and so is of use only while that lock is there. A claim can be stale in
+turn, and is taken over in the same way. Two writers would commit the same bytes, so that a lock that was
+taken over wrongly could waste work, but not corrupt a bank.
 """
 
 from __future__ import annotations
@@ -28,27 +30,19 @@ from sbi_flows.errors import BankLockedError, StorageError
 from sbi_flows.files import fingerprint
 
 _BEAT_SECONDS, _LEASE_SECONDS = 10.0, 60.0
-_TAKES, _AGAIN_SECONDS = 50, 0.01
+_TRIES, _AGAIN_SECONDS = 50, 0.01
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
-_tokens: set[str] = (
-    set()
-)  # of the locks that this process holds or is about to: another that bears its name is a leftover
+Holder = dict[str, Any]
+
+_tokens = set[str]()  # of this process's own locks: another one with its number on it is a leftover
 
 
 @contextmanager
 def writing(bank: Path) -> Iterator[None]:
-    """Hold the bank's lock inside the block. Raises `BankLockedError` if another live process holds it, and
-    `StorageError`.
-    """
-    path = bank / "writer.lock"
-    token = secrets.token_hex(8)
-    mine = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "token": token,
-    }
+    """Hold the bank's lock in the block. Raises `BankLockedError` if another does, and `StorageError`."""
+    path, token, pid = bank / "writer.lock", secrets.token_hex(8), os.getpid()
+    mine = {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": token}
     _tokens.add(token)
     try:
         try:
@@ -72,70 +66,50 @@ def writing(bank: Path) -> Iterator[None]:
         _tokens.discard(token)
 
 
-def _take(path: Path, mine: dict[str, Any]) -> None:
-    for _ in range(_TAKES):
+def _take(path: Path, mine: Holder) -> None:
+    """Put `mine` at `path`. Raises `BankLockedError` where a lock that is not stale stays there."""
+    for _ in range(_TRIES):
         if _placed(path, mine):
             return
         holder = _read(path)
         if path.exists() and not _stale(path, holder):
-            raise BankLockedError(_held(path, holder))
-        if _taken_over(path, holder, mine):
-            return
+            break
+        claim = path.with_name(f".writer.lock.{fingerprint(holder)[:16]}.claim")
+        with contextlib.suppress(BankLockedError):
+            _take(claim, mine)
+            try:
+                if path.exists() and _read(path) == holder:
+                    with _aside(path, mine) as aside:
+                        os.replace(aside, path)
+                    return
+            finally:
+                claim.unlink(missing_ok=True)
         time.sleep(_AGAIN_SECONDS)
     raise BankLockedError(_held(path, _read(path)))
 
 
-def _taken_over(path: Path, stale: dict[str, Any], mine: dict[str, Any]) -> bool:
-    """Whether this process, and it alone, has put its lock in the place of that stale one."""
-    claims, last = list[Path](), stale
-    while True:
-        claims.append(path.with_name(f".{path.name}.{fingerprint(last)[:16]}.claim"))
-        if _placed(claims[-1], mine):
-            break
-        last = _read(claims[-1])
-        if not _stale(claims[-1], last):
-            return False
-    try:
-        still = path.exists() and _read(path) == stale
-        if still:
-            with _aside(path, mine) as aside:
-                os.replace(aside, path)
-    finally:
-        claims[-1].unlink(missing_ok=True)
-    return still
-
-
-def _placed(path: Path, mine: dict[str, Any]) -> bool:
-    """Whether the place was free. Written aside and linked there, so that a lock without its holder's name is
-    never seen.
+def _placed(path: Path, mine: Holder) -> bool:
+    """Whether the place was free. A linked file is never seen without its contents; on a file system without
+    links the lock may be, and is respected, before it says whose it is.
     """
     try:
         with _aside(path, mine) as aside:
             os.link(aside, path)
+        return True
     except (FileExistsError, FileNotFoundError):
         return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _created(path, mine)
-    return True
-
-
-def _created(path: Path, mine: dict[str, Any]) -> bool:
-    """The same on a file system that has no links, where a lock can be seen, and is respected, before it says
-    whose it is.
-    """
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            json.dump(mine, file)
-    except FileExistsError:
-        return False
-    return True
+    with contextlib.suppress(FileExistsError), open(path, "x", encoding="utf-8") as file:
+        json.dump(mine, file)
+        return True
+    return False
 
 
 @contextmanager
-def _aside(path: Path, mine: dict[str, Any]) -> Iterator[Path]:
-    """A file beside the lock, with that inside, gone in the end."""
+def _aside(path: Path, mine: Holder) -> Iterator[Path]:
+    """A temporary file next to the lock, with those contents."""
     aside = path.with_name(f".writer.lock.{secrets.token_hex(6)}.part")
     try:
         aside.write_text(json.dumps(mine), encoding="utf-8")
@@ -144,13 +118,13 @@ def _aside(path: Path, mine: dict[str, Any]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _stale(path: Path, holder: dict[str, Any]) -> bool:
-    if holder.get("host") == socket.gethostname():
-        pid = holder.get("pid")
-        if pid == os.getpid():
-            return holder.get("token") not in _tokens
-        return not (isinstance(pid, int) and holder.get("started") == _started(pid) is not None)
-    return _idle_seconds(path) > _LEASE_SECONDS
+def _stale(path: Path, holder: Holder) -> bool:
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname():
+        return _idle_seconds(path) > _LEASE_SECONDS
+    if pid == os.getpid():
+        return holder.get("token") not in _tokens
+    return not (isinstance(pid, int) and holder.get("started") == _started(pid) is not None)
 
 
 def _idle_seconds(path: Path) -> float:
@@ -162,14 +136,14 @@ def _idle_seconds(path: Path) -> float:
         return 0.0
 
 
-def _beat(path: Path, mine: dict[str, Any], ended: threading.Event) -> None:
+def _beat(path: Path, mine: Holder, ended: threading.Event) -> None:
     while not ended.wait(_BEAT_SECONDS):
         with contextlib.suppress(OSError):
             if _read(path) == mine:
                 os.utime(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Holder:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -178,9 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _started(pid: int) -> str | None:
-    """When process `pid` began, in the system's own words; "" where that cannot be told; None if there is no
-    such process.
-    """
+    """When process `pid` began; "" if the system does not say; None if there is no such process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -195,14 +167,12 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _held(path: Path, holder: dict[str, Any]) -> str:
-    try:
+def _held(path: Path, holder: Holder) -> str:
+    since = "now"
+    with contextlib.suppress(OSError):
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-    except OSError:
-        since = "now"
     return (
         f"{path.parent} is being written by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
-        f"(last sign of life {since}). "
-        f"Wait for it, or write to another folder. A lock of a host that is gone is taken over after "
-        f"{_LEASE_SECONDS:g} seconds."
+        f"(last sign of life {since}). Wait for it, or write to another folder. The lock of a lost host "
+        f"is taken over after {_LEASE_SECONDS:g} seconds."
     )

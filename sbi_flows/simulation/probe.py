@@ -1,6 +1,4 @@
-"""A few simulations before a campaign, so that a simulator that breaks its contract is found out before days
-are spent on it.
-"""
+"""A few simulations before a campaign, to find a simulator that breaks its contract before days are spent."""
 
 from __future__ import annotations
 
@@ -22,20 +20,20 @@ _MOST_SINGLES = 12
 
 @dataclass(frozen=True)
 class Probe:
-    """What was seen: the shape of one event, and the seconds that one row took, the quicker of two."""
+    """What was seen: the shape of one event, and the seconds that a row took, the second time."""
 
     event_shape: tuple[int, ...]
     seconds: float
 
 
 def probe(simulator: Simulator, runner: Runner) -> Probe:
-    """Run the simulator on 1 and, if it is vectorised, on 8 draws, each twice from the same stream: at most
-    32 simulations.
+    """Run the simulator on 1 draw and, if it is vectorised, on 8, each twice from the same stream: at most 32
+    simulations.
 
-    An exception, a hang or a crash is not a broken contract: other draws are tried, and the
-    campaign records the bad ones. Raises `SimulatorContractError` for shapes, types, writing to theta, and
-    batches that do not run; `NonDeterministicSimulatorError`; `TooManyFailuresError` where no draw of the
-    prior can be simulated.
+    An exception, a hang or a crash does not break the contract: other draws are tried, and the campaign
+    records the bad ones. Raises `SimulatorContractError` for shapes, types, writing to theta, and batches
+    that do not run; `NonDeterministicSimulatorError`; `TooManyFailuresError` where no draw of the prior can
+    be simulated.
     """
     seen = _Examination(simulator, runner).result()
     simulator.settle(seen.event_shape)
@@ -52,33 +50,29 @@ class _Examination:
         if single is None:
             raise TooManyFailuresError(
                 f"{self.simulator.name}: failed on each of {_MOST_SINGLES} draws from the prior. First "
-                f"cause: {self.troubles[0].cause}. "
-                "Mend the simulator or the prior."
+                f"cause: {self.troubles[0].cause}. Fix the simulator or the prior."
             )
-        place, y = single
-        seconds = self._repeat(1, place, y)
-        shape = y.shape[1:]
+        seconds, shape = self._repeat(1, *single), single[1].shape[1:]
         if self.simulator.vectorized:
-            batch = self._first(BATCH, range(1))
-            if batch is not None:
-                if batch[1].shape[1:] != shape:
-                    raise SimulatorContractError(
-                        f"{self.simulator.name}: events of shape {batch[1].shape[1:]} for {BATCH} draws, "
-                        f"{shape} for 1; wanted one shape. "
-                        "Look for a sum of arrays of shapes (n,) and (n, 1)."
-                    )
-                self._repeat(BATCH, *batch)
-            elif all(isinstance(self._run(1, i), np.ndarray) for i in (100, 101, 102)):
-                self._refuse_batches()
+            self._try_batches(shape)
         return Probe(shape, seconds)
 
-    def _refuse_batches(self) -> None:
-        """Three single draws run: then the batches of 8 should too, unless failing is common."""
-        if self._first(BATCH, range(1, 2)) is None:
+    def _try_batches(self, shape: tuple[int, ...]) -> None:
+        """A batch of 8. If it fails and three single draws run, a second batch should run too."""
+        name, batch = self.simulator.name, self._first(BATCH, range(1))
+        if batch is not None:
+            if (found := batch[1].shape[1:]) != shape:
+                raise SimulatorContractError(
+                    f"{name}: events of shape {found} for {BATCH} draws, {shape} for 1; wanted one shape. "
+                    "Look for a sum of arrays of shapes (n,) and (n, 1)."
+                )
+            self._repeat(BATCH, *batch)
+            return
+        singles_run = all(isinstance(self._run(1, i), np.ndarray) for i in (100, 101, 102))
+        if singles_run and self._first(BATCH, range(1, 2)) is None:
             raise SimulatorContractError(
-                f"{self.simulator.name}: runs on one draw at a time but not on {BATCH}: "
-                f"{self.troubles[-1].cause}. Declare it with "
-                "vectorized=False, or let it take arrays (n,)."
+                f"{name}: runs on one draw at a time but not on {BATCH}: {self.troubles[-1].cause}. Declare "
+                "it with vectorized=False, or let it take arrays (n,)."
             )
 
     def _first(self, rows: int, places: range) -> tuple[int, NDArray[Any]] | None:
@@ -101,16 +95,15 @@ class _Examination:
         began = time.perf_counter()
         again = self._run(rows, place)
         if isinstance(again, Trouble) or again.shape != y.shape or again.tobytes() != y.tobytes():
-            raise NonDeterministicSimulatorError(
-                different(self.simulator.name, "the same theta and random stream, given twice,")
-            )
+            twice = "the same theta and random stream, given twice,"
+            raise NonDeterministicSimulatorError(different(self.simulator.name, twice))
         return time.perf_counter() - began
 
 
 def different(name: str, what: str) -> str:
     """The message of `NonDeterministicSimulatorError`."""
     return (
-        f"{name}: {what} gave different numbers. All randomness must come from the rng that the simulator "
-        f"is given (not np.random, random, "
-        "torch or the clock), and nothing may be remembered from one call to the next."
+        f"{name}: {what} gave different numbers. All randomness must come from the rng that the simulator is "
+        "given (not np.random, random, torch or the clock), and nothing may be remembered from one call to "
+        "the next."
     )

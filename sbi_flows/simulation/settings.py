@@ -1,4 +1,4 @@
-"""The knobs of a campaign that are rarely turned."""
+"""What `sf.simulate` is asked for, checked."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
-from sbi_flows.arrays import integer, is_real
+from sbi_flows.arrays import integer, real
 from sbi_flows.errors import SettingsError
 from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import check_seed
 
 Executors = Executor | Callable[[], Executor]
-_LARGEST_BLOCK, _LONGEST_LIMIT = 10_000_000, 1e7
-
-_MOST = 10**10
+_LARGEST_BLOCK, _LONGEST_LIMIT, _MOST_ROWS = 10_000_000, 1e7, 10**10
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateSettings:
-    """How `sf.simulate` runs.
+    """How `sf.simulate` runs: what is rarely changed.
 
-    block_size: rows a block; a block is what is handed to a worker and put on disk whole. None: 1,000, or
-        less where these would take more than 64 MB; for a simulator that runs one draw at a time 20, or 1 or
-        1,000 where that takes more than a second or less than 5 ms; or what the bank has. It decides the
-        random numbers of a vectorised simulator, and not those of one that runs one draw at a time.
+    block_size: rows per block. A block is given to a worker, and put on disk, as a whole. None: that of the
+        bank, else 1,000, or fewer where these would take more than 64 MB; for a simulator that runs one draw
+        at a time 20, or 1 where a draw takes more than a second, or 1,000 where it takes less than 5 ms. It
+        decides the random numbers of a vectorised simulator, and not those of one that runs one draw at a
+        time.
     isolate: call the simulator in a child process, which contains crashes. None: if there is a time limit, or
-    a worker has been lost.
+        a worker has been lost.
     warn_failures: the share of failed rows above which a `SimulationWarning` is given.
     tries: how often a call that kills its process is tried before its row is marked died.
     """
@@ -38,66 +37,65 @@ class SimulateSettings:
     tries: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "tries"):
-            value = getattr(self, name)
-            if not (name == "block_size" and value is None) and not (
-                type(value) is int and 1 <= value <= _LARGEST_BLOCK
-            ):
-                raise SettingsError(f"{name} must be an integer from 1 to {_LARGEST_BLOCK:,}, got {value!r}.")
+        if self.block_size is not None:
+            object.__setattr__(
+                self, "block_size", integer("block_size", self.block_size, most=_LARGEST_BLOCK)
+            )
+        object.__setattr__(self, "tries", integer("tries", self.tries, most=_LARGEST_BLOCK))
+        real("warn_failures", self.warn_failures, most=1)
         if not (self.isolate is None or isinstance(self.isolate, bool)):
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
-        _check_share("warn_failures", self.warn_failures)
 
 
-def check_options(
-    simulator: Simulator,
-    n: int,
-    store: str | os.PathLike[str] | None,
-    executor: Executors | None,
-    workers: int | None,
-    time_limit: float | None,
-    max_failures: float,
-    progress: Callable[[int, int], None] | None,
-    settings: SimulateSettings,
-) -> None:
-    """Raise `SettingsError` for arguments of `simulate` that cannot be used."""
-    if not isinstance(simulator, Simulator):
-        raise SettingsError(
-            f"simulate takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}."
-        )
-    if integer("n", n) > _MOST:
-        raise SettingsError(f"n is {n:,}; at most {_MOST:,} simulations can be asked for.")
-    if store is not None:
-        check_place(store)
-    if not (executor is None or isinstance(executor, Executor) or callable(executor)) or isinstance(
-        executor, type
-    ):
-        raise SettingsError(
-            f"executor must be a concurrent.futures.Executor or a function that makes one, got "
-            f"{executor!r}. Of a Dask client, pass "
-            "client.get_executor(pure=False); for local processes, workers=8."
-        )
-    if workers is not None:
-        integer("workers", workers)
-    if time_limit is not None and not (is_real(time_limit) and 0 < time_limit <= _LONGEST_LIMIT):
-        raise SettingsError(
-            f"time_limit is a number of seconds above 0 and up to {_LONGEST_LIMIT:.0e}, got {time_limit!r}."
-        )
-    _check_share("max_failures", max_failures)
-    if progress is not None and not callable(progress):
-        raise SettingsError(f"progress must be a function of (done, n), got {progress!r}.")
-    if not isinstance(settings, SimulateSettings):
-        raise SettingsError(f"settings must be sf.SimulateSettings(...), got {type(settings).__name__}.")
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used."""
+
+    simulator: Simulator
+    n: int
+    seed: int
+    store: str | os.PathLike[str] | None
+    executor: Executors | None
+    workers: int | None
+    time_limit: float | None
+    max_failures: float
+    progress: Callable[[int, int], None] | None
+    settings: SimulateSettings
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.simulator, Simulator):
+            got = type(self.simulator).__name__
+            raise SettingsError(f"simulate takes a simulator made with @sf.simulator(prior), got {got}.")
+        object.__setattr__(self, "n", integer("n", self.n, most=_MOST_ROWS))
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        if self.store is not None:
+            check_place(self.store)
+        if isinstance(self.executor, type) or not (
+            self.executor is None or isinstance(self.executor, Executor) or callable(self.executor)
+        ):
+            raise SettingsError(
+                "executor must be a concurrent.futures.Executor or a function that makes one, got "
+                f"{self.executor!r}. Of a Dask client, pass client.get_executor(pure=False); for local "
+                "processes, workers=8."
+            )
+        if self.workers is not None:
+            integer("workers", self.workers)
+        if self.time_limit is not None:
+            real("time_limit, in seconds,", self.time_limit, positive=True, most=_LONGEST_LIMIT)
+        real("max_failures", self.max_failures, most=1)
+        if self.progress is not None and not callable(self.progress):
+            raise SettingsError(f"progress must be a function of (done, n), got {self.progress!r}.")
+        if not isinstance(self.settings, SimulateSettings):
+            got = type(self.settings).__name__
+            raise SettingsError(f"settings must be sf.SimulateSettings(...), got {got}.")
+
+    @property
+    def isolate(self) -> bool:
+        """Whether the simulator is called in a child process from the start."""
+        return self.time_limit is not None if self.settings.isolate is None else self.settings.isolate
 
 
 def check_place(store: object) -> None:
     """Raise `SettingsError` unless `store` can name a folder."""
     if not isinstance(store, str | os.PathLike) or str(store) in ("", ".") or "\0" in str(store):
-        raise SettingsError(
-            f"a bank is named by the path of its own folder, such as 'my.bank', got {store!r}."
-        )
-
-
-def _check_share(name: str, value: Any) -> None:
-    if not is_real(value) or not 0 <= float(value) <= 1:
-        raise SettingsError(f"{name} is a share in [0, 1], got {value!r}.")
+        raise SettingsError(f"a bank is named by the path of a folder, such as 'my.bank', got {store!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import PriorError, ShapeError
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 class Block:
     """The rows of one block, the first of which is row `start` of the whole.
 
-    kinds: the kind of cause of each failed row, in order; failures: a sample of them, with tracebacks. alone:
-    why the rows were run one at a time although the simulator is vectorised (not kept on disk).
+    codes: of each row, an index into `STATUS`.
+    kinds: the kind of cause of each failed row, in order.
+    failures: a sample of the failed rows, with tracebacks.
+    alone: why the rows were run one at a time although the simulator is vectorised (not kept on disk).
     """
 
     start: int
@@ -52,9 +56,14 @@ class Simulations:
     """n pairs (theta, y), in memory or in a bank on disk.
 
     theta (n, d) float64 and y (n, *event), NaN in rows that failed, are read when first asked for and then
-    kept; `read_block` and `gather` read parts of them. codes: (n,) into `STATUS`; records: a sample of the
-    failures, with tracebacks; dtype: of y; source: block k. The same (simulator, prior, seed, block_size) and
-    a larger n continue the same rows.
+    kept; `read_block` and `gather` read parts of them. The same (simulator, prior, seed, block_size) and a
+    larger n continue the same rows.
+
+    codes: (n,), indices into `STATUS`.
+    dtype: the type of y.
+    source: gives block k.
+    records: a sample of the failures, with tracebacks.
+    arrays: theta and y, where they are in memory from the start.
     """
 
     prior: Prior
@@ -66,6 +75,7 @@ class Simulations:
     simulator_name: str
     source: Callable[[int], Block] = field(repr=False)
     records: tuple[Failure, ...] = field(default=(), repr=False)
+    arrays: tuple[F, NDArray[Any]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -85,6 +95,8 @@ class Simulations:
     @cached_property
     def theta(self) -> Float[np.ndarray, "n d"]:
         """All parameters, in the order of `names`."""
+        if self.arrays is not None:
+            return self.arrays[0]
         theta = np.empty((len(self), self.prior.d))
         for k in range(self.n_blocks):
             block = self.read_block(k)
@@ -94,6 +106,8 @@ class Simulations:
     @cached_property
     def y(self) -> Shaped[np.ndarray, " n *event"]:
         """All events."""
+        if self.arrays is not None:
+            return self.arrays[1]
         y = np.empty((len(self), *self.event_shape), dtype=self.dtype)
         for k in range(self.n_blocks):
             block = self.read_block(k)
@@ -118,14 +132,10 @@ class Simulations:
     @property
     def n_bytes(self) -> int:
         """What theta and y of all rows take in memory."""
-        return len(self) * (
-            8 * self.prior.d + self.dtype.itemsize * int(np.prod(self.event_shape, dtype=np.int64))
-        )
+        return len(self) * (8 * self.prior.d + self.dtype.itemsize * math.prod(self.event_shape))
 
     def read_block(self, k: int) -> Block:
-        """Block k of `n_blocks`: rows k * block_size onward. Raises `StorageError` where a bank has changed
-        since it was opened.
-        """
+        """Block k of `n_blocks`: rows k * block_size onward. Raises `StorageError` if a bank has changed."""
         start = k * self.block_size
         return self.source(k).first(min(self.block_size, len(self) - start))
 
@@ -133,7 +143,7 @@ class Simulations:
         self, rows: Int[np.ndarray, " m"]
     ) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
         """theta and y of the given rows, in their order, reading each block that holds one of them once."""
-        if {"theta", "y"} <= vars(self).keys():
+        if self.arrays is not None or {"theta", "y"} <= vars(self).keys():
             return self.theta[rows], self.y[rows]
         theta = np.empty((len(rows), self.prior.d))
         y = np.empty((len(rows), *self.event_shape), dtype=self.dtype)
@@ -141,10 +151,8 @@ class Simulations:
         blocks = rows[order] // self.block_size
         for places in np.split(order, np.flatnonzero(np.diff(blocks)) + 1) if len(rows) else []:
             block = self.read_block(int(rows[places[0]]) // self.block_size)
-            theta[places], y[places] = (
-                block.theta[rows[places] - block.start],
-                block.y[rows[places] - block.start],
-            )
+            inside = rows[places] - block.start
+            theta[places], y[places] = block.theta[inside], block.y[inside]
         return theta, y
 
     def counts(self) -> dict[str, int]:
@@ -160,11 +168,9 @@ class Simulations:
 
     def failures(self) -> Failures:
         """The rows that failed: how many by cause, where in theta, and a sample with tracebacks. Print it."""
-        kinds = [kind for k in range(self.n_blocks) if self._bad(k) for kind in self.read_block(k).kinds]
+        blocks = sorted(set((np.flatnonzero(self.codes) // self.block_size).tolist()))
+        kinds = [kind for k in blocks for kind in self.read_block(k).kinds]
         return Failures.of(self.names, self.theta, self.codes, kinds, self.records)
-
-    def _bad(self, k: int) -> bool:
-        return bool(self.codes[k * self.block_size : (k + 1) * self.block_size].any())
 
     def failure_text(self) -> str:
         """A sentence on the rows that failed, empty if none did."""
@@ -175,14 +181,14 @@ class Simulations:
         first = f" First cause: {self.records[0].cause}." if self.records else ""
         return (
             f"{failed:,} of {len(self):,} simulations failed ({counts}) and are left out.{first} If failing "
-            f"depends on theta, leaving "
-            "them out truncates the prior to the part that runs; print(simulations.failures()) shows where "
-            "they fail."
+            "depends on theta, leaving them out truncates the prior to the part that runs; "
+            "print(simulations.failures()) shows where they fail."
         )
 
     def to_xarray(self) -> xr.Dataset:
-        """An xarray Dataset with dimensions simulation and parameter: theta, y, status; `.to_netcdf(path,
-        engine="h5netcdf")` saves it.
+        """An xarray Dataset of theta, y and status, with dimensions simulation and parameter.
+
+        `.to_netcdf(path, engine="h5netcdf")` saves it.
         """
         import xarray as xr
 
@@ -201,19 +207,16 @@ class Simulations:
         return xr.Dataset(variables, {"parameter": list(self.names)}, facts)
 
     def check_matches(self, prior: Prior, event_shape: tuple[int, ...]) -> None:
-        """Raise `ShapeError` or `PriorError` unless these simulations have those parameters and events, drawn
-        from that prior.
-        """
+        """Raise `ShapeError` or `PriorError` unless these are simulations of such events, from that prior."""
         if self.names != prior.names or self.event_shape != event_shape:
             raise ShapeError(
                 f"these simulations are of {self.simulator_name!r} with parameters {self.names} and events "
-                f"{self.event_shape}; "
-                f"wanted parameters {prior.names} and events {event_shape}. Simulate again with the "
-                f"simulator that you pass."
+                f"{self.event_shape}; wanted parameters {prior.names} and events {event_shape}. Simulate "
+                "again with the simulator that you pass."
             )
         if self.prior != prior:
             raise PriorError(
-                f"these simulations were drawn from {self.prior}; the simulator that you pass has {prior}. "
-                f"A posterior trained on them "
-                "would be that of the other prior. Simulate again with the simulator that you pass."
+                f"these simulations were drawn from {self.prior}; the simulator that you pass has {prior}. A "
+                "posterior trained on them would be that of the other prior. Simulate again with the "
+                "simulator that you pass."
             )

@@ -1,6 +1,4 @@
-"""What is watched while blocks come in: failures and progress, and whether a simulator is still the one that
-began a bank.
-"""
+"""What is watched while blocks come in: failures, progress, and whether a simulator has changed."""
 
 from __future__ import annotations
 
@@ -14,21 +12,20 @@ from sbi_flows.errors import BankMismatchError, NonDeterministicSimulatorError, 
 from sbi_flows.simulation.bank import Bank, first_difference, same_rows
 from sbi_flows.simulation.campaign import Campaign, Runner, make_block
 from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
-from sbi_flows.simulation.isolation import Isolated
 from sbi_flows.simulation.probe import different
 from sbi_flows.simulation.simulations import Block
 
-_ROWS_BEFORE_STOP = 200
+_ROWS_BEFORE_STOP, _OFTEN = 200, 0.1
 _RECHECK_SECONDS, _RECHECK_ROWS = 1.0, 200
 
 
 @dataclass
 class Recheck:
-    """Makes stored rows again, so that an edited simulator does not extend the bank of another.
+    """Makes stored rows again, so that an edited simulator does not extend the bank of another one.
 
-    One block of a vectorised simulator; of one that runs a draw at a time as many rows as a second allows, at
-    least one and at most 200.
-    Blocks in which a call hung or died are passed over while there are others: they may do so again.
+    Of a vectorised simulator it makes one block; of one that runs one draw at a time as many rows as a second
+    allows, from 1 to 200. Blocks in which a call hung or died are passed over if there are others: it may
+    hang or die again.
     """
 
     campaign: Campaign
@@ -39,9 +36,7 @@ class Recheck:
     _lost: tuple[int, Block] | None = None
 
     def see(self, k: int, block: Block) -> None:
-        """Raise `BankMismatchError` or `NonDeterministicSimulatorError` if rows of this stored block come out
-        differently.
-        """
+        """Raise `BankMismatchError` or `NonDeterministicSimulatorError` if rows of a stored block differ."""
         if np.isin(block.codes, (TIMEOUT, DIED)).any():
             self._lost = self._lost or (k, block)
             return
@@ -60,7 +55,7 @@ class Recheck:
 
     def end(self) -> None:
         """All stored blocks have been seen."""
-        if not self.rows and self._lost is not None and isinstance(self.runner, Isolated):
+        if not self.rows and self._lost is not None and self.runner.contains_crashes:
             self._compare(*self._lost, len(self._lost[1]) if self.campaign.simulator.vectorized else 1)
 
     def _in_time(self) -> bool:
@@ -72,21 +67,23 @@ class Recheck:
         if same_rows(block, again):
             return
         if not same_rows(again, make_block(self.campaign, k, rows, self.runner)):
-            name = self.campaign.simulator.name
-            raise NonDeterministicSimulatorError(
-                different(name, f"block {k} of {self.bank.path}, made again twice,")
-            )
+            twice = f"block {k} of {self.bank.path}, made again twice,"
+            raise NonDeterministicSimulatorError(different(self.campaign.simulator.name, twice))
         raise BankMismatchError(
             f"{self.bank.path}: block {k}, made again with this simulator and these package versions, comes "
-            f"out differently "
-            f"({first_difference(block, again)}). The simulator has changed since, or a package that it "
-            f"uses. Choose another folder."
+            f"out differently ({first_difference(block, again)}). The simulator has changed since, or a "
+            "package that it uses. Choose another folder."
         )
 
 
 @dataclass
 class Watch:
-    """Counts rows, stops at too many failures, tells the progress."""
+    """Counts rows, stops a run with too many failures, and reports progress.
+
+    done, bad: rows and failed rows so far; first: the first failure. blocks, alone: blocks so far, and those
+    of a vectorised simulator whose rows had to run alone; why: the first cause; clean: whether in one of them
+    every row then succeeded.
+    """
 
     name: str
     n: int
@@ -101,25 +98,12 @@ class Watch:
     clean: bool = False
 
     def see(self, block: Block) -> None:
-        """A block has come in."""
+        """Note a block that has come in. Raises `TooManyFailuresError`."""
         self.done, self.bad = self.done + len(block), self.bad + int((block.codes != OK).sum())
         if self.first is None and block.failures:
             self.first = block.failures[0]
-        if (
-            self.done >= min(self.n, _ROWS_BEFORE_STOP)
-            and self.bad > self.max_failures * self.done
-            and self.first is not None
-        ):
-            where = ", ".join(
-                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
-                for name, value in self.first.theta.items()
-            )
-            raise TooManyFailuresError(
-                f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than "
-                f"max_failures={self.max_failures:g}. "
-                f"First cause, in row {self.first.row} ({where}): {self.first.cause}. Mend the simulator or "
-                f"the prior, or allow more."
-            )
+        if self.done >= min(self.n, _ROWS_BEFORE_STOP) and self.bad > self.max_failures * self.done:
+            raise TooManyFailuresError(self._too_many())
         self.blocks += 1
         if block.alone:
             self.alone += 1
@@ -128,11 +112,25 @@ class Watch:
         if self.progress is not None:
             self.progress(min(self.done, self.n), self.n)
 
+    def _too_many(self) -> str:
+        text = (
+            f"{self.name}: {self.bad:,} of the first {self.done:,} simulations failed, more than "
+            f"max_failures={self.max_failures:g}."
+        )
+        if self.first is not None:
+            theta = ", ".join(
+                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+                for name, value in self.first.theta.items()
+            )
+            text += f" First cause, in row {self.first.row} ({theta}): {self.first.cause}."
+        return f"{text} Fix the simulator or the prior, or allow more."
+
     def slow_text(self) -> str:
-        """On blocks of a vectorised simulator whose rows had to run alone."""
+        """A sentence on blocks whose rows had to run alone, empty if they were few and for good reason."""
+        if not self.clean and self.alone <= _OFTEN * self.blocks:
+            return ""
         return (
             f"{self.name}: in {self.alone:,} of {self.blocks:,} blocks the call for the whole block failed, "
-            f"and its rows were run one at a "
-            f"time, which is slower. First cause: {self.why}. Let the simulator return NaN in rows it "
-            f"cannot make, or raise time_limit."
+            f"and its rows were run one at a time, which is slower. First cause: {self.why}. Let the "
+            "simulator return NaN in rows it cannot make, or raise time_limit."
         )

@@ -2,11 +2,9 @@
 
 An executor promises less than a campaign needs: loky and the standard pools lose what was running when a
 worker dies, Dask runs it again. So a block is handed out again until it comes back. After a first loss it is
-made in a child process of the worker, which finds the row that kills and leaves the worker alive; after a
-second it runs alone, so that it answers for itself; a block that is then lost as often as `tries` says is
-given up as died, and the others go on. Dask can also lose a block without a word: if an executor that was
-given is silent for much longer than ever before, what is out is handed out once more, and whatever comes
-first is taken.
+made in a child process of the worker, which finds the row that kills and keeps the worker alive. After a
+second it runs alone, so that no other block is blamed. If it is lost as often again as `tries` says, its rows
+are marked died, and the run continues with the other blocks.
 """
 
 from __future__ import annotations
@@ -35,26 +33,23 @@ from sbi_flows.simulation.simulations import Block
 _IN_FLIGHT_A_WORKER, _WORKERS_UNKNOWN = 4, 16
 _SHARED = 2
 _MOST_BREAKS = 10
-_SILENT_SECONDS = 30.0
 _ORPHAN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """How blocks are made: the campaign as bytes, and in a child process or not. time_limit in seconds; tries
-    before giving up.
+    """How blocks are made.
+
+    payload: the campaign, packed.
+    isolate: whether in a child process.
+    time_limit: seconds that a call in a child process may take, or None.
+    tries: how often a call that kills its process is tried.
     """
 
     payload: bytes
     isolate: bool
     time_limit: float | None
     tries: int
-
-    def of(self, campaign: Campaign) -> Job:
-        """The same for that campaign. Raises `SettingsError` where its simulator cannot be sent to another
-        process.
-        """
-        return replace(self, payload=packed(campaign))
 
 
 def packed(thing: Any) -> bytes:
@@ -66,9 +61,8 @@ def packed(thing: Any) -> bytes:
     except Exception as error:
         raise SettingsError(
             f"the simulator cannot be sent to another process ({type(error).__name__}: {error}). Define it "
-            f"without reference to open "
-            "files, locks, connections or generators (make them inside the function), or run in this "
-            "process: workers=1 and no time limit."
+            "without reference to open files, locks, connections or generators (make them inside the "
+            "function), or run in this process: workers=1 and no time limit."
         ) from error
 
 
@@ -86,7 +80,7 @@ def run(job: Job, k: int, rows: int) -> Block | str:
     runner: Runner = InProcess(campaign.simulator)
     if job.isolate:
         runner = isolated(simulator_bytes, job.time_limit, job.tries)
-        runner.event_shape = campaign.event_shape
+    runner.settle(campaign.event_shape)
     return make_block(campaign, k, rows, runner)
 
 
@@ -100,125 +94,102 @@ def _unpacked(payload: bytes) -> tuple[Campaign, bytes]:
 def finished(
     campaign: Campaign, job: Job, todo: list[tuple[int, int]], executors: Executors, workers: int | None
 ) -> Generator[tuple[int, Block]]:
-    """Blocks as they finish. todo: (block, rows). Raises `WorkerError` if workers cannot load the simulator
-    or an executor stays broken.
-    """
-    waiting, losses = deque(todo), dict.fromkeys((k for k, _ in todo), 0)
-    careful = Job(job.payload, True, job.time_limit, job.tries)
-    breaks = 0
-    left = set(losses)
-    while left:
-        broken: BaseException | None = None
-        running: dict[Future[Block | str], tuple[int, int]] = {}
+    """Blocks as they finish. Raises `WorkerError` if the simulator cannot be loaded, or executors break."""
+    queue = _Queue(campaign, job, todo)
+    given = isinstance(executors, Executor)
+    while queue.left:
         with opened(executors) as executor:
-            silence = _Silence(infinite=not isinstance(executors, Executor))
-            most = _IN_FLIGHT_A_WORKER * (
-                workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN
-            )
+            most = workers or getattr(executor, "_max_workers", None) or _WORKERS_UNKNOWN
             try:
-                while left and broken is None:
-                    try:
-                        while (
-                            waiting
-                            and len(running) < most
-                            and not (running and losses[waiting[0][0]] > _SHARED)
-                        ):
-                            k, rows = waiting[0]
-                            if k not in left:
-                                waiting.popleft()
-                                continue
-                            future = executor.submit(run, careful if losses[k] else job, k, rows)
-                            running[future] = waiting.popleft()
-                            if losses[k] > _SHARED:
-                                break
-                    except (BrokenExecutor, RuntimeError) as error:
-                        broken = error
-                    done = wait(running, silence.bearable(), FIRST_COMPLETED).done
-                    if not silence.heard(bool(done)) and broken is None:
-                        for k, rows in set(running.values()):
-                            running[executor.submit(run, careful, k, rows)] = k, rows
-                    for future in done:
-                        k, rows = running.pop(future)
-                        if k not in left:
-                            continue
-                        lost = CancelledError("cancelled") if future.cancelled() else future.exception()
-                        if lost is None:
-                            left.discard(k)
-                            yield k, _loaded(future.result(), campaign)
-                            breaks = 0
-                            continue
-                        if isinstance(lost, SbiFlowsError):
-                            raise lost
-                        losses[k] += 1
-                        broken = lost if isinstance(lost, BrokenExecutor) else broken
-                        if losses[k] - _SHARED >= job.tries:
-                            left.discard(k)
-                            yield k, dead_block(campaign, k, rows, _died(lost, losses[k]))
-                        else:
-                            waiting.appendleft((k, rows))
+                while queue.left and queue.broken is None:
+                    queue.hand_out(executor, _IN_FLIGHT_A_WORKER * most)
+                    yield from queue.take_back()
             finally:
-                for future in running if isinstance(executors, Executor) else ():
-                    future.cancel()
-        if broken is not None:
-            waiting.extendleft(dict.fromkeys(out for out in running.values() if out[0] in left))
-            breaks += 1
-            if isinstance(executors, Executor) or breaks > _MOST_BREAKS:
-                raise WorkerError(
-                    f"the executor broke ({_told(broken)}). "
-                    f"{_FACTORY if isinstance(executors, Executor) else _ENDS}"
-                ) from broken
+                if given:
+                    queue.cancel()
+        if queue.broken is not None:
+            queue.put_back()
+            if given or queue.breaks > _MOST_BREAKS:
+                why = f"the executor broke ({_told(queue.broken)})."
+                raise WorkerError(f"{why} {_FACTORY if given else _ENDS}") from queue.broken
+            queue.broken = None
 
 
-_INSTALL = (
-    "Install the module that defines it on every worker, in the same version, or define it in the "
-    "script itself."
-)
-_FACTORY = (
-    "Give a function that makes one, such as executor=lambda: ProcessPoolExecutor(8), so that it can "
-    "be made again."
-)
+class _Queue:
+    """The blocks that are still to come: which wait, which are with workers, and how often each was lost.
+
+    left: how many there are.
+    broken: what broke the executor.
+    breaks: how many executors have broken since a block last came back.
+    """
+
+    def __init__(self, campaign: Campaign, job: Job, todo: list[tuple[int, int]]) -> None:
+        self._campaign, self._job, self._careful = campaign, job, replace(job, isolate=True)
+        self._waiting, self._losses = deque(todo), dict.fromkeys((k for k, _ in todo), 0)
+        self._running: dict[Future[Block | str], tuple[int, int]] = {}
+        self.left = len(todo)
+        self.broken: BaseException | None = None
+        self.breaks = 0
+
+    def hand_out(self, executor: Executor, most: int) -> None:
+        """Submit blocks until `most` are with workers. A block that was lost twice goes alone."""
+        try:
+            while self._waiting and len(self._running) < most:
+                k, rows = self._waiting[0]
+                alone = self._losses[k] > _SHARED
+                if alone and self._running:
+                    break
+                future = executor.submit(run, self._careful if self._losses[k] else self._job, k, rows)
+                self._running[future] = self._waiting.popleft()
+                if alone:
+                    break
+        except (BrokenExecutor, RuntimeError) as error:
+            self.broken = error
+
+    def take_back(self) -> Iterator[tuple[int, Block]]:
+        """Wait for blocks. Those that come back, and those that are lost too often, with their rows died."""
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            k, rows = self._running.pop(future)
+            lost = CancelledError("cancelled") if future.cancelled() else future.exception()
+            if lost is None:
+                block, self.breaks = _loaded(future.result(), self._campaign), 0
+            elif isinstance(lost, SbiFlowsError):
+                raise lost
+            else:
+                self._losses[k] += 1
+                self.broken = lost if isinstance(lost, BrokenExecutor) else self.broken
+                if self._losses[k] - _SHARED < self._job.tries:
+                    self._waiting.appendleft((k, rows))
+                    continue
+                block = dead_block(self._campaign, k, rows, _died(lost, self._losses[k]))
+            self.left -= 1
+            yield k, block
+
+    def put_back(self) -> None:
+        """The executor has broken: what was with its workers waits again."""
+        self._waiting.extendleft(self._running.values())
+        self._running.clear()
+        self.breaks += 1
+
+    def cancel(self) -> None:
+        """Call off what has not begun."""
+        for future in self._running:
+            future.cancel()
+
+
+_INSTALL = "Install the module that defines it on every worker, or define it in the script itself."
+_FACTORY = "Give a function that makes one, as executor=lambda: ProcessPoolExecutor(8), to make it again."
 _ENDS = (
     f"It was made again {_MOST_BREAKS} times without a block coming back. Look at what the workers printed "
-    f"before they ended; a pool that "
-    "spawns needs `if __name__ == '__main__':` around the script (workers=8 does not)."
+    "before they ended; a pool that spawns needs `if __name__ == '__main__':` around the script (workers=8 "
+    "does not)."
 )
-
-
-class _Silence:
-    """How long an executor has brought nothing, and how long that is bearable: three times the longest yet,
-    and twice that each time.
-    """
-
-    def __init__(self, infinite: bool) -> None:
-        self._infinite, self._heard_once = infinite, False
-        self._last, self._longest, self._patience = time.monotonic(), 0.0, 1.0
-
-    def bearable(self) -> float | None:
-        """Seconds from now, or None for as long as it takes: for a pool of processes, which loses nothing,
-        and before the first block.
-        """
-        if self._infinite or not self._heard_once:
-            return None
-        return max(
-            self._last + self._patience * max(_SILENT_SECONDS, 3 * self._longest) - time.monotonic(), 0.0
-        )
-
-    def heard(self, anything: bool) -> bool:
-        """Note whether something came; return it."""
-        now = time.monotonic()
-        if anything:
-            self._longest = max(self._longest, now - self._last) if self._heard_once else 0.0
-            self._last, self._heard_once, self._patience = now, True, 1.0
-        else:
-            self._patience *= 2
-        return anything
 
 
 def _loaded(out: Block | str, campaign: Campaign) -> Block:
     if isinstance(out, str):
-        raise WorkerError(
-            f"{campaign.simulator.name}: a worker cannot load the simulator ({out}). {_INSTALL}"
-        )
+        name = campaign.simulator.name
+        raise WorkerError(f"{name}: a worker cannot load the simulator ({out}). {_INSTALL}")
     return out
 
 
@@ -233,16 +204,14 @@ def _told(error: BaseException) -> str:
 
 @contextmanager
 def opened(executors: Executors) -> Iterator[Executor]:
-    """An executor that was given stays open; one that a factory made is shut down, at once if something went
-    wrong.
-    """
+    """An executor that was given stays open; one that a factory made is shut down."""
     if isinstance(executors, Executor):
         yield executors
         return
     executor = executors()
     if not isinstance(executor, Executor):
         raise SettingsError(
-            f"executor must be a concurrent.futures.Executor or a function that makes one, which made "
+            "executor must be a concurrent.futures.Executor or a function that makes one, which made "
             f"{type(executor).__name__}."
         )
     try:
@@ -252,9 +221,7 @@ def opened(executors: Executors) -> Iterator[Executor]:
 
 
 def _shut_down(executor: Any) -> None:
-    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's takes no
-    options.
-    """
+    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's has no options."""
     for options in ({"wait": True, "kill_workers": True}, {"wait": False, "cancel_futures": True}):
         try:
             executor.shutdown(**options)
@@ -265,9 +232,7 @@ def _shut_down(executor: Any) -> None:
 
 
 def local_workers(count: int) -> Callable[[], Executor]:
-    """A factory of pools of `count` fresh local processes, never forks, each with one BLAS, OpenMP and torch
-    thread.
-    """
+    """A function that makes pools of `count` fresh local processes, never forks, of one thread each."""
 
     def make() -> Executor:
         from loky import ProcessPoolExecutor
@@ -281,9 +246,7 @@ def local_workers(count: int) -> Callable[[], Executor]:
 
 
 def _begin_worker(parent: int, quiet: bool) -> None:
-    """Leave Ctrl-C to the parent, and end when it has ended. quiet: what is printed goes to standard error,
-    as in the parent.
-    """
+    """Leave Ctrl-C to the parent, and end when it has ended. quiet: print to standard error, as it does."""
     if quiet:
         os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -78,7 +78,7 @@ class Group:
         return said
 
     def left(self, patience: float = 20.0) -> list[int]:
-        """The processes, with this word, that are still there after so many seconds."""
+        """The processes, with this word, that are still there after `patience` seconds."""
         until = time.monotonic() + patience
         while (alive := self._alive()) and time.monotonic() < until:
             time.sleep(0.02)

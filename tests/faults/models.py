@@ -84,7 +84,7 @@ def make_killer(mark: Path) -> sf.Simulator:
 
 
 def compile_stuck(folder: Path) -> str | None:
-    """A C function that loops for ever with the interpreter's lock held; None where there is no compiler."""
+    """A C function that loops for ever, holding the interpreter's lock; None without a compiler."""
     import shutil
     import subprocess
 

@@ -47,7 +47,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str | None:
 
 
 def check(library: str | None, **options: Any) -> sf.Simulations:
-    with pytest.warns(SimulationWarning, match=r"simulations failed \(.*\) and are left out"):
+    with pytest.warns(SimulationWarning, match="simulations failed"):
         sims = sf.simulate(make_awful(library), N, seed=SEED, time_limit=LIMIT, settings=SETTINGS, **options)
     kinds = [WAYS[kind] if kind < len(WAYS) else "fine" for kind in way(sims.theta[:, 0])]
     assert set(kinds) == {*WAYS, "fine"}
@@ -84,8 +84,8 @@ def test_every_row_is_accounted_for_by_its_cause_and_fitting_says_how_many_were_
     sf.fit(fine, simulations=awful, seed=1, settings=QUICK, say=said.append)
     failed, counts = int((~awful.ok).sum()), awful.counts()
     words = (
-        f"{failed} of {N} simulations failed ({counts['nonfinite']} nonfinite, {counts['raised']} "
-        f"raised, {counts['timeout']} timeout, "
+        f"{failed} of {N} simulations failed ({counts['nonfinite']} nonfinite, {counts['raised']} raised, "
+        f"{counts['timeout']} timeout, "
     )
     assert words in " ".join(said)
 
@@ -170,10 +170,7 @@ def test_a_broken_contract_is_named_before_anything_is_stored(
 
 @pytest.mark.parametrize("kind", WILL)
 def test_a_will_of_its_own_is_found_before_anything_is_stored(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        NonDeterministicSimulatorError,
-        match="the same theta and random stream, given twice, gave different numbers",
-    ):
+    with pytest.raises(NonDeterministicSimulatorError, match="given twice"):
         sf.simulate(vectorised(WILL[kind]), 100, store=tmp_path / "bank", workers=1)
     assert not (tmp_path / "bank").exists()
 
@@ -189,9 +186,7 @@ def test_a_will_that_shows_later_is_found_when_a_bank_is_extended(tmp_path: Path
     """Too many rows for the simulations that test it before: then the clock is in."""
     model = vectorised(lambda theta, y, rng: y + (time.perf_counter() if len(y) > 8 else 0))
     sf.simulate(model, 100, store=tmp_path / "bank", settings=sf.SimulateSettings(block_size=50))
-    with pytest.raises(
-        NonDeterministicSimulatorError, match=r"block 0 of .*, made again twice, gave different numbers"
-    ):
+    with pytest.raises(NonDeterministicSimulatorError, match="block 0 .*made again twice"):
         sf.simulate(model, 200, store=tmp_path / "bank")
 
 
@@ -205,7 +200,7 @@ def test_a_block_that_was_made_twice_and_differs_is_not_stored_over(tmp_path: Pa
     block = bank.load(1)
     bank.commit(1, block)
     block.y[3, 1] += 1e-9
-    with pytest.raises(NonDeterministicSimulatorError, match="block 1, made twice, gave different numbers"):
+    with pytest.raises(NonDeterministicSimulatorError, match="block 1, made twice"):
         bank.commit(1, block)
     assert (bank.load(1).y != block.y).sum() == 1
 

@@ -1,5 +1,5 @@
-"""Banks that something else has been at: simulate mends or refuses, read_bank refuses or is right, and no row
-is ever silently wrong.
+"""Damaged banks: simulate repairs or refuses them, read_bank refuses them or is right, and no row is ever
+silently wrong.
 
 SBI_FLOWS_MUTATIONS is how many banks are damaged.
 """

@@ -1,5 +1,5 @@
 """A disk that is full, failing or read-only, at any call: a typed error, finished blocks kept, and the same
-call goes on afterwards.
+call resumes afterwards.
 """
 
 from __future__ import annotations
@@ -195,10 +195,7 @@ def test_a_file_system_of_8_megabytes_that_runs_full(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="No space left on device") as caught:
             sf.simulate(wide, 5000, seed=5, store=place / "bank", workers=1, settings=settings)
         count = len(list((place / "bank").glob("0*/*.safetensors")))
-        assert (
-            f"holds {count} finished blocks of 100 rows; the same call goes on from them."
-            in caught.value.__notes__[0]
-        )
+        assert f"holds {count} finished blocks of 100 rows" in caught.value.__notes__[0]
         kept = sf.read_bank(place / "bank")
         assert len(kept) == 100 * count > 1000
         subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
@@ -243,10 +240,7 @@ def check_read_only(store: Path, turn: Callable[[str], object]) -> None:
     turn("ro")
     try:
         assert (len(sf.read_bank(store)), len(simulate(store)), len(simulate(store, 60))) == (N, N, 60)
-        with pytest.raises(
-            StorageError,
-            match="writer.lock: the lock of the bank cannot be written .*(Read-only|Permission denied)",
-        ):
+        with pytest.raises(StorageError, match="writer.lock: .*(Read-only|Permission denied)"):
             simulate(store, 200)
     finally:
         turn("rw")

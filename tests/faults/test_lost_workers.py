@@ -1,5 +1,5 @@
-"""A worker that is killed, in any kind of pool: the run goes on by itself, with the same bytes, or says what
-it needs.
+"""A worker that is killed, in any kind of pool: the run continues, with the same bytes, or says what it
+needs.
 """
 
 from __future__ import annotations
@@ -63,14 +63,12 @@ def test_a_pool_that_was_given_and_breaks_is_an_error_that_says_what_to_give(
     make: Callable[[], Executor], killer: sf.Simulator, undisturbed: Path, tmp_path: Path
 ) -> None:
     executor = make()
-    with pytest.raises(
-        WorkerError, match=r"^the executor broke .* Give a function that makes one, such as executor=lambda: "
-    ) as caught:
+    with pytest.raises(WorkerError, match="executor=lambda: ") as caught:
         sf.simulate(
             killer, N, seed=5, store=tmp_path / "bank", executor=executor, workers=2, settings=SETTINGS
         )
     executor.shutdown(wait=True)
-    assert "finished blocks of 20 rows; the same call goes on from them." in " ".join(caught.value.__notes__)
+    assert "finished blocks of 20 rows" in " ".join(caught.value.__notes__)
     finished, wanted = files(tmp_path / "bank"), files(undisturbed)
     assert finished.items() <= wanted.items()
     sf.simulate(killer, N, seed=5, store=tmp_path / "bank", workers=1, settings=SETTINGS)
@@ -137,8 +135,7 @@ def test_a_pool_may_break_at_any_submission(
     """All losses here are the pool's, so no careful second try in a child is needed."""
     monkeypatch.setattr("sbi_flows.simulation.workers._SHARED", 1000)
     here = InProcess(killer)
-    child = SimpleNamespace(run=here.run, each=here.each, event_shape=None)
-    monkeypatch.setattr("sbi_flows.simulation.workers.isolated", lambda *_: child)
+    monkeypatch.setattr("sbi_flows.simulation.workers.isolated", lambda *_: here)
     chance = np.random.default_rng(seed)
     sims = sf.simulate(killer, N, seed=5, executor=lambda: Breaking(chance), workers=2, settings=SETTINGS)
     assert rows(sims) == rows(sf.read_bank(undisturbed))

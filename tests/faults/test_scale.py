@@ -14,7 +14,7 @@ BLOCKS = int(os.environ.get("SBI_FLOWS_BLOCKS", "1000"))
 
 
 def test_the_memory_of_the_driver_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
-    """A million rows in 10,000 blocks with SBI_FLOWS_BLOCKS=10000; seconds are printed, not judged."""
+    """A million rows in 10,000 blocks with SBI_FLOWS_BLOCKS=10000; seconds are printed, not tested."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.scale", str(tmp_path / "bank"), str(BLOCKS), "1"],
         cwd=ROOT,

@@ -288,7 +288,7 @@ IN_TORCH = {"HalfNormal": td.HalfNormal(3.0), "Exponential": td.Exponential(0.1)
 
 @pytest.mark.parametrize("name", [*LIGHT, *MIRRORED, *IN_TORCH])
 def test_five_deviations_on_a_light_tail_do_not_leave_what_the_prior_allows(name: str) -> None:
-    """On the log scale they would: at exp(5 sd) of a gamma(0.1) law lies 1e22."""
+    """On the log scale they would: exp(5 sd) of a gamma(0.1) distribution is 1e22."""
     prior = sf.Prior(x={**LIGHT, **MIRRORED, **IN_TORCH}[name])
     theta = prior.sample(20_000, np.random.default_rng(0))
     z = prior.to_unconstrained(theta)[0]

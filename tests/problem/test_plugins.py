@@ -38,7 +38,7 @@ def model_file(folder: Path, text: str = MODEL, name: str = "my_file.py") -> Pat
 
 
 def register(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
-    """Have `values` registered beside what is installed."""
+    """Register `values` in addition to what is installed."""
     points = [EntryPoint(name, value, plugins.GROUP) for name, value in values.items()]
     installed = list(plugins.entry_points(group=plugins.GROUP))
     monkeypatch.setattr(plugins, "entry_points", lambda group: [*points, *installed])
@@ -83,9 +83,7 @@ def test_a_file_is_found_by_a_path_with_a_colon_and_relative_to_the_working_fold
 
 
 def test_an_unknown_name_lists_what_is_installed_and_the_other_ways() -> None:
-    with pytest.raises(
-        PluginError, match=r"called 'rikcer'. Installed: .*gaussian.*ricker.* package.module:attribute"
-    ) as caught:
+    with pytest.raises(PluginError, match=r"'rikcer'.*gaussian.*ricker.* package.module:attribute") as caught:
         sf.load_simulator("rikcer")
     assert caught.value.exit_code == 2
 
@@ -103,7 +101,7 @@ def test_an_unknown_name_lists_what_is_installed_and_the_other_ways() -> None:
         ),
         ("simulators.ricker:GREAT_TITS", "is a tuple, not a simulator"),
         ("simulators.ricker:simulate_ricker", "is a function, not a simulator.*Decorate the function"),
-        ("missing.py:model", "missing.py: there is no such file"),
+        ("missing.py:model", "missing.py"),
     ],
 )
 def test_a_reference_that_leads_nowhere_says_where_it_ended(reference: str, words: str) -> None:
@@ -131,10 +129,7 @@ def test_a_file_that_does_not_run_gives_the_cause_and_no_module_behind(
 
 
 def test_an_undecorated_function_in_a_file_names_the_simulators_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        PluginError,
-        match="'plain' in .*my_file.py is a function, not a simulator; simulators there: my_model",
-    ):
+    with pytest.raises(PluginError, match="'plain'.*my_file.py.*function.*my_model"):
         sf.load_simulator(f"{model_file(tmp_path)}:plain")
 
 
@@ -152,7 +147,7 @@ BROKEN = {
 def test_broken_plugins_carry_their_reason_and_hide_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken_on_purpose.py").write_text("raise ValueError('mend me')")
+    (tmp_path / "broken_on_purpose.py").write_text("raise ValueError('broken on purpose')")
     (tmp_path / "exits_on_purpose.py").write_text("import sys; sys.exit('bye')")
     monkeypatch.syspath_prepend(tmp_path)
     register(monkeypatch, **BROKEN)
@@ -160,7 +155,7 @@ def test_broken_plugins_carry_their_reason_and_hide_no_other(
     assert found["ricker"].simulator is ricker
     assert {name for name, plugin in found.items() if plugin.simulator is None} == set(BROKEN)
     assert all(f"plug-in {name!r} ({BROKEN[name]})" in str(found[name].error) for name in BROKEN)
-    assert "ValueError: mend me" in str(found["raises"].error)
+    assert "ValueError: broken on purpose" in str(found["raises"].error)
     assert "SystemExit: bye" in str(found["exits"].error)
 
 
@@ -176,7 +171,7 @@ def test_loading_a_broken_plugin_by_name_raises_its_reason(
 def test_without_any_plugin_the_message_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     assert plugins.list_plugins() == []
-    with pytest.raises(PluginError, match="Installed: none"):
+    with pytest.raises(PluginError, match="none"):
         sf.load_simulator("ricker")
 
 
@@ -225,6 +220,6 @@ def test_a_file_that_shadows_an_installed_package_is_named(
 ) -> None:
     (installed / "popular.py").write_text("x = 1")
     monkeypatch.syspath_prepend(installed)
-    with pytest.raises(PluginError, match="'popular' is not a package.*shadows it") as caught:
+    with pytest.raises(PluginError, match="'popular' is not a package.*shadows") as caught:
         sf.load_simulator("popular")
     assert str(installed / "popular.py") in str(caught.value)

@@ -29,9 +29,7 @@ def test_a_users_own_distribution_works_but_no_file_can_hold_it() -> None:
 
     prior = sf.Prior(x=Triangle(a=0, b=1, name="triangle")())
     assert prior.inside(prior.sample(5, np.random.default_rng(0))).all()
-    with pytest.raises(
-        PriorError, match=r"prior x: 'triangle\(\)' cannot be rebuilt from a file. Pass the prior itself"
-    ):
+    with pytest.raises(PriorError, match=r"prior x: 'triangle\(\)'.*prior=prior"):
         sf.Prior.from_json(prior.to_json())
 
 
@@ -40,7 +38,7 @@ def test_a_users_own_distribution_cannot_pass_for_scipys() -> None:
         def _pdf(self, x: Any, *_: Any) -> Any:
             return np.exp(-np.abs(x)) / 2
 
-    with pytest.raises(PriorError, match="cannot be rebuilt"):
+    with pytest.raises(PriorError, match="rebuilt"):
         sf.Prior.from_json(sf.Prior(x=Norm(name="norm")()).to_json())
 
 
@@ -101,7 +99,7 @@ def test_what_is_no_proper_distribution_is_refused_by_name(bad: str) -> None:
 
 def test_marginals_without_names_are_refused() -> None:
     for given in ({"a": st.norm(0, 1)}, st.norm(0, 1)):
-        with pytest.raises(PriorError, match=r"every marginal has a name: .*Prior\(\*\*mapping\)"):
+        with pytest.raises(PriorError, match=r"Prior\(\*\*mapping\)"):
             sf.Prior(given)
 
 
@@ -155,7 +153,7 @@ def test_a_row_alone_gives_what_it_gives_in_a_batch_of_any_shape() -> None:
     "theta", [np.array(0.0), [1.0, 2.0], np.zeros((3, 6)), {"a": np.ones(2)}, {**NAMED, "x": np.ones(2)}]
 )
 def test_theta_of_another_shape_or_with_other_names_is_refused(theta: Any) -> None:
-    with pytest.raises(ShapeError, match="theta must"):
+    with pytest.raises(ShapeError, match="theta"):
         MIXED.log_prob(theta)
 
 
@@ -165,7 +163,7 @@ def test_entries_with_different_numbers_of_rows_are_refused() -> None:
 
 
 def test_z_of_another_width_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"z must have shape \(..., 6\), got \(2, 7\)"):
+    with pytest.raises(ShapeError, match=r"\(..., 6\).*\(2, 7\)"):
         MIXED.from_unconstrained(np.zeros((2, 7)))
 
 

@@ -139,10 +139,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), program.belongs_here, 
 def test_a_silent_program_is_pointed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
     program = start(tmp_path, "input(); os.write(1, b'12'); time.sleep(2); print(3)")
-    with pytest.warns(
-        UserWarning,
-        match=r"not answered its first request for .*\(\d characters and no newline so far\).*flush stdout",
-    ) as seen:
+    with pytest.warns(UserWarning, match=r"\d characters.*newline.*flush") as seen:
         assert program.ask(b"\n") == b"123"
     assert len(seen) == 1
 

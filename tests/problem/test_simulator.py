@@ -20,7 +20,7 @@ from sbi_flows.errors import (
     SimulatorContractError,
     TooManyFailuresError,
 )
-from sbi_flows.problem.simulator import as_observation
+from sbi_flows.problem.observation import as_observation
 
 PRIOR = sf.Prior(a=uniform(0, 1), w=torch.distributions.Dirichlet(torch.ones(3)))
 THETA = PRIOR.sample(6, np.random.default_rng(0))
@@ -91,12 +91,9 @@ def test_lists_and_tensors_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (
-            lambda theta, rng: np.zeros((1, 4)),
-            r"shape \(1, 4\) for 6 rows of theta; wanted \(6, \*event\).*vectorized=False",
-        ),
-        (lambda theta, rng: np.zeros(()), r"shape \(\) for 6 rows"),
-        (lambda theta, rng: 1.0, r"shape \(\) for 6 rows"),
+        (lambda theta, rng: np.zeros((1, 4)), r"\(1, 4\).*\(6, \*event\).*vectorized=False"),
+        (lambda theta, rng: np.zeros(()), r"\(\).*6 rows"),
+        (lambda theta, rng: 1.0, r"\(\).*6 rows"),
         (lambda theta, rng: None, "dtype object"),
         (lambda theta, rng: np.array([None] * 6), "dtype object"),
         (lambda theta, rng: ["a"] * 6, "dtype <U1"),
@@ -110,14 +107,12 @@ def test_another_first_dimension_or_type_breaks_the_contract(bad: Callable[..., 
 
 
 def test_events_of_another_shape_than_declared_break_the_contract() -> None:
-    with pytest.raises(
-        SimulatorContractError, match=r"events of shape \(4,\); declared, or returned before, was \(5,\)"
-    ):
+    with pytest.raises(SimulatorContractError, match=r"\(4,\).*\(5,\)"):
         wrap(lambda theta, rng: np.zeros((6, 4)), event_shape=(5,)).run(THETA, rng())
 
 
 def test_single_draws_of_different_shapes_break_the_contract() -> None:
-    with pytest.raises(SimulatorContractError, match="wanted one shape"):
+    with pytest.raises(SimulatorContractError, match="shape"):
         wrap(lambda theta, rng: np.zeros(rng.integers(1, 9)), vectorized=False).run(THETA, rng())
 
 
@@ -127,7 +122,7 @@ def test_theta_cannot_be_written_to() -> None:
         return theta["a"]
 
     before = THETA.copy()
-    with pytest.raises(SimulatorContractError, match="read-only.*Work on a copy"):
+    with pytest.raises(SimulatorContractError, match="read-only.*copy"):
         wrap(double).run(THETA, rng())
     np.testing.assert_array_equal(THETA, before)
 
@@ -163,6 +158,11 @@ def test_the_event_shape_is_found_although_some_draws_raise() -> None:
     assert wrap(often, vectorized=False).event_shape == (7,)
 
 
+def test_an_unknown_part_is_a_type_error_that_names_it() -> None:
+    with pytest.raises(TypeError, match="likelihood"):
+        sf.Simulator(lambda theta, rng: theta["a"], PRIOR, likelihood=3)  # type: ignore[call-arg]
+
+
 def test_a_simulator_that_always_raises_has_no_event_shape_and_says_why() -> None:
     with pytest.raises(TooManyFailuresError, match="KeyError: 'b'"):
         _ = wrap(lambda theta, rng: theta["b"]).event_shape
@@ -184,18 +184,18 @@ def test_summaries_of_the_wrong_shape_break_the_contract(bad: Callable[..., Any]
 def test_a_data_set_is_found_by_name_and_an_unknown_name_lists_them() -> None:
     model = wrap(lambda theta, rng: 0, event_shape=(3,), observed={"first": [1, 2, 3], "short": [1, 2]})
     assert model.data("first").tolist() == [1, 2, 3]
-    with pytest.raises(ObservationError, match=r"no observed data set 'second'; it has \['first', 'short'\]"):
+    with pytest.raises(ObservationError, match=r"'second'.*\['first', 'short'\]"):
         model.data("second")
     with pytest.raises(ShapeError, match=r"shape \(2,\)"):
         model.data("short")
 
 
-def test_what_is_no_prior_or_no_function_is_refused_at_the_decorator() -> None:
-    with pytest.raises(PriorError, match=r"write @sf.simulator\(prior\)"):
+def test_something_other_than_a_prior_or_a_function_is_refused_at_the_decorator() -> None:
+    with pytest.raises(PriorError, match=r"@sf.simulator\(prior\)"):
         sf.simulator(lambda theta, rng: 0)  # type: ignore[arg-type]
     with pytest.raises(PriorError, match="sf.Prior"):
         sf.Simulator(lambda theta, rng: 0, {"a": uniform()})  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="wraps a function"):
+    with pytest.raises(InputError, match="function"):
         sf.Simulator(3, PRIOR)  # type: ignore[arg-type]
 
 
@@ -255,13 +255,13 @@ def test_another_shape_is_refused_with_both_shapes_named(
 
 @pytest.mark.parametrize(("shape", "event"), [((0, 3), (3,)), ((2, 2), (3,)), ((2, 2, 3), (3,))])
 def test_an_empty_or_misshapen_stack_is_refused(shape: tuple[int, ...], event: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="or a stack of shape"):
+    with pytest.raises(ShapeError, match=r"\(m, 3\)"):
         as_observation(np.zeros(shape), event, stack=True)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_missing_and_infinite_values_are_refused_with_their_place(bad: float) -> None:
-    with pytest.raises(ObservationError, match=r"1 NaN or infinite values of 3 \(first at \[\(1,\)\]\)"):
+    with pytest.raises(ObservationError, match=r"1 NaN .*3 .*\[\(1,\)\]"):
         as_observation([0.0, bad, 2.0], (3,))
 
 
@@ -270,7 +270,7 @@ def test_missing_and_infinite_values_are_refused_with_their_place(bad: float) ->
     [["a", "b", "c"], [1, None, 2], [[1], [2, 3], []], np.zeros(3, dtype=complex), [object()] * 3, {"a": 1}],
 )
 def test_what_is_not_numbers_is_refused(y: Any) -> None:
-    with pytest.raises(ObservationError, match="not numbers|NaN"):
+    with pytest.raises(ObservationError, match="numbers|NaN"):
         as_observation(y, (3,))
 
 

@@ -101,7 +101,7 @@ def test_any_changed_byte_is_refused_by_readers_and_made_good_by_the_call_that_m
             assert contents(sf.read_bank(bank)) == wanted
         except CorruptFileError:
             refused += 1
-            with pytest.warns(SimulationWarning, match="of its blocks are damaged"):
+            with pytest.warns(SimulationWarning, match="damaged"):
                 assert contents(simulate(make(), 60, seed=5, store=bank)) == wanted
             assert shard(bank, 1).read_bytes() == data
             kept = {place.read_bytes() for place in shard(bank, 1).parent.glob("*.damaged*")}
@@ -196,15 +196,13 @@ def test_leftovers_of_killed_writers_and_foreign_files_are_ignored(bank: Path) -
 
 def test_reading_stops_at_the_first_gap(bank: Path) -> None:
     shard(bank, 1).unlink()
-    with pytest.warns(
-        SimulationWarning, match="block 1 is missing or not full, so the 1 blocks after it are not read"
-    ):
+    with pytest.warns(SimulationWarning, match="block 1 .*the 1 blocks after it"):
         assert len(sf.read_bank(bank)) == 20
 
 
 def test_a_bank_without_its_first_block_is_refused(bank: Path) -> None:
     shard(bank, 0).unlink()
-    with pytest.raises(StorageError, match="first block of the bank is missing"):
+    with pytest.raises(StorageError, match="first block"):
         sf.read_bank(bank)
 
 
@@ -213,7 +211,7 @@ def test_reading_stops_after_a_block_that_is_not_full(tmp_path: Path) -> None:
     simulate(make(), 45, seed=5, store=tmp_path / "bank")
     simulate(make(), 80, seed=5, store=tmp_path / "longer")
     shutil.copy(shard(tmp_path / "longer", 3), shard(tmp_path / "bank", 3))
-    with pytest.warns(SimulationWarning, match="missing or not full"):
+    with pytest.warns(SimulationWarning, match="missing"):
         assert contents(sf.read_bank(tmp_path / "bank")) == contents(simulate(make(), 45, seed=5))
     assert contents(simulate(make(), 80, seed=5, store=tmp_path / "bank")) == contents(
         simulate(make(), 80, seed=5)
@@ -229,23 +227,21 @@ def test_a_simulator_that_changed_for_some_theta_only_is_refused(tmp_path: Path)
 
     simulate(change(2.0), 200, seed=5, store=tmp_path / "bank")
     for above in (0.5, 0.9, 0.98):
-        with pytest.raises(BankMismatchError, match=r"y of row \d+ was .* there and is .* here"):
+        with pytest.raises(BankMismatchError, match=r"y of row \d+"):
             simulate(change(above), 220, seed=5, store=tmp_path / "bank")
 
 
 @pytest.mark.parametrize("place", ["missing", "empty"])
 def test_where_there_is_no_bank_the_message_says_how_to_make_one(place: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        StorageError, match=f"{place}: there is no simulation bank. Make one with sf.simulate"
-    ) as caught:
+    with pytest.raises(StorageError, match=f"{place}: .*sf.simulate") as caught:
         sf.read_bank(tmp_path / place)
     assert caught.value.exit_code == 2
 
 
 def test_a_bank_cannot_take_the_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="is a file, not the folder of a bank"):
+    with pytest.raises(StorageError, match="is a file"):
         simulate(make(), 20, store=tmp_path / "file")
     with pytest.raises(StorageError, match="is a file"):
         sf.read_bank(tmp_path / "file")
@@ -271,5 +267,5 @@ def test_a_bank_with_a_users_own_marginal_resumes_with_it_but_cannot_be_read_wit
     model = make(prior=sf.Prior(a=Triangle(a=0, b=1, name="triangle")()))
     first = simulate(model, 40, seed=5, store=tmp_path / "bank")
     assert contents(simulate(model, 40, seed=5, store=tmp_path / "bank")) == contents(first)
-    with pytest.raises(PriorError, match="cannot be rebuilt from a file"):
+    with pytest.raises(PriorError, match="rebuilt"):
         sf.read_bank(tmp_path / "bank")

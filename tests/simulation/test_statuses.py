@@ -123,10 +123,7 @@ def test_bad_rows_are_left_out_only_in_words() -> None:
 
 def test_too_many_failures_stop_the_run_with_count_and_cause() -> None:
     """P(b < -1) = 16%: far above 1% and below 50% of the first 200 rows."""
-    with pytest.raises(
-        TooManyFailuresError,
-        match=r"of the first 200 simulations failed, more than max_failures=0.01. First cause, in row",
-    ):
+    with pytest.raises(TooManyFailuresError, match=r"of the first 200 .*max_failures=0.01.*in row"):
         simulate(make("single", raise_for_some), 1000, seed=5, max_failures=0.01)
     assert len(simulate(make("single", raise_for_some), 300, seed=5, max_failures=0.5)) == 300
 
@@ -185,7 +182,7 @@ def test_writing_to_theta_is_stopped_and_said() -> None:
         theta["a"][:] = 0
         return y
 
-    with pytest.raises(SimulatorContractError, match="read-only.* Work on a copy"):
+    with pytest.raises(SimulatorContractError, match="read-only.*copy"):
         simulate(make("vectorised", write, event_shape=(3,)), 10)
 
 
@@ -204,8 +201,7 @@ def test_a_wrong_shape_later_is_recorded_row_by_row_and_the_run_goes_on(tmp_path
     assert "returned shape (0, 3) for 1 rows of theta" in sims.records[0].cause
     assert sims.failures().table["cause"].tolist() == [
         "model: returned shape (0, 3) for 1 rows of theta; wanted (1, 3). A simulator that handles one draw "
-        "at a time is declared with "
-        "vectorized=False."
+        "at a time is declared with vectorized=False."
     ]
 
 
@@ -256,7 +252,7 @@ def test_failures_of_a_bank_are_those_of_memory(kind: str, tmp_path: Path) -> No
 
 def test_many_failures_warn_and_few_do_not() -> None:
     model = make("single", raise_for_some)
-    with pytest.warns(SimulationWarning, match="22 of 150 simulations failed"):
+    with pytest.warns(SimulationWarning, match="22 of 150"):
         simulate(model, 150, seed=5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -269,10 +265,7 @@ def test_a_vectorised_simulator_whose_rows_run_alone_is_said_to_be_slow() -> Non
             raise MemoryError("too many at once")
         return y
 
-    with pytest.warns(
-        SimulationWarning,
-        match="in 2 of 2 blocks the call for the whole block failed.*MemoryError: too many at once",
-    ):
+    with pytest.warns(SimulationWarning, match="2 of 2 blocks.*MemoryError: too many at once"):
         assert simulate(make("vectorised", only_small), 2000).ok.all()
 
 

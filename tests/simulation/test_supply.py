@@ -61,12 +61,11 @@ def test_row_i_is_row_i_of_simulate_wherever_it_is_made(kind: str) -> None:
         sum(map(len, blocks)),
         sum(int((block.codes != 0).sum()) for block in blocks),
     )
-    assert any("simulations of model failed. First cause" in text for text in supply.warnings())
+    assert any("simulations of model failed" in text for text in supply.warnings())
 
 
 def test_it_runs_ahead_no_further_than_it_may_and_ends_with_its_context() -> None:
-    with Supply(make("vectorised"), 1) as supply:
-        supply.most_ahead = 2_500
+    with Supply(make("vectorised"), 1, most_ahead=2_500) as supply:
         for _ in range(5):
             taken(supply, 2)
             time.sleep(0.02)
@@ -84,10 +83,7 @@ def test_blocks_that_another_run_has_used_are_left_out() -> None:
 
 def test_a_simulator_that_fails_too_often_ends_it() -> None:
     model = make("vectorised", lambda theta, y: np.where(np.asarray(theta["a"])[..., None] > 0.3, np.nan, y))
-    with (
-        Supply(model, 1) as supply,
-        pytest.raises(TooManyFailuresError, match="of the first 1,000 simulations failed"),
-    ):
+    with Supply(model, 1) as supply, pytest.raises(TooManyFailuresError, match="of the first 1,000 "):
         taken(supply, 2)
     assert threads() == []
 
@@ -95,7 +91,7 @@ def test_a_simulator_that_fails_too_often_ends_it() -> None:
 def test_what_the_thread_raises_reaches_the_caller_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         Supply(make("vectorised", lambda theta, y: y[1:]), 1) as supply,
-        pytest.raises(SimulatorContractError, match="returned shape"),
+        pytest.raises(SimulatorContractError, match="shape"),
     ):
         taken(supply, 1)
 
@@ -114,7 +110,7 @@ def test_a_simulator_that_cannot_be_sent_stays_where_it_is() -> None:
     model = make("vectorised", lambda theta, y: y + lock.locked())
     with Supply(model, 1) as supply:
         taken(supply, 1)
-        with pytest.raises(SettingsError, match="cannot be sent to another process"):
+        with pytest.raises(SettingsError, match="another process"):
             supply.move(1)
         assert supply.workers == 0
         taken(supply, 2)
@@ -157,7 +153,7 @@ def test_a_hang_in_the_thread_is_said() -> None:
         taken(supply, 1)
         while calls[0] <= 10:
             supply.take(0.01)
-    assert any("is left behind in a thread" in text for text in supply.warnings())
+    assert any("time_limit" in text for text in supply.warnings())
     go_on.set()
     supply._thread.join(PATIENCE)
     assert threads() == []

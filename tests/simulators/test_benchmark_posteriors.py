@@ -148,7 +148,7 @@ def test_only_the_prior_that_needs_torch_loads_it() -> None:
     names = ["gaussian_linear", "gaussian_mixture", "lotka_volterra", "sir", "slcp", "two_moons"]
     code = (
         f"import sys\nimport {', '.join(f'simulators.{name}' for name in names)}\nprint('torch' in "
-        f"sys.modules)"
+        "sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120

@@ -218,8 +218,8 @@ def test_the_classic_series_is_one_draw_at_the_classic_theta() -> None:
 
 def test_the_great_tits_are_those_of_wytham_wood() -> None:
     listed = (
-        "148 258 185 170 267 239 196 132 167 186 128 227 174 177 137 172 119 226 166 161 199 306 206 "
-        "350 214 175 211"
+        "148 258 185 170 267 239 196 132 167 186 128 227 174 177 137 172 119 226 166 161 199 306 206 350 214 "
+        "175 211"
     )
     assert tuple(map(int, listed.split())) == GREAT_TITS
     assert len(GREAT_TITS) == len(range(1960, 1987))

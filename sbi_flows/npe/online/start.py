@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.machine import free_memory, usable_cores
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER
-from sbi_flows.simulation.assembly import Index
+from sbi_flows.simulation.assembly import Assembly
 from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.simulations import Block, Simulations
 from sbi_flows.simulation.supply import Supply
@@ -106,7 +106,7 @@ def _simulations(supply: Supply, blocks: list[Block]) -> Simulations:
     campaign = supply.campaign
     if campaign is None:
         raise TooFewSimulationsError("nothing was simulated.")
-    index = Index()
+    index = Assembly()
     for k, block in enumerate(blocks):
         index.add(k, block)
     return index.simulations(campaign.simulator.prior, campaign.to_json(), blocks.__getitem__)
