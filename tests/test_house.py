@@ -37,8 +37,6 @@ OPEN = {
     "sbi_flows.calibration.check",
     "sbi_flows.comparison.compare",
     "sbi_flows/report/figures.py",
-    "tests/benchmarks/speed.py",
-    "tests/benchmarks/vae.py",
     "tests/vae/text/test_model.py",
 }
 

@@ -3,7 +3,7 @@
     (A o B)(v) = A(B(v)),     log |det d(A o B)/dv| = log |det dB/dv| at v  +  log |det dA/du| at u = B(v)
     (A o B)^-1 = B^-1 o A^-1
 
-`compose(a, b, c)` is read from left to right, as data go: `to_noise` runs a, then b, then c; `to_value` runs
+`compose(a, b, c)` reads from left to right, as data go: `to_noise` runs a, then b, then c; `to_value` runs
 them backwards. `Inverse` turns a layer round, and with it what is cheap: an autoregressive layer has a cheap
 density; turned round it has a cheap sample (inverse autoregressive flow, Kingma et al. 2016, 1606.04934).
 """
@@ -11,12 +11,19 @@ density; turned round it has a cheap sample (inverse autoregressive flow, Kingma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError
-from sbi_flows.flows.layers import Context, Layer, Value, check_layers
+from sbi_flows.flows.layers import (
+    Context,
+    Layer,
+    Value,
+    cheap_in_all,
+    check_layers,
+    run_to_noise,
+    run_to_value,
+)
 
 _TURNED = {"density": "sample", "sample": "density"}
 
@@ -28,27 +35,17 @@ class Composed(Layer):
         check_layers(layers, "Composed")
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.cheap = frozenset({"density", "sample"}).intersection(*(layer.cheap for layer in layers))
+        self.cheap = cheap_in_all(layers)
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
-        log_det = value.new_zeros(value.shape[1:])
-        for layer in cast("Sequence[Layer]", self.layers):
-            value, step = layer.to_noise(value, context)
-            log_det = log_det + step
-        return value, log_det
+        return run_to_noise(self.layers, value, context)
 
     def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
-        log_det = noise.new_zeros(noise.shape[1:])
-        for layer in reversed(cast("Sequence[Layer]", self.layers)):
-            noise, step = layer.to_value(noise, context)
-            log_det = log_det + step
-        return noise, log_det
+        return run_to_value(self.layers, noise, context)
 
 
 class Inverse(Layer):
-    """The layer turned round: its `to_noise` is the other's `to_value`. Raises `SettingsError` for anything
-    else.
-    """
+    """The layer turned round: its `to_noise` is the other's `to_value`. Raises `SettingsError`."""
 
     def __init__(self, layer: Layer) -> None:
         check_layers([layer], "Inverse")
@@ -64,11 +61,8 @@ class Inverse(Layer):
 
 
 def compose(*layers: Layer) -> Layer:
-    """The layer whose `to_noise` runs the given ones from the first to the last.
-
-    Raises `SettingsError` where there is none, or one of them is no layer.
-    """
-    if not layers or not all(isinstance(layer, Layer) for layer in layers):
-        names = ", ".join(type(layer).__name__ for layer in layers) or "nothing"
-        raise SettingsError(f"compose takes one or more layers of sbi_flows.flows, got {names}.")
+    """The layer whose `to_noise` runs the given ones from the first to the last. Raises `SettingsError`."""
+    if not layers:
+        raise SettingsError("compose takes one or more layers of sbi_flows.flows, got nothing.")
+    check_layers(layers, "compose")
     return Composed(layers)

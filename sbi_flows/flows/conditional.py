@@ -1,15 +1,15 @@
 """The conditional flow q(value | context): one class for q(theta | y) and for q(z | x).
 
-    noise = T(value; c),   noise ~ N(0, I):     log q(value | c) = log N(T(value; c); 0, I) + log |det
-    dT/dvalue|
+    noise = T(value; c),   noise ~ N(0, I)
+    log q(value | c) = log N(T(value; c); 0, I) + log |det dT/dvalue|
 
 T is a conditional affine layer followed by the layers of a recipe (`flows.recipes`). Papamakarios et al.
-(2021), 1912.02762. Directions are called `to_noise` and `to_value`; `cheap` says which of "density" and
-"sample" costs one pass a layer.
+(2021), 1912.02762. Directions are called `to_noise` and `to_value`; `cheap` names those that cost one pass
+per layer, "density" and "sample".
 
-Rows may have any number of axes, and a context may have 1, or no axis, where it does not vary: n values for
-each of m contexts are values (m, n, d) and contexts (m, 1, k), and what the networks make of a context is
-computed m times.
+Rows may have any number of axes. A context may have length 1 along an axis, or lack the axis, where it does
+not vary: n values for each of m contexts are values (m, n, d) and contexts (m, 1, k), and what the networks
+make of a context is computed m times.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sbi_flows.errors import ShapeError
-from sbi_flows.flows.layers import ConditionalAffine, Layer, check_layers
+from sbi_flows.flows.layers import (
+    ConditionalAffine,
+    Layer,
+    cheap_in_all,
+    check_layers,
+    run_to_noise,
+    run_to_value,
+)
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
 class ConditionalFlow(nn.Module):
-    """q(value | context) over R^d, given `context` numbers; there may be none, where contexts are (...,
-    0).
+    """q(value | context) over R^d, given `context` numbers; with none, contexts are (..., 0).
+
+    All methods raise `ShapeError` where contexts do not broadcast to the rows of the values or noise.
     """
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
@@ -38,38 +46,26 @@ class ConditionalFlow(nn.Module):
         self.d = d
         self.context = context
         self.layers = nn.ModuleList([ConditionalAffine(d, context), *layers])
-        self.cheap: frozenset[str] = frozenset.intersection(
-            *(layer.cheap for layer in layers), frozenset({"density", "sample"})
-        )
+        self.cheap = cheap_in_all(layers)
 
     def to_noise(
         self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
-        """noise = T(value; c) and log |det dT/dvalue|. Raises `ShapeError` where contexts do not broadcast to
-        the values' rows.
-        """
-        noise, log_det = self._noise_and_log_det(value, context)
+        """noise = T(value; c) and log |det dT/dvalue|."""
+        noise, log_det = run_to_noise(self.layers, *self._leading(value, context))
         return noise.movedim(0, -1), log_det
 
     def to_value(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
-        """value = T^-1(noise; c) and log |det dvalue/dnoise|. Raises `ShapeError` where contexts do not
-        broadcast to the noise's rows.
-        """
-        lead, given = self._leading(noise, context)
-        log_det = noise.new_zeros(noise.shape[:-1])
-        for layer in reversed(cast("Sequence[Layer]", self.layers)):
-            lead, step = layer.to_value(lead, given)
-            log_det = log_det + step
-        return lead.movedim(0, -1), log_det
+        """value = T^-1(noise; c) and log |det dvalue/dnoise|."""
+        value, log_det = run_to_value(self.layers, *self._leading(noise, context))
+        return value.movedim(0, -1), log_det
 
     def value(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
     ) -> Float[Tensor, "*rows d"]:
-        """value = T^-1(noise; c) alone. Raises `ShapeError` where contexts do not broadcast to the noise's
-        rows.
-        """
+        """value = T^-1(noise; c) alone."""
         lead, given = self._leading(noise, context)
         for layer in reversed(cast("Sequence[Layer]", self.layers)):
             lead = layer.value(lead, given)
@@ -78,35 +74,22 @@ class ConditionalFlow(nn.Module):
     def log_prob(
         self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
     ) -> Float[Tensor, "*rows"]:
-        """log q(value | context) in nats. Raises `ShapeError` where contexts do not broadcast to the values'
-        rows.
-        """
-        noise, log_det = self._noise_and_log_det(value, context)
+        """log q(value | context) in nats."""
+        noise, log_det = run_to_noise(self.layers, *self._leading(value, context))
         return log_det - 0.5 * (noise.square().sum(dim=0) + self.d * _LOG_2PI)
 
     def draw(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows"]]:
-        """value = T^-1(noise; c) and log q(value | c) in nats, in one pass; for noise from N(0, I),
-        differentiable draws.
+        """value = T^-1(noise; c) and log q(value | c) in nats, in one pass.
 
-        Raises `ShapeError` where contexts do not broadcast to the noise's rows.
+        For noise from N(0, I) these are draws from q, differentiable in its weights.
         """
         value, log_det = self.to_value(noise, context)
         return value, -log_det - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
 
-    def _noise_and_log_det(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        lead, given = self._leading(value, context)
-        log_det = value.new_zeros(value.shape[:-1])
-        for layer in cast("Sequence[Layer]", self.layers):
-            lead, step = layer.to_noise(lead, given)
-            log_det = log_det + step
-        return lead, log_det
-
     def _leading(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and context with their components as the first axis, the context with as many axes as the
-        value.
-        """
+        """Value and context, components first, the context with as many axes as the value."""
         rows, given = value.shape[:-1], context.shape[:-1]
         given = (1,) * (len(rows) - len(given)) + given
         fits = len(given) == len(rows) and all(
@@ -114,8 +97,8 @@ class ConditionalFlow(nn.Module):
         )
         if value.shape[-1:] != (self.d,) or context.shape[-1:] != (self.context,) or not fits:
             raise ShapeError(
-                f"the flow takes values (*rows, {self.d}) and contexts (*rows, {self.context}), where the "
-                f"contexts' rows may be 1 along an "
-                f"axis or lack leading axes, got {tuple(value.shape)} and {tuple(context.shape)}."
+                f"the flow takes values (*rows, {self.d}) and contexts (*rows, {self.context}), where a "
+                "context may have length 1 along an axis or lack leading axes, "
+                f"got {tuple(value.shape)} and {tuple(context.shape)}."
             )
         return value.movedim(-1, 0).contiguous(), context.reshape(*given, self.context).movedim(-1, 0)

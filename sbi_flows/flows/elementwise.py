@@ -1,9 +1,8 @@
-"""Monotone maps of one component, their parameters given by a network: what autoregressive and coupling
-layers are made of.
+"""Monotone maps of one component, whose parameters a network gives: the inside of autoregressive and coupling
+layers.
 
-A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may be 1 along an axis, and gives the
-image and the log slope, elementwise; the log slope may keep the parameters' rows. `value` is the first of
-`to_value`, for draws whose density nobody asks for.
+A map takes values (c, *rows) and parameters (c, p, *rows), whose rows may have length 1 along an axis. It
+gives the image and the log slope elementwise; the log slope may keep the parameters' rows.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ class Elementwise(Protocol):
 
     def to_noise(self, value: Values, parameters: Parameters) -> tuple[Tensor, Tensor]: ...
     def to_value(self, noise: Values, parameters: Parameters) -> tuple[Tensor, Tensor]: ...
-    def value(self, noise: Values, parameters: Parameters) -> Tensor: ...
+    def value(self, noise: Values, parameters: Parameters) -> Tensor:
+        """The image alone, for draws without their density."""
 
 
 class Affine:

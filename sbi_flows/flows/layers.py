@@ -1,13 +1,16 @@
-"""Conditional affine, autoregressive and coupling layers, and permutations: what flows are composed of.
+"""The layers that flows are composed of: conditional affine, autoregressive, coupling, permutation.
 
-Inside a flow the components lead: a value is (d, *rows), a context (k, *rows) with 1 for each axis of the
-rows along which it does not vary. Each component is then one contiguous line of memory, and nothing about a
-context is computed more than once.
+Inside a flow the components come first: a value is (d, *rows), a context (k, *rows), with 1 for each axis of
+the rows along which it does not vary. Each component is then contiguous in memory, and nothing is computed
+twice for one context.
+
+A new layer is a subclass of `Layer`, and an entry in the table of `tests/flows/test_layers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -26,8 +29,9 @@ _MAX_LOG_SCALE = 8.0
 
 
 class Layer(nn.Module):
-    """One invertible step. `cheap` names the directions that cost one pass of the network: "density",
-    "sample" or both.
+    """One invertible map, given a context.
+
+    cheap: the directions that cost one pass of the network: "density" (`to_noise`), "sample" (`to_value`).
     """
 
     cheap: frozenset[str] = frozenset({"density", "sample"})
@@ -46,18 +50,37 @@ class Layer(nn.Module):
 
 
 def check_layers(layers: Sequence[object], taker: str) -> None:
-    """Raise `SettingsError` where one of them is no layer."""
+    """Raise `SettingsError` unless all of them are layers."""
     if not all(isinstance(layer, Layer) for layer in layers):
-        raise SettingsError(
-            f"{taker} takes layers of sbi_flows.flows, got "
-            f"{', '.join(type(layer).__name__ for layer in layers)}."
-        )
+        given = ", ".join(type(layer).__name__ for layer in layers)
+        raise SettingsError(f"{taker} takes layers of sbi_flows.flows, got {given}.")
+
+
+def run_to_noise(layers: nn.ModuleList, value: Value, context: Context) -> tuple[Tensor, Tensor]:
+    """The layers from first to last, and the sum of their log determinants."""
+    log_det = value.new_zeros(value.shape[1:])
+    for layer in cast("Iterable[Layer]", layers):
+        value, step = layer.to_noise(value, context)
+        log_det = log_det + step
+    return value, log_det
+
+
+def run_to_value(layers: nn.ModuleList, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
+    """The layers' inverses from last to first, and the sum of their log determinants."""
+    log_det = noise.new_zeros(noise.shape[1:])
+    for layer in reversed(cast("Sequence[Layer]", layers)):
+        noise, step = layer.to_value(noise, context)
+        log_det = log_det + step
+    return noise, log_det
+
+
+def cheap_in_all(layers: Iterable[Layer]) -> frozenset[str]:
+    """The directions that are cheap in every layer."""
+    return Layer.cheap.intersection(*(layer.cheap for layer in layers))
 
 
 class ConditionalAffine(Layer):
-    """noise = (value - m(c)) exp(-s(c)), with m and s linear in the context, |s| < 8. Starts at the
-    identity.
-    """
+    """noise = (value - m(c)) exp(-s(c)), m and s linear in the context, |s| < 8. Starts at the identity."""
 
     def __init__(self, d: int, context: int) -> None:
         super().__init__()
@@ -79,19 +102,19 @@ class ConditionalAffine(Layer):
 
 
 class Autoregressive(Layer):
-    """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map. Density in one pass, sampling in one
-    pass by degrees.
+    """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map.
 
-    Papamakarios et al. (2017), 1705.07057, with its masks such that component 1 too depends on the context
+    The density takes one pass; a sample takes its components in turn (`flows.masked.ByDegrees`).
+    Papamakarios et al. (2017), 1705.07057, with masks that let component 1 too depend on the context
     (`flows.bridge`).
     """
 
     cheap = frozenset({"density"})
 
-    def __init__(self, d: int, context: int, hidden: int, map: Elementwise) -> None:
+    def __init__(self, d: int, context: int, width: int, map: Elementwise) -> None:
         super().__init__()
         self._map = map
-        self.net = MaskedNet(d, context, hidden, map.start)
+        self.net = MaskedNet(d, context, width, map.start)
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
         noise, log_slope = self._map.to_noise(value, self.net(value, context))
@@ -113,18 +136,18 @@ class Autoregressive(Layer):
 
 
 class Coupling(Layer):
-    """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through. Dinh et
-    al. (2017), 1605.08803.
+    """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through.
 
-    a: every second component, from the first, or from the second if `flip`. Both directions cost one pass.
+    a: every second component, from the first, or from the second if `flip`.
+    Both directions cost one pass. Dinh et al. (2017), 1605.08803.
     """
 
-    def __init__(self, d: int, context: int, hidden: int, map: Elementwise, flip: bool) -> None:
+    def __init__(self, d: int, context: int, width: int, map: Elementwise, flip: bool) -> None:
         super().__init__()
         self._map = map
         self._a, self._b = slice(int(flip), None, 2), slice(1 - int(flip), None, 2)
         passing = len(range(d)[self._a])
-        self.net = ResidualNet(passing, context, hidden, d - passing, map.start)
+        self.net = ResidualNet(passing, context, width, d - passing, map.start)
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
         moved, log_slope = self._map.to_noise(value[self._b], self.net(value[self._a], context))
@@ -141,7 +164,7 @@ class Coupling(Layer):
 
 
 class Permutation(Layer):
-    """noise_i = value_order[i]. Raises `SettingsError` where an index is missing or there twice."""
+    """noise_i = value_order[i]. Raises `SettingsError` where an index is missing or occurs twice."""
 
     order: Tensor
 
@@ -158,21 +181,21 @@ class Permutation(Layer):
         return noise[torch.argsort(self.order)], noise.new_zeros(())
 
 
-def affine_autoregressive(d: int, context: int, hidden: int) -> Layer:
+def affine_autoregressive(d: int, context: int, width: int) -> Layer:
     """An autoregressive layer of affine maps."""
-    return Autoregressive(d, context, hidden, Affine())
+    return Autoregressive(d, context, width, Affine())
 
 
-def spline_autoregressive(d: int, context: int, hidden: int) -> Layer:
+def spline_autoregressive(d: int, context: int, width: int) -> Layer:
     """An autoregressive layer of rational-quadratic splines."""
-    return Autoregressive(d, context, hidden, Spline())
+    return Autoregressive(d, context, width, Spline())
 
 
-def affine_coupling(d: int, context: int, hidden: int, flip: bool) -> Layer:
+def affine_coupling(d: int, context: int, width: int, flip: bool) -> Layer:
     """A coupling layer of affine maps with bounded scales."""
-    return Coupling(d, context, hidden, BoundedAffine(), flip)
+    return Coupling(d, context, width, BoundedAffine(), flip)
 
 
-def spline_coupling(d: int, context: int, hidden: int, flip: bool) -> Layer:
+def spline_coupling(d: int, context: int, width: int, flip: bool) -> Layer:
     """A coupling layer of rational-quadratic splines, their logits tempered by the width of the network."""
-    return Coupling(d, context, hidden, Spline(temper=hidden**-0.5), flip)
+    return Coupling(d, context, width, Spline(temper=width**-0.5), flip)

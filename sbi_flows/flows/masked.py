@@ -1,13 +1,12 @@
-"""The masked network of autoregressive layers (`flows.bridge` makes it): p parameters of each component from
-the context and those before.
+"""The masked network of autoregressive layers, made by `flows.bridge`: p parameters of each component, from
+the context and the components before it.
 
-    outer = silu(W_c c + b_c) + b_0,    inner = W_d c + b_d + b_1                      once a context
+    outer = silu(W_c c + b_c) + b_0,    inner = W_d c + b_d + b_1                      once per context
     h = W_0 v + outer,    g = h + W_2 silu(W_1 silu(h) + inner) + b_2,    parameters = W g + b
 
-It runs as a whole, or by degrees. Units of degree i see components 1, ..., i only, so an inverse that finds
-the components in turn computes
-each unit once: units of degree 0, parameters of component 1, component 1, units of degree 1, parameters of
-component 2, ...
+It runs as a whole, or by degrees. Units of degree i depend on components 1, ..., i only, so an inverse that
+finds the components in turn computes each unit once: units of degree 0, parameters of component 1,
+component 1, units of degree 1, parameters of component 2, ...
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from sbi_flows.flows.networks import Context, affine, affine_of, column
 class MaskedNet(nn.Module):
     """(value, context) -> the p parameters of each component."""
 
-    def __init__(self, d: int, context: int, hidden: int, start: tuple[float, ...]) -> None:
+    def __init__(self, d: int, context: int, width: int, start: tuple[float, ...]) -> None:
         super().__init__()
         self.d, self.p = d, len(start)
-        self.units = units_of(d, hidden)
-        net = masked(d, context, hidden, start)
+        self.units = units_of(d, width)
+        net = masked(d, context, width, start)
         self.into, self.out = net.initial_layer, net.final_layer
         self.one, self.two = net.blocks[0].linear_layers
         self.outer, self.inner = net.context_layer, net.blocks[0].context_layer
@@ -42,7 +41,7 @@ class MaskedNet(nn.Module):
         return affine(w, g, column(self.out.bias, g)).view(self.d, self.p, *value.shape[1:])
 
     def of_context(self, context: Context) -> tuple[Tensor, Tensor]:
-        """outer and inner: all that the units get from the context, with the biases there."""
+        """outer and inner: all that the units get from the context, biases included."""
         outer = silu(affine_of(self.outer, context)) + column(self.into.bias, context)
         return outer, affine(self.inner.weight, context, column(self.inner.bias + self.one.bias, context))
 
@@ -55,11 +54,11 @@ class MaskedNet(nn.Module):
 class ByDegrees:
     """One evaluation of a masked network, component by component.
 
-    Units of degree 0 see the context alone: they are computed once a context, with all that they give to
-    other units and to the parameters. silu(h), silu(W_1 ...) and g of the other units so far are kept in one
-    buffer; where gradients are wanted they are joined anew each time, because writing into a buffer would
-    spoil what the gradient needs. One buffer, not three: the C library then learns from its first use to keep
-    as much memory at hand, and later ones cost no page faults, which took a third of the time.
+    Units of degree 0 depend on the context alone: they are computed once per context, with all that they give
+    to other units and to the parameters. silu(h), silu(W_1 ...) and g of the other units so far are kept in
+    one buffer; where gradients are wanted they are concatenated anew each time, because writing into a buffer
+    would overwrite what the gradient needs. One buffer, not three: the C library then keeps as much memory at
+    hand after its first use, and later ones cost no page faults, which took a third of the time.
     """
 
     def __init__(self, net: MaskedNet, context: Context, rows: torch.Size) -> None:
@@ -76,19 +75,13 @@ class ByDegrees:
         self._inner = affine(w_1[first:, :first], a, inner[first:])
         self._two = affine(w_2[first:, :first], q, column(net.two.bias[first:], h))
         self._out = affine(w[:, :first], g, column(net.out.bias, h))
-        self._w_0, self._w_1, self._w_2, self._w = (
-            w_0[first:],
-            w_1[first:, first:],
-            w_2[first:, first:],
-            w[:, first:],
-        )
+        self._w_0, self._w_1 = w_0[first:], w_1[first:, first:]
+        self._w_2, self._w = w_2[first:, first:], w[:, first:]
         self._kept = self._outer.new_empty((3, 0 if torch.is_grad_enabled() else len(self._outer), *rows))
 
     def parameters(self, i: int, before: Float[Tensor, "i *rows"]) -> Float[Tensor, "1 p *#rows"]:
-        """The parameters of component i (from 0), given components 0, ..., i - 1. To be called for i = 0, 1,
-        ... in turn.
-
-        Those of component 0 have the context's rows.
+        """The parameters of component i (from 0), given components 0, ..., i - 1; those of component 0 have
+        the context's rows. To be called for i = 0, 1, ... in turn.
         """
         out = slice(i * self._p, (i + 1) * self._p)
         if i == 0:

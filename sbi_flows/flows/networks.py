@@ -1,7 +1,5 @@
-"""Networks evaluated with components leading, (features, *rows), and the context's part once a context.
-
-The residual network of coupling layers (`flows.bridge` makes it), and the product that it and the masked
-network are made of.
+"""Networks evaluated with components first, (features, *rows), and the context's part once per context: the
+residual network of coupling layers, made by `flows.bridge`, and the products of it and the masked network.
 """
 
 from __future__ import annotations
@@ -17,22 +15,19 @@ Context = Float[Tensor, "k *#rows"]
 
 
 class ResidualNet(nn.Module):
-    """(value, context) -> p parameters of each of `moved` components, from the context and all components of
-    the value.
-    """
+    """(value, context) -> p parameters of each of `moved` components."""
 
-    def __init__(self, inputs: int, context: int, hidden: int, moved: int, start: tuple[float, ...]) -> None:
+    def __init__(self, inputs: int, context: int, width: int, moved: int, start: tuple[float, ...]) -> None:
         super().__init__()
         self.inputs, self.moved, self.p = inputs, moved, len(start)
-        net = residual(inputs, context, hidden, moved, start)
+        net = residual(inputs, context, width, moved, start)
         self.into, self.out = net.initial_layer, net.final_layer
         self.one, self.two = net.blocks[0].linear_layers
         self.context_gate = net.blocks[0].context_layer
 
     def forward(self, value: Float[Tensor, "i *rows"], context: Context) -> Float[Tensor, "moved p *rows"]:
-        of_value, of_context = self.into.weight.split(
-            [self.inputs, self.into.in_features - self.inputs], dim=1
-        )
+        sizes = [self.inputs, self.into.in_features - self.inputs]
+        of_value, of_context = self.into.weight.split(sizes, dim=1)
         h = affine(of_value, value, affine(of_context, context, column(self.into.bias, context)))
         z = affine_of(self.two, silu(affine_of(self.one, silu(h))))
         h = torch.addcmul(h, z, torch.sigmoid(affine_of(self.context_gate, context)))

@@ -1,12 +1,11 @@
 """Planar steps: value = noise + u tanh(w . noise + b), with u, w and b linear in the context. Rezende &
 Mohamed (2015), 1505.05770.
 
-    det = 1 + psi . u,   psi = (1 - tanh^2(w . noise + b)) w        invertible if and only if w . u > -1, so u
-    is replaced by u + (k - w . u) w / |w|^2,   k = softplus(w . u) - 0.999        whose product with w is k >
-    -1
+    det = 1 + psi . u,   psi = (1 - tanh^2(w . noise + b)) w
 
-Such a step has no closed inverse: it is drawn from, and the density of its own draws is known, but not that
-of a value that comes from elsewhere. The log determinant is taken where the step starts.
+It is invertible if and only if w . u > -1. So u is replaced by u + (k - w . u) w / |w|^2, whose product with
+w is k = softplus(w . u) - 0.999 > -1. The step has no inverse in closed form: the density of its own draws is
+known, but not that of a value that comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ _LEAST_DET = 1e-3
 
 
 class Planar(Layer):
-    """One planar step. Starts near the identity: w a random direction, b = 0, and w . u such that k = 0,
-    where u is replaced by 0.
-    """
+    """One planar step. Starts near the identity: w a random direction, b = 0, and w . u such that k = 0."""
 
     cheap = frozenset({"sample"})
 
@@ -41,15 +38,13 @@ class Planar(Layer):
             self.parameters_of.weight.mul_(_START)
             w = torch.randn(d)
             w = w / w.norm()
-            self.parameters_of.bias.copy_(
-                torch.cat([math.log(math.expm1(1 - _LEAST_DET)) * w, w, torch.zeros(1)])
-            )
+            u = math.log(math.expm1(1 - _LEAST_DET)) * w
+            self.parameters_of.bias.copy_(torch.cat([u, w, torch.zeros(1)]))
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
         raise SettingsError(
-            "planar steps have no closed inverse, so the density of a given value is not known, only that "
-            "of the flow's own draws. "
-            "Use a 'coupling', 'iaf' or Gaussian flow where log_prob of given values is wanted."
+            "planar steps have no inverse in closed form, so only the density of the flow's own draws is "
+            "known. Use a 'coupling', 'iaf' or Gaussian flow for log_prob of given values."
         )
 
     def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:

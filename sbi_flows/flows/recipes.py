@@ -1,13 +1,16 @@
-"""Named flows: each recipe is a list of layers.
+"""Named flows for densities: each recipe is a list of layers.
 
     maf               affine autoregressive layers; exact for Gaussians, however correlated
-    nsf               one affine autoregressive layer, then autoregressive rational-quadratic splines: any
-    shape coupling          affine coupling layers; density and sampling both cost one pass
-    spline_coupling   rational-quadratic spline coupling layers; likewise
+    nsf               one affine autoregressive layer, then autoregressive rational-quadratic splines
+    coupling          affine coupling layers
+    spline_coupling   one pair of affine coupling layers, then rational-quadratic spline couplings
 
-With one component no layer can couple anything, and an affine map would leave q Gaussian: every recipe is
-then one spline layer. Layers alternate with fixed permutations (reversal, which suffices for d <= 3; else
-drawn from the generator in scope).
+Autoregressive recipes are cheap in density; in coupling recipes, density and sampling both cost one pass.
+With one component there is nothing to couple, and an affine map would leave q Gaussian: every recipe is then
+one spline layer. Autoregressive layers alternate with fixed permutations (reversal, which suffices for
+d <= 3; else drawn from torch's generator in scope).
+
+A new recipe is a function here, its entry in `RECIPES` and its name in `FlowKind`.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 
+from sbi_flows.arrays import integer, renamed
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.layers import (
@@ -30,27 +33,28 @@ from sbi_flows.flows.layers import (
 )
 
 FlowKind = Literal["maf", "nsf", "coupling", "spline_coupling"]
+Recipe = Callable[[int, int, int, int], list[Layer]]  # of d, context, width, layers
 
 
-def _maf(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    return _mixed(d, [affine_autoregressive(d, context, hidden) for _ in range(steps)])
+def _maf(d: int, context: int, width: int, layers: int) -> list[Layer]:
+    return _permuted(d, [affine_autoregressive(d, context, width) for _ in range(layers)])
 
 
-def _nsf(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    splines = [spline_autoregressive(d, context, hidden) for _ in range(steps - 1)]
-    return _mixed(d, [affine_autoregressive(d, context, hidden), *splines])
+def _nsf(d: int, context: int, width: int, layers: int) -> list[Layer]:
+    splines = [spline_autoregressive(d, context, width) for _ in range(layers - 1)]
+    return _permuted(d, [affine_autoregressive(d, context, width), *splines])
 
 
-def _coupling(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    return [affine_coupling(d, context, hidden, flip=bool(i % 2)) for i in range(2 * steps)]
+def _coupling(d: int, context: int, width: int, layers: int) -> list[Layer]:
+    return [affine_coupling(d, context, width, flip=bool(i % 2)) for i in range(2 * layers)]
 
 
-def _spline_coupling(d: int, context: int, hidden: int, steps: int) -> list[Layer]:
-    affine: list[Layer] = [affine_coupling(d, context, hidden, flip=bool(i)) for i in range(2)]
-    return affine + [spline_coupling(d, context, hidden, flip=bool(i % 2)) for i in range(2 * (steps - 1))]
+def _spline_coupling(d: int, context: int, width: int, layers: int) -> list[Layer]:
+    affine: list[Layer] = [affine_coupling(d, context, width, flip=bool(i)) for i in range(2)]
+    return affine + [spline_coupling(d, context, width, flip=bool(i % 2)) for i in range(2 * (layers - 1))]
 
 
-RECIPES: dict[str, Callable[[int, int, int, int], list[Layer]]] = {
+RECIPES: dict[str, Recipe] = {
     "maf": _maf,
     "nsf": _nsf,
     "coupling": _coupling,
@@ -58,38 +62,45 @@ RECIPES: dict[str, Callable[[int, int, int, int], list[Layer]]] = {
 }
 
 
-def build_flow(kind: str, d: int, context: int, *, hidden: int = 64, steps: int = 4) -> ConditionalFlow:
-    """The flow called `kind` over R^d given a context of `context` numbers, with `steps` layers (pairs of
-    them for couplings).
+@renamed(hidden="width", steps="layers")
+def build_flow(kind: str, d: int, context: int, *, width: int = 64, layers: int = 4) -> ConditionalFlow:
+    """A flow over R^d given `context` numbers, initialised from torch's generator in scope.
 
-    Initialised from torch's generator in scope. Raises `SettingsError` for an unknown kind or sizes out of
-    range.
+    kind: a key of `RECIPES`.
+    width: hidden units of the network in each layer.
+    layers: how many, at least 2; for couplings, how many pairs.
+    Raises `SettingsError` for an unknown kind or sizes out of range.
     """
-    if not isinstance(kind, str) or kind not in RECIPES:
-        raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {kind!r}.")
-    d, context, hidden, steps = check_sizes(d, context, hidden, steps)
-    layers = (
-        [spline_autoregressive(1, context, hidden)] if d == 1 else RECIPES[kind](d, context, hidden, steps)
-    )
-    return ConditionalFlow(d, context, layers)
+    check_kind("flow", kind, RECIPES)
+    sizes = check_sizes(d, context, width, layers)
+    return ConditionalFlow(*sizes[:2], density_layers(kind, *sizes))
 
 
-def check_sizes(d: object, context: object, hidden: object, steps: object) -> tuple[int, int, int, int]:
+def density_layers(kind: str, d: int, context: int, width: int, layers: int) -> list[Layer]:
+    """The layers of a recipe; for one component, one spline."""
+    return [spline_autoregressive(1, context, width)] if d == 1 else RECIPES[kind](d, context, width, layers)
+
+
+def check_kind(name: str, kind: object, recipes: dict[str, Recipe]) -> None:
+    """Raise `SettingsError` where the option `name` is not the name of a recipe."""
+    if not isinstance(kind, str) or kind not in recipes:
+        raise SettingsError(f"{name} must be one of {', '.join(recipes)}, got {kind!r}.")
+
+
+def check_sizes(d: object, context: object, width: object, layers: object) -> tuple[int, int, int, int]:
     """The sizes of a flow as ints. Raises `SettingsError`."""
-    found = []
-    for value, least in ((d, 1), (context, 0), (hidden, 1), (steps, 2)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise SettingsError(
-                "a flow needs d >= 1, context >= 0, hidden >= 1 and steps >= 2, all of them integers, got "
-                f"d={d!r}, context={context!r}, hidden={hidden!r}, steps={steps!r}."
-            )
-        found.append(int(value))
-    return found[0], found[1], found[2], found[3]
+    return (
+        integer("d", d),
+        integer("context", context, 0),
+        integer("width", width),
+        integer("layers", layers, 2),
+    )
 
 
-def _mixed(d: int, layers: list[Layer]) -> list[Layer]:
-    mixed = layers[:1]
+def _permuted(d: int, layers: list[Layer]) -> list[Layer]:
+    """The layers with a permutation before each but the first."""
+    permuted = layers[:1]
     for layer in layers[1:]:
         order = torch.arange(d - 1, -1, -1) if d <= 3 else torch.randperm(d)
-        mixed += [Permutation(order), layer]
-    return mixed
+        permuted += [Permutation(order), layer]
+    return permuted

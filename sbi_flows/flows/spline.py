@@ -6,12 +6,10 @@ y_{j+1} - y_j, s = h / w, t = (x - x_j) / w, r = 1 - t and k = (d_j + d_{j+1} - 
     D = s + k,    G = d_j r + d_{j+1} t - k
     y = y_j + h (s t^2 + d_j t r) / D,    dy/dx = G (s / D)^2
 
-The inverse solves a t^2 + b t + c = 0 by the form of the root that does not cancel for the sign of b.
-Parameters of one spline: 8 logits of the widths, 8 of the heights, 7 inner slopes; a width or height is at
-least 1e-3 of the interval, a slope at least 1e-3.
-
-All rows go the same way: those outside are moved to the nearer end first and put back last, so no gradient is
-lost to NaN.
+The inverse solves a t^2 + b t + c = 0 by the form of the root that does not cancel for the sign of b. The
+parameters of a spline are 8 logits of the widths w, 8 of the heights h and 7 inner slopes. Each width and
+height is at least 1e-3 of the interval, each slope at least 1e-3. Values outside are moved to the nearer end
+first and put back last, so that no gradient is NaN.
 """
 
 from __future__ import annotations
@@ -54,9 +52,8 @@ class Spline:
         ratio = torch.addcmul(bin.d0 * u, bin.s, tt) / denominator
         slope = (torch.lerp(bin.d0, bin.d1, t) - curve) * (bin.s / denominator).square()
         inside = x == value
-        return torch.where(inside, torch.addcmul(bin.y, bin.h, ratio), value), torch.where(
-            inside, slope, 1.0
-        ).log()
+        noise = torch.where(inside, torch.addcmul(bin.y, bin.h, ratio), value)
+        return noise, torch.where(inside, slope, 1.0).log()
 
     def to_value(self, noise: Values, parameters: Parameters) -> tuple[Tensor, Tensor]:
         """x and log dx/dy."""
@@ -70,7 +67,7 @@ class Spline:
         return self._solved(noise, parameters)[0]
 
     def _solved(self, noise: Tensor, parameters: Tensor) -> tuple[Tensor, _Bin, Tensor, Tensor]:
-        """x, its bin and its place t there, and whether it lies inside."""
+        """x, its bin, its position t in the bin, and whether it lies inside."""
         y = noise.clamp(-BOUND, BOUND)
         bin = _find(y, parameters, self.temper, axis=1)
         rise = y - bin.y
@@ -85,9 +82,7 @@ class Spline:
 
 
 class _Bin(NamedTuple):
-    """The bin of each value: lower left corner (x, y), size (w, h), slopes at its ends, s, and d0 + d1 - 2
-    s.
-    """
+    """The bin of each value: lower left corner (x, y), size (w, h), slopes d0 and d1, and d0 + d1 - 2 s."""
 
     x: Tensor
     y: Tensor
@@ -105,10 +100,8 @@ def _find(v: Tensor, parameters: Tensor, temper: float, axis: int) -> _Bin:
     rows = v.shape[1:]
     logits = parameters[:, :_LOGITS].view(c, 2, BINS, *own)
     shares = torch.softmax(logits if temper == 1 else temper * logits, dim=2)
-    floors = torch.linspace(_FLOOR - BOUND, BINS * _FLOOR - BOUND, BINS, dtype=v.dtype, device=v.device).view(
-        -1, *(1,) * len(rows)
-    )
-    upper = torch.add(floors, torch.cumsum(shares, dim=2), alpha=_REST)
+    floors = torch.linspace(_FLOOR - BOUND, BINS * _FLOOR - BOUND, BINS, dtype=v.dtype, device=v.device)
+    upper = torch.add(floors.view(-1, *(1,) * len(rows)), torch.cumsum(shares, dim=2), alpha=_REST)
     index = (upper[:, axis, :-1] <= v[:, None]).sum(dim=1, keepdim=True)
     at = index[:, None].expand(c, 2, 1, *rows)
     size = torch.gather(shares.expand(c, 2, BINS, *rows), 2, at).squeeze(2) * _REST + _FLOOR

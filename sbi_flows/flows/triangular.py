@@ -1,8 +1,8 @@
 """The triangular step of a full-rank Gaussian: value = L(c) noise, L lower triangular with ones on its
 diagonal, linear in the context.
 
-The determinant is 1: after the conditional affine layer, which scales and shifts, the two make value = m(c) +
-diag(s(c)) L(c) noise, a Gaussian whose Cholesky factor is diag(s) L.
+Its determinant is 1. With the conditional affine layer, which shifts and scales, value = m(c) + diag(s(c))
+L(c) noise: a Gaussian whose Cholesky factor is diag(s) L.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ class Triangular(Layer):
         self.below = nn.Linear(context, d * (d - 1) // 2)
         nn.init.zeros_(self.below.weight)
         nn.init.zeros_(self.below.bias)
-        self._places = [slice(i * (i - 1) // 2, i * (i + 1) // 2) for i in range(d)]
+        self._rows = [slice(i * (i - 1) // 2, i * (i + 1) // 2) for i in range(d)]
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
         below = affine_of(self.below, context)
         noise = value[:1]
         for i in range(1, self.d):
-            noise = torch.cat(
-                [noise, value[i : i + 1] - (below[self._places[i]] * noise).sum(dim=0, keepdim=True)]
-            )
+            shift = (below[self._rows[i]] * noise).sum(dim=0, keepdim=True)
+            noise = torch.cat([noise, value[i : i + 1] - shift])
         return noise, value.new_zeros(())
 
     def to_value(self, noise: Value, context: Context) -> tuple[Tensor, Tensor]:
         below = affine_of(self.below, context)
         moved = [noise[:1]]
-        moved += [
-            noise[i : i + 1] + (below[self._places[i]] * noise[:i]).sum(dim=0, keepdim=True)
-            for i in range(1, self.d)
-        ]
+        for i in range(1, self.d):
+            shift = (below[self._rows[i]] * noise[:i]).sum(dim=0, keepdim=True)
+            moved.append(noise[i : i + 1] + shift)
         return torch.cat(moved), noise.new_zeros(())

@@ -107,7 +107,7 @@ class Design:
             else:
                 summary = EncodedSummary(self.encoder.encoder, features, width)
             dim = self.prior.unconstrained_dim
-            flow = build_flow(self.settings.flow, dim, features, hidden=width, steps=layers)
+            flow = build_flow(self.settings.flow, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all and isinstance(summary, ScreenedSummary):
             summary.seen.copy_(torch.from_numpy(self.seen))
         return PosteriorEstimator(summary, flow)

@@ -46,7 +46,7 @@ class StochasticLayer(nn.Module):
         super().__init__()
         below, own, *rest = sizes
         features = settings.summary_features or 2 * own
-        flow = build_sampling_flow(encoder, own, features, hidden=settings.flow_width, steps=settings.layers)
+        flow = build_sampling_flow(encoder, own, features, width=settings.flow_width, layers=settings.layers)
         self.encoder = Encoder(
             VectorSummary(below, features, settings.width), flow, below, gaussian="", counts=False
         )

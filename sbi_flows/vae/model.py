@@ -318,7 +318,7 @@ class VAE:
             features = sizes.summary_features or 2 * self.latent
             summary = VectorSummary(m, features, sizes.width)
             flow = build_sampling_flow(
-                self.encoder, self.latent, features, hidden=sizes.flow_width, steps=sizes.layers
+                self.encoder, self.latent, features, width=sizes.flow_width, layers=sizes.layers
             )
             net = self._decoder or VectorSummary(self.latent, heads * m, sizes.width)
             prior = self._prior()

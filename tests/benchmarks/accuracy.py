@@ -15,7 +15,6 @@ Gaussian toy: distance from the closed form at 20,000 simulations.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -31,6 +30,7 @@ from sbi_flows.diagnostics.distances import c2st
 from simulators.gaussian import make_gaussian, posterior_moments
 from simulators.ricker import ricker
 from tests.benchmarks.ricker_grid import log_likelihood
+from tests.benchmarks.sections import parser_of
 
 F = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ def gaussian_figures() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("problem", choices=("ricker", "gaussian"))
     parser.add_argument("--minutes", type=float, default=2.5, help="budget of the Ricker fit")
     parser.add_argument("--seed", type=int, default=1, help="of the Ricker fit")

@@ -9,7 +9,6 @@ the default's. Fits are kept one by one in --results; the same call goes on wher
 
 from __future__ import annotations
 
-import argparse
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from sbi_flows.flows import masked, networks
 from sbi_flows.nets.choice import choose_summary
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
+from tests.benchmarks.sections import parser_of
 
 F = NDArray[np.float64]
 Activation = Callable[[Tensor], Tensor]
@@ -127,9 +127,7 @@ def density(task: str, n: int, name: str, seed: int, results: Path) -> tuple[F, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--only",
         type=lambda text: text.split(","),

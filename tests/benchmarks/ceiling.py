@@ -16,8 +16,6 @@ first from a widened posterior (a fit of ricker) and the prior.
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import multivariate_t
@@ -25,6 +23,7 @@ from scipy.stats import multivariate_t
 import sbi_flows as sf
 from simulators.ricker import CLASSIC_THETA
 from tests.benchmarks.observations import negative_binomial
+from tests.benchmarks.sections import parser_of
 
 F = np.ndarray
 DRAWS, PARTICLES, DEGREES = 150, 150, 5
@@ -79,9 +78,7 @@ def log_evidence(posterior: sf.Posterior, y: F, rng: np.random.Generator, overdi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("posterior", help="a fit of ricker")
     parser.add_argument(
         "-m",

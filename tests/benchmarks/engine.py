@@ -7,7 +7,6 @@ same simulator through their engines.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -25,6 +24,7 @@ from scipy.stats import uniform
 import sbi_flows as sf
 from sbi_flows.rng import block_stream
 from simulators.ricker import ricker
+from tests.benchmarks.sections import parser_of
 
 ROOT = Path(__file__).parents[2]
 PRIOR = sf.Prior(a=uniform(0, 1))
@@ -216,7 +216,7 @@ def peers(python: str, n: int = 1000) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--peers", help="Python with sbi and pyabc")
     arguments = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

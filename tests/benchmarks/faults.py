@@ -10,13 +10,13 @@ posterior how often any judge is significant at the stated rates 5%, 1% and 1e-4
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 
 import numpy as np
 
 from sbi_flows.diagnostics.judges import FALSE_ALARM, Findings, examine, judge, overall
 from sbi_flows.diagnostics.pairs import draw_pairs
+from tests.benchmarks.sections import parser_of
 from tests.diagnostics.known import MUTANTS, PROBLEMS, Judged, Known, exact
 
 RATES = (0.05, 0.01, FALSE_ALARM)
@@ -32,9 +32,7 @@ def findings_of(known: Known, judged: Judged, m: int, seed: int) -> Findings:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--mutants", type=int, default=100, help="repeats of each mutant")
     parser.add_argument("--exact", type=int, default=1000, help="repeats of each exact posterior")
     parser.add_argument("-m", type=int, default=1000, help="pairs in each repeat")

@@ -12,15 +12,15 @@ unlike anything that the critic of a posterior is trained on. Flagged: the verdi
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import numpy as np
-from sbi_flows.comparison.predicting import check_predictive
 
 import sbi_flows as sf
 from sbi_flows.comparison.verdict import UNLIKELY
+from sbi_flows.diagnostics.predictive import check_predictive
 from simulators.ricker import CLASSIC_THETA
+from tests.benchmarks.sections import parser_of
 
 F = np.ndarray
 STUCK = slice(40, 60)
@@ -91,14 +91,12 @@ def badly_predicted(posterior: sf.Posterior, simulator: sf.Simulator, y: F) -> f
     called = 0
     for i, draws in enumerate(posterior.sample(y, 1000, seed=1).values):
         predicted = np.asarray(simulator.run(draws, np.random.default_rng(i)), dtype=float)
-        called += check_predictive(simulator, y[i], predicted).p <= UNLIKELY
+        called += check_predictive(y[i], predicted, simulator.declared_summaries).p <= UNLIKELY
     return called / len(y)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--posterior", help="a fit of ricker, instead of fitting one")
     parser.add_argument(

@@ -19,7 +19,6 @@ and 2, `tests/data`) and, with --references, with the published draws themselves
 
 from __future__ import annotations
 
-import argparse
 import io
 import time
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from sbi_flows.files import make_folder, write_bytes
 from sbi_flows.rng import stream
 from simulators.slcp import NAMES as SLCP_NAMES
 from tests.benchmarks.importance import adapt, effective, in_parts, normalised, systematic
+from tests.benchmarks.sections import parser_of
 
 F = NDArray[np.float64]
 
@@ -244,9 +244,7 @@ def judge(task: str, number: str, published: Path | None, n: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--only",
         default=",".join(name for name in TASKS if name not in SAME_POSTERIOR),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from unittest import mock
 
@@ -28,7 +27,7 @@ from sbi_flows.vae.bounds import log_weights
 from sbi_flows.vae.sde.bound import OnSteps, _Steered, solve
 
 from ..vae.sde.ou import OU
-from .vae import report
+from .sections import parser_of, report, run
 
 F = NDArray[np.float64]
 
@@ -159,24 +158,11 @@ def learned(options: argparse.Namespace) -> None:
         )
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    section.__name__: section for section in (orders, frozen, learned)
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=400, help="of learned")
-    options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"sections are {', '.join(SECTIONS)}; got {', '.join(sorted(unknown))}.")
-    for name in options.sections or SECTIONS:
-        SECTIONS[name](options)
+SECTIONS = (orders, frozen, learned)
 
 
 if __name__ == "__main__":
-    main()
+    parser = parser_of(__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=400, help="of learned")
+    run(parser, SECTIONS, SECTIONS)

@@ -14,7 +14,6 @@ of one that fits 1,000 rows.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe import out_of_core as stream
 from sbi_flows.npe.out_of_core import Split, StreamedRows
 from sbi_flows.training.rows import Rows, TensorRows
+from tests.benchmarks.sections import parser_of
 
 SMALL = sf.FitSettings(flow="maf", width=16, layers=2, summary_features=8, summary="vector", members=1)
 
@@ -163,9 +163,7 @@ def rate_figures(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         "what",
         choices=["rate", "memory", "make", "fit"],

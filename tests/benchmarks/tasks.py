@@ -27,6 +27,7 @@ import numpy as np
 
 from tests.benchmarks.cells import OURS, PEER, Cell, Fit, finished, fit_ours, fit_sbi, read, run
 from tests.benchmarks.references import TASKS
+from tests.benchmarks.sections import parser_of
 from tests.benchmarks.table import BUDGETS, compact, into, markdown, records
 
 RESULTS = Path("tests/benchmarks/results")
@@ -64,9 +65,7 @@ def summary(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--only", type=lambda text: text.split(","), default=TASKS)
     parser.add_argument("--budget", type=lambda text: [int(n) for n in text.split(",")], default=BUDGETS)
     parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from sbi_flows.training.rows import TensorRows
 
 from ..vae.text import grammar
 from ..vae.text import strings as language
-from .vae import binary_digits, report
+from .sections import parser_of, report, run
+from .vae_digits import binary_digits
 
 F = NDArray[np.float64]
 
@@ -284,24 +285,11 @@ def clusters(options: argparse.Namespace) -> None:
     )
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    section.__name__: section for section in (sentences, strings, blur, attribute, clusters)
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=150, help="of clusters")
-    options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"sections are {', '.join(SECTIONS)}; got {', '.join(sorted(unknown))}.")
-    for name in options.sections or SECTIONS:
-        SECTIONS[name](options)
+SECTIONS = (sentences, strings, blur, attribute, clusters)
 
 
 if __name__ == "__main__":
-    main()
+    parser = parser_of(__doc__)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=150, help="of clusters")
+    run(parser, SECTIONS, SECTIONS)

@@ -52,10 +52,8 @@ def test_a_composition_runs_from_left_to_right_and_its_log_dets_add_where_each_s
 def test_composition_is_associative() -> None:
     a, b, c = three()
     at = rows()
-    same(
-        flows.compose(flows.compose(a, b), c).to_noise(*at),
-        flows.compose(a, flows.compose(b, c)).to_noise(*at),
-    )
+    left, right = flows.compose(flows.compose(a, b), c), flows.compose(a, flows.compose(b, c))
+    same(left.to_noise(*at), right.to_noise(*at))
 
 
 def test_the_inverse_of_a_composition_is_that_of_the_inverses_backwards() -> None:
@@ -69,10 +67,8 @@ def test_the_inverse_of_a_composition_is_that_of_the_inverses_backwards() -> Non
 def test_a_layer_and_its_inverse_compose_to_the_identity_and_two_inversions_are_none() -> None:
     for layer in three():
         value, context = rows()
-        same(
-            flows.compose(layer, flows.Inverse(layer)).to_noise(value, context),
-            (value, torch.zeros(ROWS).double()),
-        )
+        there_and_back = flows.compose(layer, flows.Inverse(layer)).to_noise(value, context)
+        same(there_and_back, (value, torch.zeros(ROWS).double()))
         same(flows.Inverse(flows.Inverse(layer)).to_noise(value, context), layer.to_noise(value, context))
 
 
@@ -84,8 +80,8 @@ def test_cheap_is_what_is_cheap_in_all_layers_and_turns_with_them() -> None:
     assert flows.compose(a, flows.Inverse(a)).cheap == frozenset()
 
 
-def test_compose_refuses_nothing_and_what_is_no_layer() -> None:
-    with pytest.raises(SettingsError, match="one or more layers.* got nothing"):
+def test_compose_refuses_nothing_and_what_is_not_a_layer() -> None:
+    with pytest.raises(SettingsError, match="nothing"):
         flows.compose()
-    with pytest.raises(SettingsError, match="got Linear"):
+    with pytest.raises(SettingsError, match="Linear"):
         flows.compose(torch.nn.Linear(2, 2))  # type: ignore[arg-type]

@@ -1,6 +1,4 @@
-"""A fitted density is normalised, invertible, the same for the same seed, and close to what was sampled
-from.
-"""
+"""A fitted density is normalised, invertible, the same for the same seed, and close to the true one."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def log_density_of_sine(x: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fitted() -> flows.Density:
-    return flows.fit_density(sine(2000), "nsf", seed=1, hidden=16, settings=QUICK)
+    return flows.fit_density(sine(2000), "nsf", seed=1, width=16, settings=QUICK)
 
 
 def test_it_is_normalised_and_one_to_one(fitted: flows.Density) -> None:
@@ -58,7 +56,7 @@ def test_its_log_det_is_that_of_the_jacobian_in_the_units_of_x(fitted: flows.Den
 
 
 def test_the_same_seed_gives_the_same_bytes_and_draws(fitted: flows.Density) -> None:
-    again = flows.fit_density(sine(2000), "nsf", seed=1, hidden=16, settings=QUICK)
+    again = flows.fit_density(sine(2000), "nsf", seed=1, width=16, settings=QUICK)
     assert again.log_prob(sine(50, 3)).tobytes() == fitted.log_prob(sine(50, 3)).tobytes()
     assert fitted.sample(20, seed=4).tobytes() == again.sample(20, seed=4).tobytes()
     assert not np.array_equal(fitted.sample(20, seed=4), fitted.sample(20, seed=5))
@@ -67,30 +65,30 @@ def test_the_same_seed_gives_the_same_bytes_and_draws(fitted: flows.Density) -> 
 
 def test_one_column_may_come_without_an_axis() -> None:
     x = stream(0, "one column").exponential(3.0, 2000)
-    density = flows.fit_density(x, "maf", hidden=16, settings=QUICK)
+    density = flows.fit_density(x, "maf", width=16, settings=QUICK)
     assert density.log_prob(x).shape == (2000,)
     assert density.to_noise(x[:3]).shape == (3, 1)
 
 
 @pytest.mark.slow
 def test_the_kl_from_a_known_density_is_small() -> None:
-    """With 4000 fresh rows the mean of the log ratio has a standard error of about 0.005: 0.10 is far above
-    what a sound fit gives.
+    """The mean log ratio over 4000 fresh rows has a standard error of about 0.005; a sound fit gives far less
+    than 0.10.
     """
-    density = flows.fit_density(sine(5000), "maf", seed=0, hidden=32, settings=sf.TrainSettings(epochs=30))
+    density = flows.fit_density(sine(5000), "maf", seed=0, width=32, settings=sf.TrainSettings(epochs=30))
     x = sine(4000, 9)
     ratio = log_density_of_sine(x) - density.log_prob(x)
     assert ratio.mean() < 0.10
 
 
-def test_bad_input_is_refused_in_words(fitted: flows.Density) -> None:
-    with pytest.raises(ShapeError, match=r"rows of shape \(n, 2\), got \(4, 3\)"):
+def test_bad_input_is_refused_with_the_offending_value(fitted: flows.Density) -> None:
+    with pytest.raises(ShapeError, match=r"\(n, 2\), got \(4, 3\)"):
         fitted.log_prob(np.zeros((4, 3)))
-    with pytest.raises(ObservationError, match="row 1 is not"):
+    with pytest.raises(ObservationError, match="row 1"):
         fitted.log_prob(np.array([[0, 0], [np.nan, 0]]))
-    with pytest.raises(SettingsError, match="n must be a positive integer, got 0"):
+    with pytest.raises(SettingsError, match="n .*0"):
         fitted.sample(0)
-    with pytest.raises(ObservationError, match="column 1 of x is constant"):
+    with pytest.raises(ObservationError, match="column 1"):
         flows.fit_density(np.stack([np.arange(100.0), np.ones(100)], axis=1))
-    with pytest.raises(SettingsError, match="got 'rnvp'"):
+    with pytest.raises(SettingsError, match="rnvp"):
         flows.fit_density(sine(100), "rnvp")

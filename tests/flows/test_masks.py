@@ -1,5 +1,4 @@
-"""Each layer by itself: the parameters of a component depend on the context and on every component before it,
-and on nothing else.
+"""The parameters of a component depend on the context and on every component before it, and on nothing else.
 
 With the masks of nflows itself (units of degree 1, ..., d - 1) the first of these tests fails for every
 autoregressive layer of d >= 2: its component 1 has constant parameters.
@@ -56,21 +55,21 @@ def test_moving_the_context_moves_every_component_of_every_layer(kind: str) -> N
             assert moved.sum() == (3 if isinstance(layer, Autoregressive) else len(value[layer._b]))
 
 
-@pytest.mark.parametrize(("d", "hidden"), [(1, 1), (1, 5), (3, 64), (5, 16), (10, 64), (7, 3)])
-def test_units_lie_in_groups_by_degree_as_equal_as_can_be(d: int, hidden: int) -> None:
-    groups = units_of(d, hidden)
+@pytest.mark.parametrize(("d", "width"), [(1, 1), (1, 5), (3, 64), (5, 16), (10, 64), (7, 3)])
+def test_units_lie_in_groups_by_degree_as_equal_as_can_be(d: int, width: int) -> None:
+    groups = units_of(d, width)
     sizes = [group.stop - group.start for group in groups]
     assert len(groups) == d
-    assert [i for group in groups for i in range(hidden)[group]] == list(range(hidden))
+    assert [i for group in groups for i in range(width)[group]] == list(range(width))
     assert max(sizes) - min(sizes) <= 1
     assert sizes[0] > 0
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 10])
-@pytest.mark.parametrize("hidden", [3, 16])
-def test_running_by_degrees_gives_what_running_whole_gives(d: int, hidden: int) -> None:
+@pytest.mark.parametrize("width", [3, 16])
+def test_running_by_degrees_gives_what_running_whole_gives(d: int, width: int) -> None:
     torch.manual_seed(d)
-    net = MaskedNet(d, CONTEXT, hidden, (0.0, 1.0, 2.0)).double()
+    net = MaskedNet(d, CONTEXT, width, (0.0, 1.0, 2.0)).double()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -1,10 +1,9 @@
-"""One contract for every recipe: a flow is a normalised density with an exact inverse, whatever its
-weights.
-"""
+"""One contract for every recipe: whatever its weights, a flow is a density with an exact inverse."""
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ import torch
 
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.flows.conditional import ConditionalFlow
-from sbi_flows.flows.recipes import RECIPES, build_flow
+from sbi_flows.flows.recipes import RECIPES, FlowKind, build_flow
+from sbi_flows.flows.sampling import SAMPLING_RECIPES, SamplingKind
 
 pytestmark = pytest.mark.seeds_torch
 
@@ -23,7 +23,7 @@ CONTEXT = 4
 def made(kind: str, d: int, *, context: int = CONTEXT, spread: float = 0.1) -> ConditionalFlow:
     """A flow in float64 whose weights are far from the identity at which it starts."""
     torch.manual_seed(d)
-    flow = build_flow(kind, d, context, hidden=16, steps=3).double()
+    flow = build_flow(kind, d, context, width=16, layers=3).double()
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(spread * torch.randn_like(parameter))
@@ -99,10 +99,8 @@ def test_a_context_broadcasts_over_rows_as_if_it_were_repeated(
     repeated = context.expand(3, 7, CONTEXT).reshape(21, CONTEXT)
     with torch.no_grad():
         for method in (flow.to_noise, flow.to_value):
-            (found, log_det), (flat, flat_log_det) = (
-                method(value, context),
-                method(value.reshape(21, d), repeated),
-            )
+            found, log_det = method(value, context)
+            flat, flat_log_det = method(value.reshape(21, d), repeated)
             assert found.shape == (3, 7, d)
             torch.testing.assert_close(found, flat.reshape(3, 7, d), rtol=1e-10, atol=1e-10)
             torch.testing.assert_close(log_det, flat_log_det.reshape(3, 7), rtol=1e-10, atol=1e-10)
@@ -118,11 +116,8 @@ def test_there_may_be_no_rows_and_rows_without_an_axis(
     flow = made(kind, 3)
     with wanted():
         assert flow.log_prob(torch.zeros(0, 3).double(), torch.zeros(0, CONTEXT).double()).shape == (0,)
-        assert flow.to_value(torch.zeros(2, 0, 3).double(), torch.zeros(2, 1, CONTEXT).double())[0].shape == (
-            2,
-            0,
-            3,
-        )
+        none, _ = flow.to_value(torch.zeros(2, 0, 3).double(), torch.zeros(2, 1, CONTEXT).double())
+        assert none.shape == (2, 0, 3)
         one, log_det = flow.to_value(torch.ones(3).double(), torch.ones(CONTEXT).double())
         rows, _ = flow.to_value(torch.ones(1, 3).double(), torch.ones(1, CONTEXT).double())
     assert log_det.shape == ()
@@ -131,9 +126,7 @@ def test_there_may_be_no_rows_and_rows_without_an_axis(
 
 @pytest.mark.parametrize(("kind", "d"), CASES)
 def test_the_inverse_has_the_gradient_of_the_inverse_function(kind: str, d: int) -> None:
-    """With gradients wanted the inverse runs through other storage: same numbers, and dvalue/dnoise is the
-    inverse of dnoise/dvalue.
-    """
+    """With gradients the inverse uses other storage; dvalue/dnoise still inverts dnoise/dvalue."""
     flow = made(kind, d)
     noise, context = torch.randn(1, d).double(), torch.randn(1, CONTEXT).double()
     with torch.no_grad():
@@ -150,7 +143,7 @@ def test_the_inverse_has_the_gradient_of_the_inverse_function(kind: str, d: int)
 def test_a_rebuilt_flow_with_the_same_leaves_is_the_same_function(kind: str, d: int) -> None:
     flow = made(kind, d)
     torch.manual_seed(999)
-    other = build_flow(kind, d, CONTEXT, hidden=16, steps=3).double()
+    other = build_flow(kind, d, CONTEXT, width=16, layers=3).double()
     other.load_state_dict(flow.state_dict())
     value, context = torch.randn(8, d).double(), torch.randn(8, CONTEXT).double()
     assert torch.equal(flow.log_prob(value, context), other.log_prob(value, context))
@@ -169,7 +162,7 @@ def test_a_new_flow_is_close_to_the_identity(kind: str, d: int) -> None:
 def test_one_parameter_may_be_far_from_gaussian(kind: str) -> None:
     """Fitted to two well-separated modes, one component must put its mass in both and little between."""
     torch.manual_seed(0)
-    flow = build_flow(kind, 1, 1, hidden=32)
+    flow = build_flow(kind, 1, 1, width=32)
     rng = np.random.default_rng(0)
     value = torch.from_numpy(
         np.where(rng.random(4000) < 0.5, -1.0, 1.0) + 0.15 * rng.standard_normal(4000)
@@ -186,6 +179,11 @@ def test_one_parameter_may_be_far_from_gaussian(kind: str) -> None:
     assert loss < exact_entropy + 0.15 * (gaussian_entropy - exact_entropy)
 
 
+def test_the_names_for_type_checkers_are_those_of_the_tables() -> None:
+    assert get_args(FlowKind) == tuple(RECIPES)
+    assert get_args(SamplingKind) == tuple(SAMPLING_RECIPES)
+
+
 def test_the_cheap_directions_are_stated() -> None:
     assert build_flow("nsf", 3, 1).cheap == {"density"}
     assert build_flow("maf", 3, 1).cheap == {"density"}
@@ -193,11 +191,9 @@ def test_the_cheap_directions_are_stated() -> None:
     assert build_flow("spline_coupling", 3, 1).cheap == {"density", "sample"}
 
 
-def test_wrong_shapes_and_unknown_names_are_refused_in_words() -> None:
+def test_wrong_shapes_unknown_names_and_too_few_layers_are_refused() -> None:
     flow = build_flow("maf", 2, 3)
-    with pytest.raises(
-        ShapeError, match=r"values \(\*rows, 2\) and contexts \(\*rows, 3\).* got \(4, 2\) and \(5, 3\)"
-    ):
+    with pytest.raises(ShapeError, match=r"\(4, 2\) and \(5, 3\)"):
         flow.log_prob(torch.zeros(4, 2), torch.zeros(5, 3))
     for value, context in [
         ((4, 3), (4, 3)),
@@ -208,9 +204,9 @@ def test_wrong_shapes_and_unknown_names_are_refused_in_words() -> None:
         ((1, 2), (5, 3)),
     ]:
         for method in (flow.log_prob, flow.to_noise, flow.to_value):
-            with pytest.raises(ShapeError, match="may be 1 along an axis or lack leading axes"):
+            with pytest.raises(ShapeError, match=r"\(\*rows, 2\)"):
                 method(torch.zeros(value), torch.zeros(context))
-    with pytest.raises(SettingsError, match="maf, nsf, coupling, spline_coupling"):
+    with pytest.raises(SettingsError, match=f"{', '.join(RECIPES)}, got 'rnvp'"):
         build_flow("rnvp", 2, 3)
-    with pytest.raises(SettingsError, match="steps >= 2"):
-        build_flow("maf", 2, 3, steps=1)
+    with pytest.raises(SettingsError, match="layers"):
+        build_flow("maf", 2, 3, layers=1)

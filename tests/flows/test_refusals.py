@@ -1,4 +1,4 @@
-"""What flows and densities cannot take is refused in words, before any training."""
+"""What flows and densities cannot take is refused before any training, with the offending value."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def with_column(value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("x", "kind", "words"),
+    ("x", "kind", "offence"),
     [
-        (3.0, ShapeError, "x must be rows"),
-        (None, ShapeError, "x must be rows"),
-        (["a"], ObservationError, "x must be numbers"),
-        ([[1, 2], [3]], ObservationError, "x must be numbers"),
+        (3.0, ShapeError, r"\(n, "),
+        (None, ShapeError, r"\(n, "),
+        (["a"], ObservationError, "numbers"),
+        ([[1, 2], [3]], ObservationError, "numbers"),
         ([], ShapeError, "at least one"),
         (np.zeros((0, 3)), ShapeError, "at least one"),
-        (np.zeros((4, 0)), ShapeError, "x must be rows"),
-        (np.zeros((60, 2, 2)), ShapeError, "x must be rows"),
-        (ROWS[:9], TooFewSimulationsError, "9 rows are too few"),
+        (np.zeros((4, 0)), ShapeError, r"\(n, "),
+        (np.zeros((60, 2, 2)), ShapeError, r"\(n, "),
+        (ROWS[:9], TooFewSimulationsError, "9 rows"),
         (ROWS + 1j, ObservationError, "complex"),
         (MASKED, ObservationError, "masked"),
-        (with_column(0.1), ObservationError, "column 2 of x is constant"),
-        (with_column(0.5), ObservationError, "column 2 of x is constant"),
-        (ROWS * 1e160, ObservationError, "column 0 of x spreads too far"),
+        (with_column(0.1), ObservationError, "column 2 .* constant"),
+        (with_column(0.5), ObservationError, "column 2 .* constant"),
+        (ROWS * 1e160, ObservationError, "column 0"),
     ],
 )
-def test_rows_that_have_no_density_are_refused(x: object, kind: type[Exception], words: str) -> None:
-    with pytest.raises(kind, match=words):
+def test_rows_that_have_no_density_are_refused(x: object, kind: type[Exception], offence: str) -> None:
+    with pytest.raises(kind, match=offence):
         flows.fit_density(x)  # type: ignore[arg-type]
 
 
@@ -53,10 +53,10 @@ def test_rows_that_have_no_density_are_refused(x: object, kind: type[Exception],
     [
         {"kind": ["nsf"]},
         {"kind": "xyz"},
-        {"steps": "a"},
-        {"steps": 2.5},
-        {"hidden": None},
-        {"hidden": True},
+        {"layers": "a"},
+        {"layers": 2.5},
+        {"width": None},
+        {"width": True},
         {"settings": {"epochs": 3}},
     ],
 )
@@ -66,11 +66,11 @@ def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> No
 
 
 def test_numpy_integers_and_large_offsets_are_taken() -> None:
-    near = flows.fit_density(ROWS, "maf", hidden=np.int64(4), steps=np.int64(2), settings=QUICK)  # type: ignore[arg-type]
-    far = flows.fit_density(ROWS + 1e8, "maf", hidden=4, steps=2, settings=QUICK)
+    near = flows.fit_density(ROWS, "maf", width=np.int64(4), layers=np.int64(2), settings=QUICK)  # type: ignore[arg-type]
+    far = flows.fit_density(ROWS + 1e8, "maf", width=4, layers=2, settings=QUICK)
     assert np.allclose(near.log_prob(ROWS), far.log_prob(ROWS + 1e8), atol=1e-4)
     for bad in (["a", "b"], [], np.zeros((0, 2)), ROWS + 1j):
-        with pytest.raises((ObservationError, ShapeError), match="x must be"):
+        with pytest.raises((ObservationError, ShapeError), match="x must"):
             near.log_prob(bad)
 
 
@@ -80,12 +80,27 @@ def test_only_layers_are_composed_and_only_integers_are_sizes() -> None:
         lambda layer: flows.ConditionalFlow(2, 1, [layer]),
         lambda layer: flows.Composed([layer]),
     ):
-        with pytest.raises(SettingsError, match=r"takes layers of sbi_flows\.flows, got Identity"):
+        with pytest.raises(SettingsError, match="Identity"):
             make(nn.Identity())
     for build in (flows.build_flow, flows.build_sampling_flow):
-        for sizes in ((2.0, 1), ("2", 1), (2, None), (2, -1)):
-            with pytest.raises(SettingsError, match="all of them integers"):
-                build("coupling", *sizes)
+        for (d, context), offence in {
+            (2.0, 1): "d .*2.0",
+            ("2", 1): "d .*'2'",
+            (2, -1): "context .*-1",
+        }.items():
+            with pytest.raises(SettingsError, match=offence):
+                build("coupling", d, context)
     for order in ([0, 1, 1], [1, 2], [[0, 1]]):
-        with pytest.raises(SettingsError, match="order must have each"):
+        with pytest.raises(SettingsError, match="order"):
             Permutation(torch.tensor(order))
+
+
+@pytest.mark.parametrize("old", ["hidden", "steps"])
+def test_old_names_of_sizes_are_refused_with_the_new_ones(old: str) -> None:
+    for make in (
+        lambda: flows.fit_density(ROWS, **{old: 4}),
+        lambda: flows.build_flow("maf", 2, 1, **{old: 4}),
+        lambda: flows.build_sampling_flow("iaf", 2, 1, **{old: 4}),
+    ):
+        with pytest.raises(SettingsError, match={"hidden": "width=4", "steps": "layers=4"}[old]):
+            make()

@@ -1,21 +1,17 @@
-"""One contract for every flow that is cheap to draw from: draws with their exact log density, whatever the
-weights.
-"""
+"""One contract for every flow that is cheap to draw from: draws with their exact log density."""
 
 from __future__ import annotations
-
-from typing import get_args
 
 import pytest
 import torch
 
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.conditional import ConditionalFlow
-from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SamplingKind, build_sampling_flow
+from sbi_flows.flows.sampling import GAUSSIAN_KINDS, SAMPLING_RECIPES, build_sampling_flow
 
 pytestmark = pytest.mark.seeds_torch
 
-KINDS = get_args(SamplingKind)
+KINDS = tuple(SAMPLING_RECIPES)
 CASES = [(kind, d) for kind in KINDS for d in (1, 2, 3, 5)]
 CONTEXT = 4
 
@@ -23,7 +19,7 @@ CONTEXT = 4
 def made(kind: str, d: int) -> ConditionalFlow:
     """A flow in float64 whose weights are far from where it starts."""
     torch.manual_seed(d)
-    flow = build_sampling_flow(kind, d, CONTEXT, hidden=16, steps=3).double()
+    flow = build_sampling_flow(kind, d, CONTEXT, width=16, layers=3).double()
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -93,15 +89,13 @@ def test_gaussians_are_affine(kind: str) -> None:
     torch.testing.assert_close(at[2], 0.3 * at[0] + 0.7 * at[1])
 
 
-def test_drawing_is_cheap_and_what_is_not_known_is_refused() -> None:
+def test_drawing_is_cheap_and_unknown_densities_and_kinds_are_refused() -> None:
     for kind in KINDS:
         assert "sample" in build_sampling_flow(kind, 3, 1).cheap
     assert build_sampling_flow("iaf", 3, 1).cheap == build_sampling_flow("planar", 3, 1).cheap == {"sample"}
-    with pytest.raises(SettingsError, match="planar steps have no closed inverse"):
+    with pytest.raises(SettingsError, match="planar"):
         made("planar", 2).log_prob(torch.zeros(1, 2).double(), torch.zeros(1, CONTEXT).double())
-    with pytest.raises(
-        SettingsError, match="diagonal, full_rank, planar, iaf, coupling, spline_coupling, got 'maf'"
-    ):
+    with pytest.raises(SettingsError, match=f"{', '.join(KINDS)}, got 'maf'"):
         build_sampling_flow("maf", 2, 1)
-    with pytest.raises(SettingsError, match="steps >= 2"):
-        build_sampling_flow("iaf", 2, 1, steps=1)
+    with pytest.raises(SettingsError, match="layers"):
+        build_sampling_flow("iaf", 2, 1, layers=1)

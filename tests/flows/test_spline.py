@@ -16,20 +16,15 @@ ROWS = [(400,), (7, 9), ()]
 
 def drawn(rows: tuple[int, ...], spread: float = 1.5, wide: float = 3.0) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
-    value, parameters = (
-        wide * torch.randn(3, *rows).double(),
-        spread * torch.randn(3, 3 * BINS - 1, *rows).double(),
-    )
+    value = wide * torch.randn(3, *rows).double()
+    parameters = spread * torch.randn(3, 3 * BINS - 1, *rows).double()
     return value.requires_grad_(), parameters.requires_grad_()
 
 
 def by_nflows(value: Tensor, parameters: Tensor, temper: float, inverse: bool) -> tuple[Tensor, Tensor]:
     last = parameters.movedim(1, -1)
-    widths, heights, slopes = (
-        temper * last[..., :BINS],
-        temper * last[..., BINS : 2 * BINS],
-        last[..., 2 * BINS :],
-    )
+    widths, heights = temper * last[..., :BINS], temper * last[..., BINS : 2 * BINS]
+    slopes = last[..., 2 * BINS :]
     found: tuple[Tensor, Tensor] = unconstrained_rational_quadratic_spline(
         value, widths, heights, slopes, inverse=inverse, tails="linear", tail_bound=BOUND
     )
@@ -76,11 +71,8 @@ def test_values_and_gradients_are_finite_on_the_ends_outside_and_for_extreme_par
 ) -> None:
     torch.manual_seed(2)
     ends = torch.tensor([-1e30, -100.0, -5.0, 0.0, 5.0, 100.0, 1e30])
-    value = (
-        torch.cat([ends, torch.nextafter(ends, ends + 1), torch.linspace(-5, 5, 400)])
-        .to(dtype)[None]
-        .repeat(4, 1)
-    )
+    values = torch.cat([ends, torch.nextafter(ends, ends + 1), torch.linspace(-5, 5, 400)])
+    value = values.to(dtype).repeat(4, 1)
     parameters = (spread * torch.randn(4, 3 * BINS - 1, value.shape[1])).to(dtype)
     for method in (Spline().to_noise, Spline().to_value):
         leaves = value.clone().requires_grad_(), parameters.clone().requires_grad_()

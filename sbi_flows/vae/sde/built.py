@@ -100,7 +100,7 @@ class BuiltSDE:
             )
             control = Control(d, sizes.context, sizes.width, mean, sd)
             reader = BackwardEncoder(m, sizes.context, counts=likelihood.name == "poisson")
-            flow = build_sampling_flow(sizes.encoder, d, sizes.context, hidden=sizes.width // 2 or 1)
+            flow = build_sampling_flow(sizes.encoder, d, sizes.context, width=sizes.width // 2 or 1)
             net = self._decoder or VectorSummary(d, likelihood.heads * m, sizes.width)
         kind = sizes.encoder if sizes.encoder in GAUSSIAN_KINDS else ""
         decoder = Decoder(net, likelihood, m)

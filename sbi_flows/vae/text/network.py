@@ -74,7 +74,7 @@ class Reader(nn.Module):
         features = settings.summary_features or 2 * latent
         self.summary = Reading(words, features, settings)
         self.flow = build_sampling_flow(
-            kind, latent, features, hidden=settings.flow_width, steps=settings.layers
+            kind, latent, features, width=settings.flow_width, layers=settings.layers
         )
         self.gaussian = kind if kind in GAUSSIAN_KINDS else ""
         # A z that says nothing at first is ignored before it can say anything: so q begins narrower than the
