@@ -1,5 +1,5 @@
-"""The verbs, end to end on a small simulator of the user's own, and every mistake with its words and exit
-code 2.
+"""The verbs, end to end on a small simulator of the user's own. Every mistake: exit code 2, the kind of
+error, and the value or option to change.
 """
 
 from __future__ import annotations
@@ -39,6 +39,19 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def one_line(text: str) -> str:
+    """Text without the line breaks that a terminal needs."""
+    return " ".join(text.split())
+
+
+def refusal(*arguments: object) -> str:
+    """What a mistake prints, without line breaks."""
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    return one_line(done.output)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file, observed data and a posterior made by the command line."""
@@ -53,14 +66,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_list_names_the_installed_plugins() -> None:
     names = [entry["name"] for entry in json.loads(run("list", "--json").stdout)]
     assert {"ricker", "great_tits", "gaussian", "two_moons", "bernoulli_glm"} <= set(names)
-    assert "data: classic" in run("list").stdout
+    assert "classic" in run("list").stdout
 
 
 def test_fit_says_what_it_chose_and_why(folder: Path) -> None:
     done = run("fit", f"{folder}/model.py:counts", "-n", 250, "-o", folder / "q.safetensors")
-    assert "scaling of y: 6 columns log1p (counts)" in done.output
-    assert "summary network: vector" in done.output
-    assert "250 simulations of 'counts'" in done.output
+    notes = sf.load(folder / "q.safetensors").notes
+    assert len(notes) > 3
+    assert [note for note in notes if note not in one_line(done.output)] == []
+    assert repr(sf.load(folder / "q.safetensors")) in done.stdout
 
 
 def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
@@ -69,10 +83,8 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     made = json.loads(done.stdout)
     assert (made["n"], made["in_bank"], made["status"]) == (150, 1000, {"ok": 1000})
     again = run("simulate", f"{folder}/model.py:counts", "-n", 250, "-o", bank, "--seed", 4)
-    assert (
-        "bank: 1,000 simulations of counts in the bank (1,000 ok): 250 were asked for, whole blocks are kept"
-        in again.stdout
-    )
+    assert "1,000 ok" in again.stdout
+    assert "250 were asked for" in again.stdout
     fitted = run(
         "fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json"
     )
@@ -81,7 +93,8 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     assert "valid_loss" not in json.loads(fitted.stdout)
     other = run("simulate", f"{folder}/model.py:counts", "-n", 10, "-o", bank, "--seed", 5)
     assert other.exit_code == 2
-    assert "seed: 4 there, 5 here" in " ".join(other.output.split())
+    assert "BankMismatchError" in other.output
+    assert "seed: 4" in one_line(other.output)
 
 
 def test_simulate_with_workers_gives_the_same_bytes(folder: Path) -> None:
@@ -99,66 +112,34 @@ def test_simulate_with_workers_gives_the_same_bytes(folder: Path) -> None:
 
 
 def test_infer_prints_a_summary_and_a_verdict_and_writes_the_draws(folder: Path) -> None:
-    done = run(
-        "infer",
-        folder / "p.safetensors",
-        folder / "observed.csv",
-        "-n",
-        300,
-        "-o",
-        folder / "draws.csv",
-        "--seed",
-        1,
-    )
+    given = ("infer", folder / "p.safetensors", folder / "observed.csv")
+    done = run(*given, "-n", 300, "-o", folder / "draws.csv", "--seed", 1)
     assert done.exit_code == 0, done.output
     assert "verdict: trust" in done.output
     written = np.loadtxt(folder / "draws.csv", delimiter=",", skiprows=1)
     expected = sf.load(folder / "p.safetensors").sample([9, 7, 11, 8, 10, 6], 300, seed=1).to_numpy()
     assert np.array_equal(written, expected)
-    as_json = json.loads(
-        run(
-            "infer", folder / "p.safetensors", folder / "observed.csv", "-o", folder / "draws.nc", "--json"
-        ).stdout
-    )
+    as_json = json.loads(run(*given, "-o", folder / "draws.nc", "--json").stdout)
     assert as_json["verdict"]["ok"] is True
     assert [row["parameter"] for row in as_json["summary"]] == ["rate", "size"]
 
 
-def test_check_judges_and_writes_a_page(folder: Path) -> None:
-    done = run(
-        "check",
-        folder / "p.safetensors",
-        "--simulator",
-        f"{folder}/model.py:counts",
-        "-n",
-        200,
-        "-o",
-        folder / "check.html",
-        "--json",
-    )
+def test_check_tests_the_posterior_and_writes_a_page(folder: Path) -> None:
+    page = folder / "check.html"
+    options = ("--simulator", f"{folder}/model.py:counts", "-n", 200, "-o", page)
+    done = run("check", folder / "p.safetensors", *options, "--json")
     found = json.loads(done.stdout)
-    assert {row["quantity"] for row in found["quantities"]} == {
-        "rate",
-        "size",
-        "log q",
-        "distance to a random point",
-    }
+    assert [row["quantity"] for row in found["quantities"]][:3] == ["rate", "size", "log q"]
+    assert {row["quantity"] for row in found["table"]} >= {"rate", "log q"}
+    assert "y_obs" not in {row["quantity"] for row in found["table"]}
     assert (done.exit_code == 1) == (found["verdict"]["level"] == "do not trust")
-    assert "Calibration check: counts" in (folder / "check.html").read_text()
+    assert "counts" in page.read_text()
 
 
-def test_check_at_an_observation_judges_there_too(folder: Path) -> None:
-    options = (
-        "--simulator",
-        f"{folder}/model.py:counts",
-        "-n",
-        200,
-        "--observed",
-        folder / "observed.csv",
-        "--json",
-    )
-    found = json.loads(run("check", folder / "p.safetensors", *options).stdout)
-    assert {"place of the observation", "local C2ST"} <= {row["judge"] for row in found["table"]}
+def test_check_at_an_observation_tests_there_too(folder: Path) -> None:
+    options = ("--simulator", f"{folder}/model.py:counts", "-n", 200, "--observed", folder / "observed.csv")
+    found = json.loads(run("check", folder / "p.safetensors", *options, "--json").stdout)
+    assert "y_obs" in {row["quantity"] for row in found["table"]}
     assert found["observed"] == str(folder / "observed.csv")
 
 
@@ -170,7 +151,7 @@ def test_recalibrate_writes_what_is_better_and_nothing_else(folder: Path) -> Non
     assert (done.exit_code == 0) == found["better"] == new.exists()
     assert found["before"]["n"] == found["after"]["n"] == 200
     if found["better"]:
-        assert any("recalibrated on 500 pairs" in note for note in sf.load(new).notes)
+        assert any("500 pairs" in note for note in sf.load(new).notes)
 
 
 @pytest.mark.slow
@@ -178,146 +159,17 @@ def test_a_learning_curve_says_whether_more_would_help(folder: Path) -> None:
     done = run("learning-curve", f"{folder}/model.py:counts", "-n", 400, "--sizes", "100,200,400", "--json")
     found = json.loads(done.stdout)
     assert [row["simulations"] for row in found["table"]] == [100, 200, 400]
-    assert "twice 400 simulations" in found["text"]
+    assert "400 simulations" in found["text"]
 
 
 def test_compare_writes_the_report(folder: Path) -> None:
-    done = run(
-        "compare",
-        folder / "p.safetensors",
-        folder / "observed.csv",
-        "--simulator",
-        f"{folder}/model.py:counts",
-        "-o",
-        folder / "r.html",
-    )
+    options = ("--simulator", f"{folder}/model.py:counts", "-o", folder / "r.html")
+    done = run("compare", folder / "p.safetensors", folder / "observed.csv", *options)
     assert done.exit_code == 0, done.output
     assert "rejection ABC" in done.output
     page = (folder / "r.html").read_text()
     assert page.count("<svg") == 5
-    assert "exact: the simulator declares neither log_likelihood nor exact_posterior" in page
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("absent.csv", None, "there is no such file"),
-        ("words.csv", "count\n9\nseven\n11\n8\n10\n6\n", "line 3: found 'seven', which is not a number"),
-        ("long.csv", "9\n7\n11\n8\n10\n6\n5\n", "have shape (7,); the simulator makes events of shape (6,)"),
-        ("nan.csv", "9\n7\nnan\n8\n10\n6\n", "1 NaN or infinite values of 6"),
-        ("empty.csv", "", "holds no numbers"),
-        ("ragged.csv", "1,2\n3\n", "1 columns where line 1 has 2"),
-        ("data.txt", "1\n", ".csv or .npy"),
-    ],
-)
-def test_observed_data_that_cannot_be_used_exit_with_2(
-    folder: Path, name: str, text: str | None, words: str
-) -> None:
-    if text is not None:
-        (folder / name).write_text(text)
-    done = run("infer", folder / "p.safetensors", folder / name)
-    assert done.exit_code == 2
-    assert words in " ".join(done.output.split())
-    assert "Traceback" not in done.output
-
-
-@pytest.mark.parametrize("values", ["9\n-7\n11\n8\n10\n6\n", "9\n7.5\n11\n8\n10\n6\n"])
-def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path, values: str) -> None:
-    (folder / "odd.csv").write_text(values)
-    done = run("infer", folder / "p.safetensors", folder / "odd.csv", "-n", 50)
-    assert done.exit_code == 0
-    assert "1 of its values are negative or fractional" in " ".join(done.output.split())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (
-            ("fit", "rickr", "-o", "x"),
-            "there is no simulator plug-in called 'rickr'. Installed: bernoulli_glm, bernoulli_glm_raw, "
-            "gaussian",
-        ),
-        (("fit", "no.such.module:sim", "-o", "x"), "importing no.such.module failed"),
-        (("fit", "{}/none.py:sim", "-o", "x"), "there is no such file"),
-        (("fit", "{}/model.py:nothing", "-o", "x"), "simulators there: always_raises, counts, too_few_rows"),
-        (
-            ("fit", "{}/model.py:too_few_rows", "-n", "500", "-o", "x"),
-            "returned shape (3, 6) for 1 rows of theta",
-        ),
-        (
-            ("fit", "{}/model.py:always_raises", "-n", "500", "-o", "x"),
-            "RuntimeError: the reservoir is empty",
-        ),
-        (("fit", "{}/model.py:counts", "-n", "40", "-o", "x"), "40 is not in the range x>=50"),
-        (
-            ("fit", "{}/model.py:counts", "-n", "100", "--minutes", "1", "-o", "x"),
-            "give one of simulations, n_simulations and minutes",
-        ),
-        (
-            ("fit", "{}/model.py:counts", "--simulations", "{}/nobank", "-o", "x"),
-            "there is no simulation bank",
-        ),
-        (("fit", "ricker", "-o", "/no/such/folder/x"), "does not exist or cannot be written to"),
-        (
-            ("infer", "{}/none.safetensors", "{}/observed.csv"),
-            "there is no such file. A posterior was expected there",
-        ),
-        (("infer", "{}/observed.csv", "{}/observed.csv"), "was not written by sbi_flows"),
-        (
-            ("infer", "{}/p.safetensors", "{}/observed.csv", "-o", "{}/draws.pdf"),
-            "draws are written as .nc or .csv",
-        ),
-        (("check", "{}/p.safetensors"), "'counts' is not an installed plug-in. Name it: --simulator"),
-        (("check", "{}/p.safetensors", "--simulator", "gaussian"), "Pass the one it was trained on"),
-        (
-            ("compare", "{}/p.safetensors", "{}/observed.csv", "--simulator", "ricker", "-o", "{}/r.html"),
-            "Pass the one it was trained on",
-        ),
-        (("fit", "ricker", "-n", "-5", "-o", "x"), "-5 is not in the range"),
-        (("infer", "{}", "{}/observed.csv"), "is a directory"),
-        (("check", "{}"), "is a directory"),
-        (
-            ("check", "{}/p.safetensors", "--observed", "{}/none.csv", "--simulator", "{}/model.py:counts"),
-            "there is no such file",
-        ),
-        (
-            ("recalibrate", "{}/p.safetensors", "-o", "/no/such/folder/x"),
-            "does not exist or cannot be written to",
-        ),
-        (
-            ("recalibrate", "{}/p.safetensors", "-n", "100", "--simulator", "{}/model.py:counts", "-o", "x"),
-            "100 is not in the range x>=500",
-        ),
-        (
-            ("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "a,b"),
-            "whole numbers with commas",
-        ),
-        (
-            ("learning-curve", "{}/model.py:counts", "-n", "300", "--sizes", "1,2"),
-            "at least 3 different numbers",
-        ),
-        (
-            ("learning-curve", "{}/model.py:counts", "-n", "300", "--simulations", "{}/nobank"),
-            "give one of -n and --simulations",
-        ),
-        (("infer", "{}/p.safetensors", "{}"), "is a directory"),
-        (("compare", "{}/p.safetensors", "{}", "-o", "{}/r.html"), "is a directory"),
-    ],
-)
-def test_every_mistake_has_words_and_exit_code_2(
-    folder: Path, arguments: tuple[str, ...], words: str
-) -> None:
-    done = run(
-        *(
-            argument.replace("{}", str(folder)).replace("x", str(folder / "x"))
-            if argument == "x"
-            else argument.replace("{}", str(folder))
-            for argument in arguments
-        )
-    )
-    assert done.exit_code == 2, done.output
-    assert words in " ".join(done.output.split())
-    assert "Traceback" not in done.output
+    assert "log_likelihood" in page
 
 
 def test_the_draws_of_several_observations_are_told_apart(folder: Path) -> None:
@@ -328,22 +180,91 @@ def test_the_draws_of_several_observations_are_told_apart(folder: Path) -> None:
     assert table[:, 0].tolist() == [0] * 10 + [1] * 10
     refused = run("infer", folder / "p.safetensors", folder / "two.npy", "-o", folder / "two.nc")
     assert refused.exit_code == 2
-    assert "Write .csv, which has a column for the observation" in " ".join(refused.output.split())
+    assert "Write .csv" in one_line(refused.output)
 
 
 def test_every_verb_has_help_and_a_seed() -> None:
-    for verb in (
-        "list",
-        "simulate",
-        "fit",
-        "infer",
-        "check",
-        "recalibrate",
-        "learning-curve",
-        "compare",
-        "demo",
-    ):
+    for verb in main.commands:
         shown = run(verb, "--help")
         assert shown.exit_code == 0
         assert verb == "list" or "--seed" in shown.output
         assert verb == "demo" or "--json" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("absent.csv", None, "no such file"),
+        ("words.csv", "count\n9\nseven\n11\n8\n10\n6\n", "line 3: found 'seven'"),
+        ("long.csv", "9\n7\n11\n8\n10\n6\n5\n", "(7,)"),
+        ("nan.csv", "9\n7\nnan\n8\n10\n6\n", "NaN"),
+        ("empty.csv", "", "no numbers"),
+        ("ragged.csv", "1,2\n3\n", "1 columns where line 1 has 2"),
+        ("data.txt", "1\n", ".csv or .npy"),
+    ],
+)
+def test_observed_data_that_cannot_be_used(folder: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (folder / name).write_text(text)
+    assert words in refusal("infer", folder / "p.safetensors", folder / name)
+
+
+@pytest.mark.parametrize("values", ["9\n-7\n11\n8\n10\n6\n", "9\n7.5\n11\n8\n10\n6\n"])
+def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path, values: str) -> None:
+    (folder / "odd.csv").write_text(values)
+    done = run("infer", folder / "p.safetensors", folder / "odd.csv", "-n", 50)
+    assert done.exit_code == 0
+    assert "negative or fractional" in one_line(done.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ("fit rickr -o {}/x", "PluginError", "'rickr'"),
+        ("fit rickr -o {}/x", "PluginError", "bernoulli_glm, bernoulli_glm_raw, gaussian"),
+        ("fit no.such.module:sim -o {}/x", "PluginError", "no.such.module"),
+        ("fit {}/none.py:sim -o {}/x", "PluginError", "no such file"),
+        ("fit {}/model.py:nothing -o {}/x", "PluginError", "always_raises, counts, too_few_rows"),
+        ("fit {}/model.py:too_few_rows -n 500 -o {}/x", "SimulatorContractError", "(3, 6)"),
+        ("fit {}/model.py:always_raises -n 500 -o {}/x", "TooManyFailuresError", "the reservoir is empty"),
+        ("fit {}/model.py:counts -n 40 -o {}/x", "Invalid value for '-n'", "40"),
+        ("fit {}/model.py:counts -n 100 --minutes 1 -o {}/x", "SettingsError", "minutes"),
+        ("fit {}/model.py:counts --simulations {}/nobank -o {}/x", "StorageError", "nobank"),
+        ("fit ricker -o /no/such/folder/x", "SettingsError", "/no/such/folder"),
+        ("fit ricker -n -5 -o {}/x", "Invalid value for '-n'", "-5"),
+        ("infer {}/none.safetensors {}/observed.csv", "StorageError", "posterior"),
+        ("infer {}/observed.csv {}/observed.csv", "CorruptFileError", "observed.csv"),
+        ("infer {}/p.safetensors {}/observed.csv -o {}/draws.pdf", "SettingsError", ".nc or .csv"),
+        ("infer {} {}/observed.csv", "Invalid value for 'POSTERIOR'", "directory"),
+        ("infer {}/p.safetensors {}", "Invalid value for 'OBSERVED'", "directory"),
+        ("check {}", "Invalid value for 'POSTERIOR'", "directory"),
+        ("check {}/p.safetensors", "SettingsError", "--simulator"),
+        ("check {}/p.safetensors --simulator gaussian", "SettingsError", "gaussian"),
+        (
+            "check {}/p.safetensors --observed {}/none.csv --simulator {}/model.py:counts",
+            "ObservationError",
+            "none.csv",
+        ),
+        (
+            "compare {}/p.safetensors {}/observed.csv --simulator ricker -o {}/r.html",
+            "SettingsError",
+            "ricker",
+        ),
+        ("compare {}/p.safetensors {} -o {}/r.html", "Invalid value for 'OBSERVED'", "directory"),
+        ("recalibrate {}/p.safetensors -o /no/such/folder/x", "SettingsError", "/no/such/folder"),
+        ("recalibrate {}/p.safetensors -n 100 -o {}/x", "Invalid value for '-n'", "100"),
+        ("learning-curve {}/model.py:counts -n 300 --sizes a,b", "SettingsError", "'a,b'"),
+        ("learning-curve {}/model.py:counts -n 300 --sizes 1,2", "SettingsError", "'1,2'"),
+        (
+            "learning-curve {}/model.py:counts -n 300 --simulations {}/nobank",
+            "SettingsError",
+            "-n and --simulations",
+        ),
+    ],
+)
+def test_every_mistake_names_its_kind_and_what_to_change(
+    folder: Path, arguments: str, error: str, words: str
+) -> None:
+    text = refusal(*arguments.replace("{}", str(folder)).split())
+    assert error in text
+    assert words in text

@@ -83,7 +83,7 @@ def test_a_bank_is_not_extended_by_a_simulator_that_has_changed(tmp_path: Path) 
 
 
 def test_masked_data_and_absurd_numbers_are_refused(bounded_posterior: sf.Posterior) -> None:
-    with pytest.raises(ObservationError, match="1 of the observed data are masked"):
+    with pytest.raises(ObservationError, match="masked"):
         bounded_posterior.sample(np.ma.masked_array([0.5, 0.2, 0.1], [True, False, False]), 10)
     with pytest.raises(ObservationError, match="too large"):
         bounded_posterior.sample([1.7e308, -1.7e308, 0.0], 10)
@@ -151,7 +151,7 @@ def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
     for wrong in (2.0, True, "2", np.float64(2), 0):
         with pytest.raises(SettingsError, match="members must be a positive integer"):
             sf.FitSettings(members=wrong)
-    with pytest.raises(SettingsError, match="max_failures is a share"):
+    with pytest.raises(SettingsError, match="max_failures must"):
         sf.simulate(bounded, 10, max_failures=float("nan"))
 
 
@@ -179,7 +179,7 @@ def test_wrong_arguments_that_a_new_user_tried(
         sf.learning_curve(bounded, None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="settings must be sf.FitSettings"):
         sf.learning_curve(bounded, sims, settings="x")  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match="truth: theta must hold numbers"):
+    with pytest.raises(ShapeError, match="truth: theta must be numbers"):
         sf.compare(bounded_posterior, [0.5, 0.2, 0.1], bounded, truth="x")
     with pytest.raises(InputError, match="log_likelihood must be a function, got 5"):
         sf.simulator(bounded.prior, log_likelihood=5)(bounded.function)  # type: ignore[arg-type]
@@ -199,12 +199,12 @@ def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(
 @pytest.mark.parametrize("theta", ["x", [10**400, 1], {"a": "x", "b": 1.0}, [[1.0], [1.0, 2.0]]])
 def test_a_theta_that_is_not_made_of_numbers_is_named(theta: Any) -> None:
     prior = sf.Prior(a=norm(), b=norm())
-    with pytest.raises(ShapeError, match="theta must hold numbers"):
+    with pytest.raises(ShapeError, match="theta must be numbers"):
         prior.log_prob(theta)
 
 
 def test_integers_beyond_floating_point_are_no_observation(bounded_posterior: sf.Posterior) -> None:
-    with pytest.raises(ObservationError, match="not numbers"):
+    with pytest.raises(ObservationError, match="must be numbers"):
         bounded_posterior.sample([10**400, 1, 1], 10)
 
 

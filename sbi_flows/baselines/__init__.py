@@ -1,1 +1,1 @@
-"""Approximate Bayesian computation."""
+"""What the neural posterior is compared with: approximate Bayesian computation."""

@@ -14,19 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.diagnostics.calibration import RankTest
 from sbi_flows.diagnostics.dependence import data_features
-from sbi_flows.diagnostics.judges import (
-    Judgement,
-    examine,
-    judge,
-    judge_here,
-    judge_place,
-    judge_predictions,
-    overall,
-)
 from sbi_flows.diagnostics.local import local_c2st
 from sbi_flows.diagnostics.pairs import Pairs, Progress, draw_pairs, likelihoods
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
 from sbi_flows.diagnostics.recovery import Recovery, recovery
+from sbi_flows.diagnostics.tests import (
+    Outcome,
+    apply_tests,
+    local_outcome,
+    measure,
+    misspecification_outcome,
+    overall,
+    predictive_outcome,
+)
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.simulator import Simulator
@@ -48,7 +48,7 @@ class Check:
 
     tests: the ranks of each parameter, of log q, of the log-likelihood where there is one, and of the
     distance to random points;
-    judgements: what each judge found; recovery: of each parameter. gain: the mean of log q(theta | y) - log
+    outcomes: one per test; recovery: of each parameter. gain: the mean of log q(theta | y) - log
     p(theta) over the n pairs, in nats. failed: simulations that are not among the n; y_obs: the observation,
     where one was judged; left_out: what was not, and why;
     predictive_check, predicted: data simulated at draws of the posterior of y_obs, (m, *event), and how y_obs
@@ -57,7 +57,7 @@ class Check:
 
     posterior: Posterior
     tests: tuple[RankTest, ...]
-    judgements: tuple[Judgement, ...]
+    outcomes: tuple[Outcome, ...]
     recovery: tuple[Recovery, ...]
     gain: float
     gain_error: float
@@ -87,7 +87,7 @@ class Check:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row a judge, at its worst quantity: statistic, limit, the statistic's law if the posterior is
+        """One row per test, at its worst quantity: statistic, limit, the statistic's law if the posterior is
         right, verdict, sentence.
         """
         import pandas
@@ -95,7 +95,7 @@ class Check:
         return pandas.DataFrame(
             [
                 {
-                    "judge": found.judge,
+                    "test": found.test,
                     "quantity": found.quantity,
                     "statistic": found.statistic,
                     "limit": found.limit,
@@ -103,13 +103,13 @@ class Check:
                     "verdict": found.level,
                     "sentence": found.sentence,
                 }
-                for found in self.judgements
+                for found in self.outcomes
             ]
         )
 
     @property
     def quantities(self) -> pandas.DataFrame:
-        """One row a quantity: z statistics, ECDF p-value, what they mean as shift (in sd) and relative width,
+        """One row a quantity: z statistics, ECDF p-value, what they mean as shift (in sd) and dispersion,
         coverage; recovery.
         """
         import pandas
@@ -125,7 +125,7 @@ class Check:
                     "spread_z": test.spread_z,
                     "ecdf_p": test.ecdf_p,
                     "shift_sd": test.shift,
-                    "width": test.width,
+                    "dispersion": test.dispersion,
                     "coverage_50": test.coverage(0.5),
                     "coverage_90": test.coverage(0.9),
                     "contraction": found.contraction if found else np.nan,
@@ -153,9 +153,9 @@ def check(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Check:
     """Judge `posterior` on `n` fresh pairs (theta, y) from prior and simulator, each with the same 100 draws
-    for all judges.
+    for all tests.
 
-    A judge calls the posterior only where its statistic is beyond the limit (chance of any false alarm on an
+    The posterior fails a test only where its statistic is beyond the limit (chance of any false alarm on an
     exact posterior at most 1e-4 in all) and the fault is not slight: "caution" for a shift of at most 0.3 sd,
     a width within a factor 1.25, coverage off by at most 15%, else "do not trust"; slight is 0.1 sd, 1.1, 5%.
     A posterior whose log density gains nothing on the prior's is not trusted either.
@@ -202,38 +202,38 @@ def check(
     )
     pairs, left_out = _with_likelihoods(pairs, simulator, int(n_likelihood), rng, progress)
     fills_space = simulator.prior.unconstrained_dim == simulator.prior.d
-    findings = examine(
+    measured = measure(
         pairs,
         rng,
         log_prob=log_prob if fills_space else None,
         log_prior=simulator.prior.log_prob(theta),
         features=data_features(simulator.compute_summaries(y)),
     )
-    judgements = judge(findings)
+    outcomes = apply_tests(measured)
     predicted, checked = None, None
     if observed is not None:
-        judgements.append(judge_place(posterior.verdicts(observed)[0]))
+        outcomes.append(misspecification_outcome(posterior.verdicts(observed)[0]))
         own = sampler(observed[None], _DRAWS_HERE, rng)[0]
         predicted, checked, lost = _predictions(simulator, own, observed, rng)
         left_out += lost
         if checked is not None:
-            judgements.append(judge_predictions(checked))
+            outcomes.append(predictive_outcome(checked))
         summaries = simulator.compute_summaries(np.concatenate([observed[None], y]))
-        judgements.append(
-            judge_here(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng))
+        outcomes.append(
+            local_outcome(local_c2st(theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng))
         )
-    gained = findings.gain
+    gained = measured.gain
     praise = "" if gained is None else f"; {gained.mean:.2f} nats gained on the prior"
     praise += "" if observed is None else "; nothing speaks against it at the observation"
     mean, error = (np.nan, np.nan) if gained is None else (gained.mean, gained.error)
     return Check(
         posterior,
-        tuple(findings.tests),
-        tuple(judgements),
+        tuple(measured.tests),
+        tuple(outcomes),
         tuple(recovery(pairs)),
         mean,
         error,
-        _with_left_out(overall(judgements, praise), n - len(theta), n, left_out),
+        _with_left_out(overall(outcomes, praise), n - len(theta), n, left_out),
         len(theta),
         seed,
         n - len(theta),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from sbi_flows.diagnostics.judges import FALSE_ALARM
+from sbi_flows.diagnostics.tests import FALSE_ALARM
 from sbi_flows.files import write_bytes
 from sbi_flows.report.check_figures import coverage_figure, ecdf_figure, recovery_figure, statistics_figure
 from sbi_flows.report.figures import observed_figure
@@ -18,7 +18,7 @@ from sbi_flows.report.page import VERDICT_WORDS, environment, format_number
 if TYPE_CHECKING:
     from sbi_flows.calibration.check import Check
 
-_NUMBERS = ("shift_sd", "width", "coverage_50", "coverage_90", "contraction", "z_sd", "correlation")
+_NUMBERS = ("shift_sd", "dispersion", "coverage_50", "coverage_90", "contraction", "z_sd", "correlation")
 _SMALLEST = 1e-12
 
 
@@ -27,7 +27,7 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
     facts = check.posterior.facts
     judges = [
         [
-            found.judge,
+            found.test,
             found.quantity,
             _number(found.statistic),
             _number(found.limit),
@@ -35,7 +35,7 @@ def write_check(check: Check, path: str | os.PathLike[str]) -> None:
             found.sentence,
             found.level,
         ]
-        for found in check.judgements
+        for found in check.outcomes
     ]
     quantities = [
         [str(row["quantity"]), *(_number(row[key]) for key in _NUMBERS)]

@@ -1,9 +1,10 @@
-"""What a verb reads: the package's own errors, with what helps at a prompt added as a note: a line, a flag, a
+"""What a verb reads. The package's own errors get a note with what helps at a prompt: a line, an option, a
 likely slip.
 """
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sbi_flows as sf
-from sbi_flows.cli.places import file_on_the_way
+from sbi_flows.cli.paths import file_on_the_way
 from sbi_flows.errors import (
     ObservationError,
     PluginError,
@@ -24,8 +25,8 @@ from sbi_flows.errors import (
 from sbi_flows.problem.observed import read_observed
 from sbi_flows.simulation.bank import Bank
 
-_DELIMITERS = {";": "semicolons", "\t": "tabs", None: "spaces"}
-_LINES = 20
+_NUMBER = r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?"
+_SEPARATORS = {"semicolons": r"\s*;\s*", "tabs": r"\t+", "spaces": r" +"}
 
 
 def load_simulator(reference: str) -> sf.Simulator:
@@ -51,21 +52,21 @@ def load_simulator(reference: str) -> sf.Simulator:
 
 
 def load_observed(path: Path, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The numbers in a .csv or .npy file; those of a CSV as events (..., 1) where that is what is wanted.
+    """The numbers in a .csv or .npy file. Those of a CSV get a last axis of length 1 if events have one.
     Raises `ObservationError`.
     """
     try:
         values = read_observed(path)
-        one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
-        return values[..., None] if one_column else values
     except ObservationError as error:
-        if path.suffix == ".csv" and path.is_file() and (found := _delimiter(path)):
+        if path.suffix == ".csv" and path.is_file() and (found := _separator(path)):
             error.add_note(f"The columns of a .csv are separated by commas; here they seem to be by {found}.")
         raise
+    one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
+    return values[..., None] if one_column else values
 
 
 def load_bank(path: Path) -> sf.Simulations:
-    """The bank that an option names. A place at which no folder can be is the user's mistake."""
+    """The bank that an option names. Raises `SettingsError` where no folder can be."""
     if (obstacle := file_on_the_way(path)) is not None:
         raise SettingsError(
             f"{path}: {obstacle} is a file, not the folder of a bank. Give the folder that `sbi-flows "
@@ -75,21 +76,19 @@ def load_bank(path: Path) -> sf.Simulations:
 
 
 def all_of_bank(path: Path, asked: sf.Simulations) -> sf.Simulations:
-    """What the bank at `path` holds, of which `asked` are the first: the whole of the last block, and what
-    was there before.
-    """
+    """The whole bank at `path`, of which `asked` are the first simulations."""
     if len(asked) % asked.block_size == 0 and len(Bank(path, {}).present()) == asked.n_blocks:
         return asked
     try:
         return sf.read_bank(path)
     except StorageError as error:
-        error.add_note(f"The {len(asked):,} simulations that were asked for are whole.")
+        error.add_note(f"The {len(asked):,} simulations that were asked for are undamaged.")
         raise
 
 
 @contextmanager
 def advice_as_flags() -> Iterator[None]:
-    """Too few simulations: the advice is an option of the command line, not an argument of Python."""
+    """Of too few simulations, the advice names an option of the command line, not an argument of Python."""
     try:
         yield
     except TooFewSimulationsError as error:
@@ -98,7 +97,7 @@ def advice_as_flags() -> Iterator[None]:
 
 
 def _line_of(error: BaseException | None, file: Path) -> int | None:
-    """The line of `file` in which an error arose, or at which it is no Python."""
+    """The line of `file` that raised `error`, or whose syntax is wrong."""
     if isinstance(error, SyntaxError) and error.filename == str(file.resolve()):
         return error.lineno
     frames = [] if error is None else traceback.extract_tb(error.__traceback__)
@@ -106,26 +105,15 @@ def _line_of(error: BaseException | None, file: Path) -> int | None:
 
 
 def _file_meant(module: str, attribute: str) -> str:
-    """A hint where a file lies in the folder under the name that was taken for a module's or a plug-in's."""
+    """A hint if there is a file under the name that was taken for a module or a plug-in."""
     file = Path(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
     return f"There is a file {file}: for a simulator in it, name {file}:{attribute}" if file.is_file() else ""
 
 
-def _delimiter(path: Path) -> str | None:
-    """In words, what separates the numbers of a line, where that is not a comma."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        lines = [line.strip() for line, _ in zip(file, range(_LINES), strict=False)]
-    for mark, name in _DELIMITERS.items():
-        for line in lines:
-            parts = [part.strip().replace(",", ".") for part in line.split(mark)]
-            if len(parts) > 1 and all(_is_number(part) for part in parts):
-                return name
+def _separator(path: Path) -> str | None:
+    """What separates the numbers of a line, if that is not a comma."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")[:4096]
+    for name, mark in _SEPARATORS.items():
+        if re.search(rf"^\s*{_NUMBER}(?:{mark}{_NUMBER})+\s*$", text, re.MULTILINE | re.IGNORECASE):
+            return name
     return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -1,12 +1,15 @@
-"""How the command line speaks: options that verbs share, progress bars, verdicts, JSON."""
+"""What the command line prints: answers as text or JSON, verdicts, warnings, progress bars."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -24,66 +27,59 @@ from rich.text import Text
 import sbi_flows as sf
 from sbi_flows.errors import StorageError
 
+if TYPE_CHECKING:
+    import pandas
+
 console = Console(stderr=True, highlight=False)
-PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
-
-seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Root seed of all randomness."
-)
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
-)
-simulator_option = click.option(
-    "--simulator",
-    "reference",
-    help="The simulator, unless it is a plug-in of the stored name: module:attribute or file.py:attribute.",
-)
+NOTHING_SAVED = "Nothing was saved; the same command starts over."
 
 
-@contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(label, total=None, text="")
-
-        def advance(done: int, total: int, text: str) -> None:
-            progress.update(task, completed=done, total=total, text=text)
-
-        yield advance
+def resumes_from(path: Path) -> str:
+    """What is kept when a verb is stopped."""
+    return f"{path} is kept; the same command resumes from it."
 
 
-def say(text: str) -> None:
-    """A line on standard error."""
-    if text:
-        console.print(text, markup=False)
+@dataclass(frozen=True)
+class Answer:
+    """What a verb found.
+
+    record: printed with --json, on standard output.
+    lines: printed without, on standard output.
+    verdict: printed without, after the lines, on standard error.
+    failed: whether the exit code is 1.
+    """
+
+    record: Any
+    lines: tuple[str, ...]
+    verdict: sf.Verdict | None = None
+    failed: bool = False
 
 
-@contextmanager
-def keeping(kept: Callable[[], str]) -> Iterator[None]:
-    """On Ctrl-C, what `kept` says is kept by then, unless what was stopped has said so itself."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if not getattr(stop, "__notes__", []):
-            stop.add_note(kept())
-        raise
+def printed(verb: Any) -> Callable[..., None]:
+    """A verb that prints its answer. What a simulator prints meanwhile goes to standard error."""
+
+    @functools.wraps(verb)
+    def called(*, as_json: bool = False, **given: Any) -> None:
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = verb(**given)
+        lines = [json.dumps(answer.record, allow_nan=False, default=str)] if as_json else answer.lines
+        try:
+            for line in lines:
+                click.echo(line)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            why = error.strerror or error
+            raise StorageError(f"the result could not be written to standard output ({why}).") from error
+        if answer.verdict is not None and not as_json:
+            _print_verdict(answer.verdict)
+        if answer.failed:
+            sys.exit(1)
+
+    return called
 
 
-def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """In the place of `warnings.showwarning`."""
-    console.print(Text.assemble((category.__name__, "yellow"), f": {message}"))
-
-
-def print_verdict(verdict: sf.Verdict) -> None:
-    """The verdict in its colour, on standard error."""
+def _print_verdict(verdict: sf.Verdict) -> None:
     colour = {"trust": "green", "caution": "yellow", "do not trust": "bold red"}[verdict.level]
     console.print(f"[{colour}]verdict: {verdict.level}[/] - ", end="")
     console.print(verdict.text, markup=False)
@@ -95,18 +91,43 @@ def verdict_json(verdict: sf.Verdict) -> dict[str, Any]:
     return {"ok": verdict.ok, "level": verdict.level, "text": verdict.text, "quantile": quantile}
 
 
-def tell(text: str) -> None:
-    """A line of the result, on standard output. Raises `StorageError` where that is full."""
+def table_json(table: pandas.DataFrame) -> Any:
+    """The rows of a table as JSON objects."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def table_text(table: pandas.DataFrame, digits: str, *, index: bool = False) -> str:
+    """A table for a reader. digits: the format of its numbers, such as .3g."""
+    return str(table.to_string(index=index, na_rep="", float_format=lambda value: f"{value:{digits}}"))
+
+
+@contextlib.contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    text, times = TextColumn("{task.fields[text]}"), (TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text, *times)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    if text:
+        console.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def on_stop(saved: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C, add a note of what is saved, unless the code that was stopped has added one."""
     try:
-        click.echo(text, file=click.get_current_context().find_root().obj)
-    except BrokenPipeError:
+        yield
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "__notes__", []):
+            stop.add_note(saved())
         raise
-    except OSError as error:
-        raise StorageError(
-            f"the result could not be written to standard output ({error.strerror or error})."
-        ) from error
 
 
-def print_json(value: Any) -> None:
-    """One JSON object on standard output."""
-    tell(json.dumps(value, allow_nan=False, default=str))
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """In the place of `warnings.showwarning`."""
+    console.print(Text.assemble((category.__name__, "yellow"), f": {message}"))

@@ -18,8 +18,8 @@ from sbi_flows.comparison.agreement import Agreement, agreement
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.comparison.verdict import believe
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
-from sbi_flows.diagnostics.judges import FALSE_ALARM
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
+from sbi_flows.diagnostics.tests import FALSE_ALARM
 from sbi_flows.draws import Draws, weighted_quantile
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.posterior.posterior import Posterior, check_pair

@@ -1,1 +1,1 @@
-"""Judges of any sampler: distances between samples, calibration over the prior."""
+"""Tests of any sampler: calibration over the prior, at one observation, and distances between samples."""

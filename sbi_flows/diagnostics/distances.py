@@ -6,20 +6,20 @@ import warnings
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
+from sbi_flows.arrays import F
 from sbi_flows.errors import ShapeError
 
-_LEAST = 20
+_LEAST, _PROJECTIONS = 20, 200
 
 
 def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *, seed: int = 1) -> float:
-    """Mean held-out accuracy of a classifier that tells `draws` from `reference`: 0.5 indistinguishable, 1
-    disjoint.
+    """Mean held-out accuracy of a classifier that tells `draws` from `reference`: 0.5 if they cannot be told
+    apart, 1 if they are disjoint.
 
     Lopez-Paz & Oquab (2017, 1610.06545) by the protocol of Lueckmann et al. (2021, 2101.04653): both z-scored
-    by the reference, a perceptron with two hidden layers of 10 d units, five folds. The null law is centred
-    on 0.5 for equal sizes, so unequal ones are refused. Raises `ShapeError`.
+    by the reference, a perceptron with two hidden layers of 10 d units, five folds. The null distribution is
+    centred on 0.5 for equal sizes, so unequal ones are refused. Raises `ShapeError`.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import KFold
@@ -28,8 +28,8 @@ def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *
     _check(reference, draws)
     if len(reference) != len(draws):
         raise ShapeError(
-            f"c2st needs as many draws of one kind as of the other, got {len(reference)} and {len(draws)}; "
-            f"cut the longer one."
+            f"c2st needs two samples of equal size, got {len(reference)} and {len(draws)} draws; cut the "
+            f"longer one."
         )
     mean, sd = reference.mean(axis=0), reference.std(axis=0, ddof=1)
     rows = (np.concatenate([reference, draws]) - mean) / np.where(sd > 0, sd, 1.0)
@@ -45,14 +45,10 @@ def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *
 
 
 def sliced_wasserstein(
-    reference: Float[np.ndarray, "n d"],
-    draws: Float[np.ndarray, "m k"],
-    *,
-    rng: np.random.Generator,
-    projections: int = 200,
+    reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *, rng: np.random.Generator
 ) -> float:
-    """Root mean square over directions of the 2-Wasserstein distance of projections, in standard deviations
-    of the reference.
+    """Root mean square over 200 directions of the 2-Wasserstein distance of projections, in standard
+    deviations of the reference.
 
     Bonneel et al. (2015): each projection onto a random unit vector is a one-dimensional problem solved by
     sorting. Raises `ShapeError`.
@@ -60,27 +56,24 @@ def sliced_wasserstein(
     _check(reference, draws)
     mean, sd = reference.mean(axis=0), reference.std(axis=0)
     a, b = ((sample - mean) / np.where(sd > 0, sd, 1.0) for sample in (reference, draws))
-    directions = rng.standard_normal((a.shape[1], projections))
+    directions = rng.standard_normal((a.shape[1], _PROJECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
-    places = (np.arange(min(len(a), len(b))) + 0.5) / min(len(a), len(b))
-    return float(
-        np.sqrt(np.square(_quantiles(a @ directions, places) - _quantiles(b @ directions, places)).mean())
-    )
+    levels = (np.arange(min(len(a), len(b))) + 0.5) / min(len(a), len(b))
+    apart = _quantiles(a @ directions, levels) - _quantiles(b @ directions, levels)
+    return float(np.sqrt(np.square(apart).mean()))
 
 
-def _quantiles(projected: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+def _quantiles(projected: F, levels: F) -> F:
     ordered = np.sort(projected, axis=0)
-    return ordered if len(ordered) == len(places) else np.quantile(ordered, places, axis=0)
+    return ordered if len(ordered) == len(levels) else np.quantile(ordered, levels, axis=0)
 
 
-def _check(reference: NDArray[np.float64], draws: NDArray[np.float64]) -> None:
+def _check(reference: F, draws: F) -> None:
     if reference.ndim != 2 or draws.ndim != 2 or reference.shape[1] != draws.shape[1]:
         raise ShapeError(
-            f"two samples of shapes (n, d) and (m, d) are needed, got {reference.shape} and {draws.shape}."
+            f"expected two samples of shapes (n, d) and (m, d), got {reference.shape} and {draws.shape}."
         )
     if min(len(reference), len(draws)) < _LEAST:
-        raise ShapeError(
-            f"at least {_LEAST} draws of each kind are needed, got {len(reference)} and {len(draws)}."
-        )
+        raise ShapeError(f"expected at least {_LEAST} draws each, got {len(reference)} and {len(draws)}.")
     if not (np.isfinite(reference).all() and np.isfinite(draws).all()):
         raise ShapeError("the samples hold NaN or infinite values.")

@@ -1,11 +1,11 @@
 """How good a proposal is q for importance sampling from p?
 
-    w_s = p(theta_s) / q(theta_s),   theta_s ~ q        efficiency = (sum w)^2 / (S sum w^2)
+    w_s = p(theta_s) / q(theta_s),   theta_s ~ q,        efficiency = (sum w)^2 / (S sum w^2)
 
 k-hat is the shape of the generalised Pareto distribution (GPD) that fits the largest weights (Vehtari et al.
 2024, 1507.02646):
 
-    weights above the M-th largest, M = min(S / 5, 3 sqrt(S)), less that one ~ GPD(k, sigma)
+    excesses over the (M + 1)-th largest weight ~ GPD(k, sigma),   M = min(S / 5, 3 sqrt(S))
 
 The variance of the weights is finite where k < 1/2; above 0.7 no estimate from them can be relied on. The fit
 is the posterior mean of Zhang & Stephens (2009) on a grid of b = -k / sigma, with k shrunk towards 1/2 as by
@@ -21,15 +21,13 @@ _LEAST_TAIL, _PRIOR_WEIGHTS = 5, 10
 
 
 def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
-    """The effective share of the draws, in (0, 1]."""
+    """The effective sample size over the number of draws, in (0, 1]."""
     weights = np.exp(log_weights - log_weights.max())
     return float(weights.sum() ** 2 / (len(weights) * np.square(weights).sum()))
 
 
 def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"]:
-    """k-hat of each row of log weights; NaN where s is below 25, -inf where the largest weights do not
-    differ.
-    """
+    """k-hat of each row of log weights: NaN if s < 25, -inf where the largest weights do not differ."""
     rows, s = log_weights.shape
     tail = int(min(s / 5, 3 * np.sqrt(s)))
     if tail < _LEAST_TAIL:
@@ -40,13 +38,13 @@ def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"
 
 
 def pareto_k(log_weights: Float[np.ndarray, " s"]) -> float:
-    """k-hat of one set of log weights; infinite where they are too few to say."""
+    """k-hat of one set of log weights; infinite if there are fewer than 25."""
     found = float(k_hat(log_weights[None])[0])
     return np.inf if np.isnan(found) else found
 
 
 def _shape(tail: Float[np.ndarray, " n"]) -> float:
-    """k of a GPD fitted to sorted numbers of at least 0."""
+    """k of a GPD fitted to ascending numbers, none below 0."""
     n = len(tail)
     quartile = tail[int(n / 4 + 0.5) - 1]
     if not quartile > 0 or not tail[-1] > 0:

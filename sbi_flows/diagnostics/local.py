@@ -1,21 +1,22 @@
-"""Is the posterior right at this observation? Local C2ST (Linhart et al. 2023, 2306.03580).
+"""Is q the posterior at this observation? Local C2ST (Linhart et al. 2023, 2306.03580).
 
 A classifier d(theta, y) learns to tell theta_i ~ p(theta | y_i) from theta'_i ~ q(theta | y_i) over the
-joint. Where q is right at y_obs it cannot, so over draws of q(theta | y_obs)
+joint. If q is the posterior at y_obs, it cannot tell them apart there, so over draws of q(theta | y_obs)
 
     T = mean (d(theta_s, y_obs) - 1/2)^2
 
-is as small as for a classifier that had nothing to learn. That null is exact and free of the flow: the pair
-(theta_i, theta'_i) is swapped by a coin for each i, which changes nothing in law if q is right for every y,
-and the classifier is fitted again.
+is as small as for a classifier that had nothing to learn. That null distribution is exact and does not depend
+on the flow: the pair (theta_i, theta'_i) is swapped by a coin for each i, which leaves its distribution
+unchanged if q is the posterior for every y, and the classifier is fitted again.
 
 d is a ridge regression of the label on theta, its squares and products, and their products with the leading
-components of features of y and
-with the products of the first four: as quick as one linear solve, so that thousands of swaps take a second.
+components of features of y and with the products of the first four of these: as fast as one linear solve, so
+thousands of swaps take a second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,29 +50,18 @@ def local_c2st(
     rng: np.random.Generator,
     swaps: int = 2000,
 ) -> LocalTest:
-    """theta, drawn: truths and one draw of q each, at data with those features; draws_at: of q at the
-    observation. Raises `ShapeError`.
+    """Test q at one observation. Raises `ShapeError`.
+
+    theta, drawn, features: truths, one draw of q for each, and features of their data.
+    draws_at, features_at: draws of q at the observation, and its features.
     """
     m = len(theta)
     if m < _LEAST_PAIRS:
         raise ShapeError(f"the local test needs at least {_LEAST_PAIRS} pairs, got {m}.")
-    together = np.concatenate([theta, drawn])
-    centre, spread = features.mean(axis=0), features.std(axis=0)
-    kept = spread > 0
-    _, singular, directions = np.linalg.svd(
-        (features[:, kept] - centre[kept]) / spread[kept] / np.sqrt(m), full_matrices=False
-    )
-    leading = singular[:_MOST_FEATURES] > 1e-6
-    turn = (directions[:_MOST_FEATURES][leading] / singular[:_MOST_FEATURES][leading, None]).T
-
-    def of_data(x: F) -> F:
-        leading = np.clip((x[:, kept] - centre[kept]) / spread[kept] @ turn, -4, 4)
-        i, j = np.triu_indices(min(leading.shape[1], _MOST_CROSSED))
-        return np.column_stack([leading, leading[:, i] * leading[:, j]])
-
-    x = of_data(features)
-    first, second = (_columns(_scores(values, together), x) for values in (theta, drawn))
-    at = _columns(_scores(draws_at, together), np.repeat(of_data(features_at[None]), len(draws_at), axis=0))
+    together, components = np.concatenate([theta, drawn]), _components(features)
+    x, x_at = components(features), np.repeat(components(features_at[None]), len(draws_at), axis=0)
+    first, second = (_columns(_normal_scores(values, together), x) for values in (theta, drawn))
+    at = _columns(_normal_scores(draws_at, together), x_at)
     difference = (first - second) / 2
     design = np.concatenate([first, second])
     mean, sd = design.mean(axis=0), np.maximum(design.std(axis=0), 1e-9)
@@ -83,11 +73,34 @@ def local_c2st(
     return LocalTest(float(found[0]), float(np.quantile(found[1:], 0.99)), p)
 
 
-def _scores(values: F, reference: F) -> F:
-    """Normal scores of each column by the reference's."""
-    ordered = np.sort(reference, axis=0)
-    places = [np.searchsorted(known, column) for known, column in zip(ordered.T, values.T, strict=True)]
-    return np.asarray(ndtri((np.column_stack(places) + 0.5) / (len(reference) + 1)))
+def _components(features: F) -> Callable[[F], F]:
+    """A function that gives the leading principal components of the features, with variance 1 and clipped at
+    4, and the products of the first four.
+    """
+    centre, spread = features.mean(axis=0), features.std(axis=0)
+    varies = spread > 0
+
+    def standardised(x: F) -> F:
+        return np.asarray((x[:, varies] - centre[varies]) / spread[varies])
+
+    scaled = standardised(features) / np.sqrt(len(features))
+    _, singular, directions = np.linalg.svd(scaled, full_matrices=False)
+    kept = singular[:_MOST_FEATURES] > 1e-6
+    rotation = (directions[:_MOST_FEATURES][kept] / singular[:_MOST_FEATURES][kept, None]).T
+
+    def components(x: F) -> F:
+        leading = np.clip(standardised(x) @ rotation, -4, 4)
+        i, j = np.triu_indices(min(leading.shape[1], _MOST_CROSSED))
+        return np.column_stack([leading, leading[:, i] * leading[:, j]])
+
+    return components
+
+
+def _normal_scores(values: F, reference: F) -> F:
+    """Normal scores of each column among the reference's."""
+    columns = zip(np.sort(reference, axis=0).T, values.T, strict=True)
+    lower = np.column_stack([np.searchsorted(known, column) for known, column in columns])
+    return np.asarray(ndtri((lower + 0.5) / (len(reference) + 1)))
 
 
 def _columns(theta: F, x: F) -> F:

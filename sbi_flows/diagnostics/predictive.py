@@ -1,17 +1,16 @@
 """Does the posterior predict data like those observed?
 
-    y_s ~ p(y | theta_s),  theta_s ~ q(theta | y_obs),   t(y): declared summaries, or plain statistics of the
-    data
+    y_s ~ p(y | theta_s),  theta_s ~ q(theta | y_obs),   t(y): plain statistics and declared summaries
 
 Each statistic has the two-sided posterior predictive p-value 2 min(P(t(y_s) <= t(y_obs)), P(t(y_s) >=
-t(y_obs))) (Gelman, Meng & Stern 1996). All together are one number: the rank of y_obs among the y_s in
+t(y_obs))) (Gelman, Meng & Stern 1996). All together give one more: the rank of y_obs among the y_s in
 Mahalanobis distance from their common centre,
 
-    d_i^2 = (t_i - m)^T C^-1 (t_i - m),   m, C of y_obs and the y_s together,   p = (1 + #{d_s >= d_obs}) / (S
-    + 1)
+    d_i^2 = (t_i - m)^T C^-1 (t_i - m),   m, C of y_obs and the y_s together,
+    p = (1 + #{d_s >= d_obs}) / (S + 1)
 
-exact if y_obs is one more draw from the predictive law, and conservative because theta was inferred from it
-(Robins et al. 2000).
+exact if y_obs is one more draw from the predictive distribution, and conservative because theta was inferred
+from it (Robins et al. 2000).
 """
 
 from __future__ import annotations
@@ -26,11 +25,14 @@ from sbi_flows.errors import ShapeError
 
 _LEAST = 50
 _FLOOR = 1e-6
+_MOST_ENTRIES = 8
 
 
 @dataclass(frozen=True)
 class PredictiveCheck:
-    """One row a statistic: observed, 5% and 95% of those predicted, p; and p of all together."""
+    """For each statistic: the observed value, the 5% and 95% quantiles of the predicted ones, and p. The last
+    p is of all statistics together.
+    """
 
     names: tuple[str, ...]
     observed: Float[np.ndarray, " k"]
@@ -41,7 +43,7 @@ class PredictiveCheck:
 
     @property
     def worst(self) -> str:
-        """The statistic that is predicted worst."""
+        """The statistic with the smallest p-value."""
         return self.names[int(np.argmin(self.p_values))]
 
 
@@ -50,7 +52,9 @@ def check_predictive(
     predicted: Float[np.ndarray, "n *event"],
     summaries: Callable[[Float[np.ndarray, "m *event"]], Float[np.ndarray, "m k"]] | None,
 ) -> PredictiveCheck:
-    """Plain statistics and declared summaries of y alongside those of predicted data. Raises `ShapeError`."""
+    """Compare statistics of y, with the declared summaries if any, with those of predicted data. Raises
+    `ShapeError`.
+    """
     finite = np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)
     together = np.concatenate([y[None], predicted[finite]])
     names, values = plain_statistics(together)
@@ -64,15 +68,13 @@ def check_predictive(
 def predictive_check(
     observed: Float[np.ndarray, " k"], predicted: Float[np.ndarray, "s k"], names: Sequence[str]
 ) -> PredictiveCheck:
-    """Hold the statistics of one data set against those of S predicted ones; rows that are not finite are
+    """Compare the statistics of one data set with those of S predicted ones; rows that are not finite are
     left out. Raises `ShapeError`.
     """
     predicted = predicted[np.isfinite(predicted).all(axis=1)]
-    if len(predicted) < _LEAST:
-        raise ShapeError(
-            f"a posterior predictive check needs {_LEAST} finite predicted data sets, got {len(predicted)}."
-        )
     s = len(predicted)
+    if s < _LEAST:
+        raise ShapeError(f"a posterior predictive check needs {_LEAST} finite predicted data sets, got {s}.")
     below = (1 + (predicted <= observed).sum(axis=0)) / (s + 1)
     above = (1 + (predicted >= observed).sum(axis=0)) / (s + 1)
     together = np.concatenate([observed[None], predicted])
@@ -82,40 +84,36 @@ def predictive_check(
     distances = np.square(basis[:, singular > _FLOOR * max(singular[0], _FLOOR)]).sum(axis=1)
     p = float((distances >= distances[0] * (1 - 1e-12)).sum() / (s + 1))
     low, high = np.quantile(predicted, [0.05, 0.95], axis=0)
-    return PredictiveCheck(
-        tuple(names), observed, low, high, np.minimum(1.0, 2 * np.minimum(below, above)), p
-    )
+    p_values = np.minimum(1.0, 2 * np.minimum(below, above))
+    return PredictiveCheck(tuple(names), observed, low, high, p_values, p)
 
 
 def plain_statistics(y: Float[np.ndarray, "n *event"]) -> tuple[tuple[str, ...], Float[np.ndarray, "n k"]]:
-    """The entries of y where they are at most 8; else moments, quartiles, ends, and of neighbours: repeats,
-    jumps, correlation.
+    """The entries of y if there are at most 8. Otherwise moments, quartiles and extremes, and of neighbouring
+    entries: repeats, jumps, correlation and trend.
     """
     flat = y.reshape(len(y), -1)
-    if flat.shape[1] <= 8:
+    if flat.shape[1] <= _MOST_ENTRIES:
         return tuple(f"entry {i + 1}" for i in range(flat.shape[1])), flat
     mean, sd = flat.mean(axis=1), flat.std(axis=1)
-    centred = flat - mean[:, None]
+    centred, scale = flat - mean[:, None], np.where(sd > 0, sd, 1.0)
+    lower, median, upper = np.quantile(flat, [0.25, 0.5, 0.75], axis=1)
     differences = np.diff(flat, axis=1)
-    lag = (centred[:, 1:] * centred[:, :-1]).mean(axis=1) / np.where(sd > 0, np.square(sd), 1.0)
-    place = (centred * np.linspace(-1, 1, flat.shape[1])).mean(axis=1) / np.where(sd > 0, sd, 1.0)
-    names = ("mean", "sd", "smallest", "lower quartile", "median", "upper quartile", "largest")
-    rows = [mean, sd, flat.min(axis=1), *np.quantile(flat, [0.25, 0.5, 0.75], axis=1), flat.max(axis=1)]
-    more = (
-        "share of repeated values",
-        "longest run of equal values",
-        "largest jump",
-        "correlation of neighbours",
-        "trend",
-    )
-    rows += [
-        (differences == 0).mean(axis=1),
-        _longest_run(differences == 0),
-        np.abs(differences).max(axis=1),
-        lag,
-        place,
-    ]
-    return names + more, np.column_stack(rows)
+    found = {
+        "mean": mean,
+        "sd": sd,
+        "smallest": flat.min(axis=1),
+        "lower quartile": lower,
+        "median": median,
+        "upper quartile": upper,
+        "largest": flat.max(axis=1),
+        "share of repeated values": (differences == 0).mean(axis=1),
+        "longest run of equal values": _longest_run(differences == 0),
+        "largest jump": np.abs(differences).max(axis=1),
+        "correlation of neighbours": (centred[:, 1:] * centred[:, :-1]).mean(axis=1) / np.square(scale),
+        "trend": (centred * np.linspace(-1, 1, flat.shape[1])).mean(axis=1) / scale,
+    }
+    return tuple(found), np.column_stack(list(found.values()))
 
 
 def _longest_run(same: np.ndarray) -> Float[np.ndarray, " n"]:

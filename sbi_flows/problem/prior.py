@@ -92,15 +92,16 @@ class Prior:
 
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> Float[np.ndarray, "*rows"]:
         """log p(theta) in nats, -inf outside the support. theta: (..., d), or one entry per name."""
-        values = self.as_array(theta)
-        parts = [m.log_prob(values[..., self.slices[name]]) for name, m in self.marginals.items()]
-        return np.asarray(sum(parts))
+        return np.asarray(sum(marginal.log_prob(x) for marginal, x in self._parts(theta)))
 
     def inside(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
         """Whether each row lies in the (closed) support."""
+        return np.asarray(np.logical_and.reduce([m.inside(x) for m, x in self._parts(theta)]))
+
+    def _parts(self, theta: Any) -> list[tuple[Marginal, F]]:
+        """Each marginal with its columns of theta."""
         values = self.as_array(theta)
-        checks = [m.inside(values[..., self.slices[name]]) for name, m in self.marginals.items()]
-        return np.asarray(np.logical_and.reduce(checks))
+        return [(marginal, values[..., self.slices[name]]) for name, marginal in self.marginals.items()]
 
     @property
     def lower(self) -> Float[np.ndarray, " d"]:
@@ -114,9 +115,7 @@ class Prior:
 
     def to_unconstrained(self, theta: ArrayLike) -> tuple[F, F]:
         """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds map to infinity."""
-        values = self.as_array(theta)
-        parts = [m.to_unconstrained(values[..., self.slices[name]]) for name, m in self.marginals.items()]
-        z, log_det = zip(*parts, strict=True)
+        z, log_det = zip(*(m.to_unconstrained(x) for m, x in self._parts(theta)), strict=True)
         return np.concatenate(z, axis=-1), np.asarray(sum(log_det))
 
     def from_unconstrained(self, z: ArrayLike) -> Theta:

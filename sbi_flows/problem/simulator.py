@@ -179,11 +179,11 @@ class Simulator:
     def _as_floats(self, y: Any, n: int) -> NDArray[Any]:
         y = np.asarray(y)
         event = self._event_shape
-        wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
         wrong = ""
         if y.dtype.kind not in "biuf":
             wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
         elif y.ndim == 0 or y.shape[0] != n:
+            wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
             wrong = (
                 f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
                 "at a time is declared with vectorized=False."

@@ -60,13 +60,15 @@ class Failures:
         if not self:
             return f"none of {self.n:,} simulations failed"
         table = self.table.assign(share=[f"{share:.2%}" for share in self.table["share"]])
-        return (
-            f"{len(self):,} of {self.n:,} simulations failed\n\n{table.to_string(index=False)}\n\nshare that "
-            "failed, by fifths of the simulated values of each "
-            f"parameter\n{self.where.map(lambda share: f'{share:.1%}').to_string()}\n\nFailed rows are left "
-            "out of training and of ABC. Where failing depends on theta, leaving them out truncates the "
-            "prior to the part that runs: the posterior is then that of the truncated prior."
+        shares = self.where.map(lambda share: f"{share:.1%}")
+        parts = (
+            f"{len(self):,} of {self.n:,} simulations failed",
+            table.to_string(index=False),
+            f"share that failed, by fifths of the simulated values of each parameter\n{shares.to_string()}",
+            "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them "
+            "out truncates the prior to the part that runs. The posterior is then that of this prior.",
         )
+        return "\n\n".join(parts)
 
     @classmethod
     def of(

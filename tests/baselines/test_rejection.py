@@ -1,4 +1,4 @@
-"""Rejection ABC against what it must be in the limit, and where it must refuse."""
+"""Rejection ABC against its limits in closed form, and what it must refuse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_in_one_dimension_a_small_tolerance_gives_the_exact_posterior() -> None:
     assert kstest(draws["theta_1"], norm(mean[0], np.sqrt(covariance[0, 0])).cdf).pvalue > 1e-4
 
 
-def test_plain_rejection_is_too_wide_in_ten_dimensions_and_the_adjustment_mends_it() -> None:
+def test_plain_rejection_is_too_wide_in_ten_dimensions_and_the_adjustment_corrects_it() -> None:
     simulator, simulations = toy(10, 50_000)
     y = np.ones(10)
     mean, covariance = posterior_moments(y)
@@ -79,7 +79,9 @@ def test_failed_rows_and_useless_summaries_are_left_out_and_named() -> None:
     simulations = sf.simulate(partial, 5000, seed=1)
     draws = sf.rejection_abc(partial, [0.5, 0.5], simulations=simulations, quantile=0.05)
     assert draws.facts["simulations"] < int(simulations.ok.sum()) < 5000
-    assert "summaries that are not finite and 1 summaries that do not vary" in draws.facts["left_out"]
+    lost = int(simulations.ok.sum()) - draws.facts["simulations"]
+    assert str(lost) in draws.facts["left_out"]
+    assert "1 summaries" in draws.facts["left_out"]
     assert draws.facts["summaries"] == 2
 
 
@@ -88,18 +90,18 @@ def test_an_observation_far_from_all_simulations_is_not_to_be_trusted() -> None:
     assert sf.rejection_abc(simulator, [0.1, 0.2], simulations=simulations, quantile=0.02).verdict.ok
     far = sf.rejection_abc(simulator, [50.0, 0.2], simulations=simulations, quantile=0.02).verdict
     assert far.level == "do not trust"
-    assert "no simulation comes near" in far.text
+    assert far.quantile == 1
 
 
-def test_wrong_input_is_refused_in_words() -> None:
+def test_wrong_input_is_refused() -> None:
     simulator, simulations = toy(2, 1000)
-    with pytest.raises(SettingsError, match=r"quantile must lie in \(0, 1\], got 0"):
+    with pytest.raises(SettingsError, match="quantile .* got 0"):
         sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0)
-    with pytest.raises(SettingsError, match="adjust must be None or 'linear'"):
+    with pytest.raises(SettingsError, match="ridge"):
         sf.rejection_abc(simulator, [0, 0], simulations=simulations, adjust="ridge")  # type: ignore[arg-type]
-    with pytest.raises(TooFewSimulationsError, match="accepts 10 of 1,000"):
+    with pytest.raises(TooFewSimulationsError, match="10 of 1,000"):
         sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0.01)
-    with pytest.raises(ShapeError, match="shape"):
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
         sf.rejection_abc(simulator, [0, 0, 0], simulations=simulations, quantile=0.1)
     with pytest.raises(ShapeError, match="Simulate again"):
         sf.rejection_abc(make_gaussian(3), [0, 0, 0], simulations=simulations, quantile=0.1)
@@ -108,17 +110,15 @@ def test_wrong_input_is_refused_in_words() -> None:
 def test_accepting_everything_is_the_prior_and_not_trusted() -> None:
     simulator = make_gaussian(2)
     simulations = sf.simulate(simulator, 100, seed=1)
-    assert (
-        sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=1).verdict.level
-        == "do not trust"
-    )
-    assert (
-        sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.6).verdict.level
-        == "caution"
-    )
-    assert sf.rejection_abc(simulator, [0.1, 0.1], simulations=simulations, quantile=0.2).verdict.ok
-    far = sf.rejection_abc(simulator, [900.0, 900.0], simulations=simulations, quantile=0.6)
-    assert far.verdict.level == "do not trust"
+
+    def level(entry: float, quantile: float) -> str:
+        y = [entry, entry]
+        return sf.rejection_abc(simulator, y, simulations=simulations, quantile=quantile).verdict.level
+
+    assert level(0.1, 1) == "do not trust"
+    assert level(0.1, 0.6) == "caution"
+    assert level(0.1, 0.2) == "trust"
+    assert level(900.0, 0.6) == "do not trust"
 
 
 @pytest.mark.parametrize(("quantile", "level"), [(0.05, "trust"), (0.19, "trust"), (0.4, "caution")])
@@ -127,4 +127,4 @@ def test_accepting_a_large_share_is_no_more_than_caution(quantile: float, level:
     simulations = sf.simulate(simulator, 500, seed=1)
     verdict = sf.rejection_abc(simulator, [0.1, 0.2], simulations=simulations, quantile=quantile).verdict
     assert verdict.level == level
-    assert ("nearer to draws from the prior" in verdict.text) == (level == "caution")
+    assert ("Simulate more" in verdict.text) == (level == "caution")

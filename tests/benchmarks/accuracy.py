@@ -1,15 +1,14 @@
 """Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5] [--json]`.
 Not run by pytest.
 
-Ricker: held-out density (5,000 pairs), and for the eight exact posteriors by particle MCMC in `tests/data`
-the distance of the neural
-posterior and of ABC on 100,000 simulations: C2ST, offset of the means in exact sd, ratio of the sds; of the
-neural one also the forward divergence,
+Ricker: log density at 5,000 held-out pairs; and the distance from eight exact posteriors (particle MCMC, in
+`tests/data`) of the neural posterior and of ABC on 100,000 simulations: C2ST, offset of the means in exact
+sd, ratio of the sds. For the neural posterior also the forward divergence
 
     KL(p || q) = E_p [log p(theta) + log p(y | theta) - log p(y) - log q(theta | y)],
 
-the mean over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence
-kept with the draws, whose error of about 0.01 nats it inherits. --json: the figures once more, as one line.
+averaged over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence
+kept with the draws, whose error is about 0.01 nats. --json prints the figures once more, as one line.
 Gaussian toy: distance from the closed form at 20,000 simulations.
 """
 
@@ -61,7 +60,7 @@ def distances(name: str, values: F, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
-    fit, began = sf.fit, time.monotonic()  # loading the package is not fitting
+    fit, began = sf.fit, time.monotonic()  # importing the package is not counted
     posterior = fit(ricker, minutes=minutes, seed=seed, say=None)
     took = time.monotonic() - began
     print(
@@ -125,8 +124,7 @@ def gaussian_figures() -> None:
         means, covariance = np.array([posterior_moments(row)[0] for row in y]), posterior_moments(y[0])[1]
         exact = multivariate_normal(np.zeros(d), covariance).logpdf(theta - means)
         divergence = (exact - posterior.log_prob(theta, y)).mean()
-        law = multivariate_normal(means[0], covariance)
-        reference = law.rvs(4000, random_state=3).reshape(4000, d)
+        reference = multivariate_normal(means[0], covariance).rvs(4000, random_state=3).reshape(4000, d)
         simulations = sf.simulate(simulator, 20_000, seed=1)
         abc = sf.rejection_abc(simulator, y[0], simulations=simulations, quantile=0.05).to_numpy()
         scores = (

@@ -1,10 +1,10 @@
 """What the defaults were chosen from: `python -m tests.benchmarks.candidates [--only TASK,...] [--budget
 1000,...]`. Not run by pytest.
 
-Each candidate differs from the first, the default with one network, in what its name says, and is trained on
-the same simulations. Printed are the mean held-out log density at 5,000 fresh pairs (nats, higher is better)
-less the default's, with the standard error of the paired difference, and the processor time of the fit over
-the default's. Fits are kept one by one in --results; the same call goes on where it was left.
+Each candidate differs from the default with one network in what its name says, and is trained on the same
+simulations. Printed are its mean log density at 5,000 held-out pairs minus the default's (nats, higher is
+better), the standard error of the paired difference, and its processor time divided by the default's. Each
+fit is kept in --results; the same call resumes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _FACTORS = ("weight_decay", "epochs", "batch_size", "learning_rate", "averaging"
 
 
 def settings_of(changes: dict[str, Any], n: int, kind: str) -> sf.FitSettings:
-    """The settings of a candidate for n simulations: what is of training multiplies the default."""
+    """The settings of a candidate for n simulations; those of training multiply the default."""
     train = training_for(n, timed=False, kind=kind)
     for name in set(changes) & set(_FACTORS):
         value = changes[name] * getattr(train, name)
@@ -94,7 +94,7 @@ def settings_of(changes: dict[str, Any], n: int, kind: str) -> sf.FitSettings:
 
 @contextmanager
 def _with_activation(function: Activation) -> Iterator[None]:
-    """Another function in place of SiLU, wherever densities are evaluated; draws are not looked at here."""
+    """Another function in place of SiLU wherever densities are evaluated. Draws would keep SiLU."""
     with (
         patch.object(networks, "silu", function),
         patch.object(masked, "silu", function),

@@ -1,17 +1,17 @@
-"""How well could anybody see negative-binomial instead of Poisson counts in a Ricker series? The power of the
-best test there is.
+"""How well can negative-binomial counts be told from Poisson counts in a Ricker series? The power of the best
+possible test.
 
     python -m tests.benchmarks.ceiling POSTERIOR [-m 100]
 
 The test of level 1% with the most power on average over the prior is the marginal likelihood ratio (Neyman &
 Pearson)
 
-    log p(y | negative binomial, dispersion 2) - log p(y | Poisson),   p(y | model) = integral p(y | theta,
-    model) p(theta) dtheta
+    log p(y | negative binomial, dispersion 2) - log p(y | Poisson)
+    p(y | model) = integral p(y | theta, model) p(theta) dtheta
 
-which knows both models and nothing of theta; a verdict that knows the one model alone, and looks for other
-faults too, must have less. The integrals are by importance sampling with particle filters, in two rounds, the
-first from a widened posterior (a fit of ricker) and the prior.
+It knows both models and not theta. A verdict that knows one model only, and looks for other faults too, must
+have less power. The integrals are by importance sampling with particle filters, in two rounds, the first from
+a widened posterior (a fit of ricker) and the prior.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DRAWS, PARTICLES, DEGREES = 150, 150, 5
 
 
 def log_likelihood(theta: F, y: F, rng: np.random.Generator, overdispersed: bool) -> F:
-    """A particle filter's estimate for each theta."""
+    """log p(y | theta) for each theta, by a particle filter."""
     n = len(theta)
     log_r, sigma, rho = (column[:, None] for column in theta.T)
     x, total = np.zeros((n, PARTICLES)), np.zeros(n)

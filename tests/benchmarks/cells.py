@@ -1,9 +1,8 @@
-"""One cell of the accuracy benchmark: (task, budget, method, seed), kept as one JSON file and taken up again
-where it was left.
+"""One cell of the accuracy benchmark: (task, budget, method, seed), kept as one JSON file, resumable.
 
-Stages: fit and draw (the draws of all observations go into `<cell>.draws.npz`), then one C2ST an observation,
-each written at once. A cell is finished when all of its observations have a score; its draws are then
-removed. A file is replaced whole or not at all.
+Stages: fit and draw (all draws go into `<cell>.draws.npz`), then one C2ST per observation, each written at
+once. A cell is finished when all of its observations have a score; its draws are then
+removed. Files are replaced whole or not at all.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a method gives: draws (m, n, d) for m observations, seconds of each step, density of the held-out
-    pairs (nats), facts.
+    """What a method gives: draws (m, n, d) for m observations, seconds of each step, log density of the
+    held-out pairs in nats, and other facts.
     """
 
     draws: F
@@ -81,9 +80,7 @@ Fit = Callable[[Cell, sf.Simulator, sf.Simulations, tuple[F, F]], Fitted]
 
 
 def read(folder: Path, cell: Cell) -> dict[str, Any]:
-    """The record of a cell, empty where there is none. Raises `ValueError` where it was made with other
-    settings.
-    """
+    """The record of a cell, empty where there is none. Raises `ValueError` where its settings differ."""
     path = folder / f"{cell.name}.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if record and record["settings"] != dict(cell.settings):
@@ -102,7 +99,7 @@ def finished(record: Mapping[str, Any]) -> bool:
 def run(
     cell: Cell, folder: Path, fit: Fit, published: Path | None, until: float = float("inf")
 ) -> dict[str, Any]:
-    """Take a cell as far as it gets before `until` (of `time.monotonic`); at least one stage is taken."""
+    """Run a cell until the time `until` (of `time.monotonic`), but at least one stage of it."""
     make_folder(folder)
     record, draws_path = read(folder, cell), folder / f"{cell.name}.draws.npz"
     if finished(record):
@@ -132,7 +129,7 @@ def run(
 
 def _fit_and_draw(cell: Cell, fit: Fit, draws_path: Path) -> dict[str, Any]:
     simulator, load = sf.load_simulator(cell.task), os.getloadavg()[0]
-    simulate, began = sf.simulate, time.monotonic()  # loading the package is not simulating, nor fitting
+    simulate, began = sf.simulate, time.monotonic()  # importing the package is not counted
     simulations = simulate(simulator, cell.budget, seed=cell.seed, workers=1)
     simulated = time.monotonic() - began
     rng = stream(cell.seed, "held-out pairs")
@@ -204,8 +201,8 @@ def fit_ours(
 
 
 def fit_sbi(python: str, folder: Path) -> Fit:
-    """NPE of sbi in the environment of `python`, on the same simulations; its held-out density is of the flow
-    before rejection.
+    """NPE of sbi, run by `python`, on the same simulations; its held-out density is that of the flow, before
+    draws outside the prior are rejected.
     """
 
     def fit(

@@ -18,9 +18,7 @@ F = NDArray[np.float64]
 
 
 def densities(options: argparse.Namespace) -> None:
-    """Densities with a known entropy, 5,000 training points: KL(exact, fitted) on 20,000 fresh ones, and the
-    mass on a grid.
-    """
+    """5,000 training points: KL(exact, fitted) on 20,000 fresh ones, and the mass on a grid."""
     angles = 2 * np.pi * np.arange(8) / 8
     centres = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 

@@ -1,8 +1,7 @@
 """Print what the engine costs: `python -m tests.benchmarks.engine [--peers PYTHON]`. Not run by pytest.
 
-Ratios of runs that alternate in one process, because machines are noisy. --peers: a Python of another
-environment in which sbi and pyabc are installed (and jaxtyping, which the simulators here need), to run the
-same simulator through their engines.
+Figures are ratios of runs that alternate in one process, because machines are noisy. --peers: a Python with
+sbi, pyabc and jaxtyping, which runs the same simulators through their engines.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PRIOR = sf.Prior(a=uniform(0, 1))
 
 @sf.simulator(PRIOR, vectorized=False, event_shape=(3,))
 def busy(theta: dict[str, float], rng: np.random.Generator) -> np.ndarray:
-    """10 ms of computing a draw."""
+    """10 ms of computing per draw."""
     until = time.thread_time() + 0.01
     while time.thread_time() < until:
         pass
@@ -41,7 +40,7 @@ def busy(theta: dict[str, float], rng: np.random.Generator) -> np.ndarray:
 
 @sf.simulator(PRIOR, vectorized=False, event_shape=(3,))
 def waiting(theta: dict[str, float], rng: np.random.Generator) -> np.ndarray:
-    """10 ms of waiting a draw."""
+    """10 ms of waiting per draw."""
     time.sleep(0.01)
     return theta["a"] + rng.standard_normal(3)
 
@@ -59,7 +58,7 @@ def seconds(what: Callable[[], object]) -> float:
 
 
 def overhead(n: int = 50_000, repeats: int = 9) -> None:
-    """The vectorised Ricker in blocks of 1,000: prior draws and function in a bare loop, and the engine."""
+    """The vectorised Ricker in blocks of 1,000: a bare loop of prior and function, and the engine."""
 
     def bare() -> None:
         for k in range(n // 1000):
@@ -92,14 +91,14 @@ def overhead(n: int = 50_000, repeats: int = 9) -> None:
 
 
 def speed_up(simulator: sf.Simulator, n: int, repeats: int = 3) -> None:
-    """Two workers against one, start of the workers included."""
+    """Two workers compared with one, start of the workers included."""
     ratios = [
         seconds(lambda: sf.simulate(simulator, n, seed=1, workers=1))
         / seconds(lambda: sf.simulate(simulator, n, seed=1, workers=2))
         for _ in range(repeats)
     ]
     print(
-        f"{simulator.name}, 10 ms a draw, {n:,} draws: 2 workers are {statistics.median(ratios):.2f} x as "
+        f"{simulator.name}, 10 ms per draw, {n:,} draws: 2 workers are {statistics.median(ratios):.2f} x as "
         f"fast as one",
         end=" ",
     )
@@ -107,7 +106,7 @@ def speed_up(simulator: sf.Simulator, n: int, repeats: int = 3) -> None:
 
 
 def time_limit_cost(n: int = 500_000, repeats: int = 5) -> None:
-    """A child process for each call of a vectorised simulator."""
+    """What a time limit costs: a child process for each call of a vectorised simulator."""
     ratios = [
         seconds(lambda: sf.simulate(ricker, n, seed=1, workers=1, time_limit=60.0))
         / seconds(lambda: sf.simulate(ricker, n, seed=1, workers=1))
@@ -120,7 +119,7 @@ def time_limit_cost(n: int = 500_000, repeats: int = 5) -> None:
 
 
 def many_blocks() -> None:
-    """10^6 rows in 10^4 blocks: growth of this process, and the scan on resuming."""
+    """10^6 rows in 10^4 blocks: growth of this process, and the scan when resuming."""
     settings = sf.SimulateSettings(block_size=100)
     with tempfile.TemporaryDirectory() as folder:
         sf.simulate(cheap, 10_000, seed=1, workers=1, settings=settings, store=f"{folder}/small")
@@ -177,7 +176,7 @@ out["sbi, vectorised Ricker"] = rate(
     50_000, lambda: simulate_for_sbi(ricker_torch, box, 50_000, simulation_batch_size=1000, **quiet)
 )
 for workers in (1, 2):
-    out[f"sbi, 10 ms a draw, {workers} workers"] = rate(
+    out[f"sbi, 10 ms per draw, {workers} workers"] = rate(
         n,
         lambda: simulate_for_sbi(
             busy_torch, unit, n, num_workers=workers, simulation_batch_size=20, **quiet
@@ -188,22 +187,20 @@ for workers in (1, 2):
     always = pyabc.ConstantEpsilon(1e9)
     abc = pyabc.ABCSMC(busy_dict, prior, lambda x, y: 0.0, population_size=n, eps=always, sampler=sampler)
     abc.new("sqlite://", {"y": np.zeros(3)})
-    out[f"pyABC, 10 ms a draw, {workers} workers"] = rate(n, lambda: abc.run(max_nr_populations=1))
+    out[f"pyABC, 10 ms per draw, {workers} workers"] = rate(n, lambda: abc.run(max_nr_populations=1))
 print(json.dumps(out))
 """
 
 
 def peers(python: str, n: int = 1000) -> None:
-    """The same simulators through sbi's simulate_for_sbi and pyABC's multicore sampler, and through ours, one
-    after the other.
-    """
+    """The same simulators through our engine, sbi's simulate_for_sbi and pyABC's multicore sampler."""
     rates = {
         "sbi_flows, vectorised Ricker": 50_000
         / seconds(lambda: sf.simulate(ricker, 50_000, seed=1, workers=1))
     }
     for workers in (1, 2):
         took = seconds(lambda: sf.simulate(busy, n, seed=1, workers=workers))  # noqa: B023
-        rates[f"sbi_flows, 10 ms a draw, {workers} workers"] = n / took
+        rates[f"sbi_flows, 10 ms per draw, {workers} workers"] = n / took
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [python, "-c", PEERS, str(n)], env=environment, capture_output=True, text=True, check=False

@@ -4,8 +4,8 @@
 
 b rises from 0 to 1 as fast as the effective size allows; g is a mixture of Student t distributions, fitted to
 the weighted draws of the round before (Cappé et al. 2008, 0710.4242). The last pool is many times larger than
-the draws that are taken from it, and these are taken
-systematically: draw i with expected count n w_i, so none twice where n w_i <= 1.
+the number of draws taken from it. They are taken systematically: draw i has expected count n w_i, so none is
+taken twice where n w_i <= 1.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _ROWS_AT_ONCE = 5000
 
 @dataclass(frozen=True)
 class StudentMixture:
-    """sum_k share_k t_nu(z; mean_k, C_k C_k^T): shares (K,), means (K, d), factors C (K, d, d)."""
+    """sum_k weight_k t_nu(z; mean_k, C_k C_k^T): weights (K,), means (K, d), factors C (K, d, d)."""
 
-    shares: F
+    weights: F
     means: F
     factors: F
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
         """n draws (n, d)."""
-        of = rng.choice(len(self.shares), n, p=self.shares)
+        of = rng.choice(len(self.weights), n, p=self.weights)
         normal = rng.standard_normal((n, self.means.shape[1])) / np.sqrt(
             rng.chisquare(_DEGREES, (n, 1)) / _DEGREES
         )
@@ -47,11 +47,11 @@ class StudentMixture:
         d = z.shape[1]
         constant = gammaln((_DEGREES + d) / 2) - gammaln(_DEGREES / 2) - d / 2 * np.log(_DEGREES * np.pi)
         parts = []
-        for share, mean, factor in zip(self.shares, self.means, self.factors, strict=True):
+        for weight, mean, factor in zip(self.weights, self.means, self.factors, strict=True):
             distance = np.square(np.linalg.solve(factor, (z - mean).T)).sum(axis=0)
             log_det = np.log(np.diag(factor)).sum()
             parts.append(
-                np.log(share) + constant - log_det - (_DEGREES + d) / 2 * np.log1p(distance / _DEGREES)
+                np.log(weight) + constant - log_det - (_DEGREES + d) / 2 * np.log1p(distance / _DEGREES)
             )
         return np.asarray(logsumexp(parts, axis=0))
 
@@ -67,9 +67,7 @@ def effective(log_weights: F) -> float:
 
 
 def systematic(log_weights: F, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """n rows of a pool, row i with expected count n w_i and actual count one of the two integers next to it,
-    in random order.
-    """
+    """n rows of a pool in random order; the count of row i is one of the two integers next to n w_i."""
     order = rng.permutation(len(log_weights))
     edges = np.cumsum(normalised(log_weights)[order])
     places = (np.arange(n) + rng.random()) / n * edges[-1]
@@ -99,7 +97,7 @@ def adapt(
 
 
 def in_parts(density: Density, z: F) -> F:
-    """`density` in parts of a size that the processor's cache holds; NaN becomes -inf."""
+    """`density` evaluated in parts that fit the processor's cache; NaN becomes -inf."""
     values = np.concatenate([density(z[i : i + _ROWS_AT_ONCE]) for i in range(0, len(z), _ROWS_AT_ONCE)])
     return np.where(np.isnan(values), -np.inf, values)
 
@@ -134,10 +132,10 @@ def _fit(z: F, log_weights: F, rng: np.random.Generator, components: int) -> Stu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = GaussianMixture(components, reg_covar=1e-3, random_state=int(rng.integers(2**31))).fit(white)
-    shares = 0.98 * found.weights_ / found.weights_.sum()
+    kept = 0.98 * found.weights_ / found.weights_.sum()
     wide = 2 * np.eye(z.shape[1])
     return StudentMixture(
-        np.append(shares, 1 - shares.sum()),
+        np.append(kept, 1 - kept.sum()),
         mean + np.concatenate([found.means_, np.zeros((1, z.shape[1]))]) @ root.T,
         root @ np.concatenate([_INFLATION * np.linalg.cholesky(found.covariances_), wide[None]]),
     )

@@ -1,13 +1,13 @@
-"""How often data that the simulator could not have made are flagged, and how often data that it made are.
+"""How often corrupted data are flagged, and how often clean simulated data are.
 
     python -m tests.benchmarks.observations [--minutes 2 | --posterior ricker.safetensors] [-m 1000]
 
-Ricker series (T = 100), of theta from the prior and of the classic one, with an added trend (two sd over the
-length), doubled variance around the mean, a detector stuck at zero for 20 steps in the middle or at the value
-it had, negative-binomial instead of Poisson counts (variance twice the mean), and another law of growth,
-unlike anything that the critic of a posterior is trained on. Flagged: the verdict at the observation is not
-"trust", or is "do not trust"; stated rates 1% and 0.1%. Badly predicted: the posterior predictive check of
-`sf.compare` has p <= 1%, which data that follow the model have less often than that.
+Ricker series (T = 100), with theta from the prior and the classic theta, corrupted by: an added trend (two sd
+over the length), doubled variance around the mean, a detector stuck for 20 steps in the middle at zero or at
+its last value, negative-binomial instead of Poisson counts (variance twice the mean), and another growth
+model, unlike anything that the critic of a posterior is trained on. Flagged: the verdict at the observation
+is not "trust", or is "do not trust"; stated rates 1% and 0.1%. Badly predicted: the posterior predictive
+check of `sf.compare` has p <= 1%, which happens to data from the model less often than that.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def doubled_variance(y: F) -> F:
 
 
 def stuck_at_zero(y: F) -> F:
-    spoiled = y.copy()
-    spoiled[:, STUCK] = 0
-    return spoiled
+    corrupted = y.copy()
+    corrupted[:, STUCK] = 0
+    return corrupted
 
 
 def stuck_at_value(y: F) -> F:
-    spoiled = y.copy()
-    spoiled[:, STUCK] = spoiled[:, STUCK.start, None]
-    return spoiled
+    corrupted = y.copy()
+    corrupted[:, STUCK] = corrupted[:, STUCK.start, None]
+    return corrupted
 
 
 def negative_binomial(theta: F, rng: np.random.Generator, dispersion: float = 2.0, steps: int = 100) -> F:
@@ -59,9 +59,9 @@ def negative_binomial(theta: F, rng: np.random.Generator, dispersion: float = 2.
     return y
 
 
-def held_back_longer(theta: F, rng: np.random.Generator, share: float = 0.3, steps: int = 100) -> F:
-    """Poisson counts of N_{t+1} = r N_t exp(-N_t - share N_{t-1} + xi_t): another law of growth, which no
-    distortion resembles.
+def delayed_regulation(theta: F, rng: np.random.Generator, share: float = 0.3, steps: int = 100) -> F:
+    """Poisson counts of N_{t+1} = r N_t exp(-N_t - share N_{t-1} + xi_t): another growth model, which none of
+    the critic's corruptions resembles.
     """
     r, sigma, rho = np.exp(theta[:, 0]), theta[:, 1], theta[:, 2]
     before, population, y = np.zeros(len(theta)), np.ones(len(theta)), np.empty((len(theta), steps))
@@ -72,7 +72,7 @@ def held_back_longer(theta: F, rng: np.random.Generator, share: float = 0.3, ste
     return y
 
 
-SPOILED: dict[str, Callable[[F], F]] = {
+CORRUPTED: dict[str, Callable[[F], F]] = {
     "added trend": trend,
     "doubled variance": doubled_variance,
     "stuck at zero, 20 steps": stuck_at_zero,
@@ -81,7 +81,7 @@ SPOILED: dict[str, Callable[[F], F]] = {
 
 
 def flagged(posterior: sf.Posterior, y: F) -> tuple[float, float]:
-    """The shares of data sets with a verdict that is not "trust", and that is "do not trust"."""
+    """The shares of data sets whose verdict is not "trust", and is "do not trust"."""
     levels = np.array([verdict.level for verdict in posterior.verdicts(y)])
     return float((levels != "trust").mean()), float((levels == "do not trust").mean())
 
@@ -123,15 +123,15 @@ def main() -> None:
     for where, theta in {"prior": ricker.prior.sample(options.m, rng), "classic theta": classic}.items():
         y = np.asarray(ricker.run(theta, rng), dtype=float)
         badly = badly_predicted(posterior, ricker, y[: options.predictive])
-        print(f"{where:13} {'unspoiled':32} badly predicted {badly:.4f}", flush=True)
-        kinds = {name: spoil(y) for name, spoil in SPOILED.items()}
+        print(f"{where:13} {'clean':32} badly predicted {badly:.4f}", flush=True)
+        kinds = {name: corrupt(y) for name, corrupt in CORRUPTED.items()}
         kinds |= {
             "negative binomial, dispersion 2": negative_binomial(theta, rng),
-            "another law of growth": held_back_longer(theta, rng),
+            "another growth model": delayed_regulation(theta, rng),
         }
-        for name, spoiled in kinds.items():
-            any_flag, refused = flagged(posterior, spoiled)
-            badly = badly_predicted(posterior, ricker, spoiled[: options.predictive])
+        for name, corrupted in kinds.items():
+            any_flag, refused = flagged(posterior, corrupted)
+            badly = badly_predicted(posterior, ricker, corrupted[: options.predictive])
             print(
                 f"{where:13} {name:32} flagged {any_flag:.4f}   do not trust {refused:.4f}   badly "
                 f"predicted {badly:.4f}",

@@ -1,8 +1,8 @@
-"""BayesFlow (Radev et al. 2023; 2.0 was tried, on Keras with torch) on Ricker simulations that are handed
-over, as in `peer_sbi`.
+"""BayesFlow (Radev et al. 2023; tried with 2.0, on Keras with torch) on given Ricker simulations; `peer_sbi`
+starts it.
 
-TimeSeriesNetwork and CouplingFlow, batches of 32, all settings defaults; parameters are mapped from their box
-to R, counts to log(1 + y).
+TimeSeriesNetwork and CouplingFlow, batches of 32, defaults otherwise; parameters are mapped from their box to
+R, counts to log(1 + y).
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from tests.benchmarks.peer_sbi import CLOCKS
 
 
 def ricker(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of training for so many epochs, and the held-out log density then, in nats on the parameters'
-    own scale.
-    """
+    """Seconds of training, and the held-out log density then, in nats on the original scale."""
     import bayesflow as bf
     import keras
 

@@ -1,12 +1,11 @@
-"""pythae's VAE and VAE_IAF (0.1.2 was tried) on events of zeros and ones that are handed over; run by a
-Python that has pythae, as a file.
+"""pythae's VAE and VAE_IAF (tried with 0.1.2) on given events of zeros and ones; run by a Python with pythae:
 
-    python tests/benchmarks/peer_pythae.py FOLDER         reads in.npz (training, valid, test), options.json;
-    writes facts.json
+    python tests/benchmarks/peer_pythae.py FOLDER
+        reads in.npz (training, valid, test) and options.json, writes facts.json
 
-Perceptrons of the same sizes as ours: m-128-128 to the latent numbers and back. Its trainer: "plain" (batches
-of 64, Adam at 1e-3) and "matched", with what ours has that it can do (2e-3 down to zero along a cosine). It
-has no warm-up for these models. The weights kept are those of the least loss on the validation rows.
+Perceptrons of the same sizes as ours: m-128-128 to the latent numbers and back. Its trainer runs as it comes
+(batches of 64, Adam at 1e-3) and "matched": with our schedule, 2e-3 down to zero along a cosine. It has no
+warm-up for these models. The weights kept are those of the least loss on the validation rows.
 """
 
 from __future__ import annotations

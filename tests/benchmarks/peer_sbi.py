@@ -1,9 +1,9 @@
-"""sbi (Tejero-Cantero et al. 2020; 0.27 was tried) on simulations that are handed over, in a process of its
-own environment.
+"""sbi (Tejero-Cantero et al. 2020; tried with 0.27) on given simulations, in a process and environment of its
+own.
 
 `call` writes the arrays to an npz file, starts `PYTHON -m tests.benchmarks.PEER JOB FOLDER` and reads what it
 wrote. The process needs sbi and NumPy, nothing of sbi_flows. NPE with a neural spline flow, 50 hidden
-features, every other setting sbi's default; draws outside the prior are rejected, as sbi does.
+features, sbi's defaults otherwise; sbi rejects draws outside the prior.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def call(
     options: Mapping[str, Any],
     peer: str = "peer_sbi",
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and facts from one job. Raises `RuntimeError` with the process's last words."""
+    """Arrays and facts from one job. Raises `RuntimeError` with the end of the process's stderr."""
     folder = folder.resolve()
     folder.mkdir(parents=True)
     try:
@@ -55,9 +55,7 @@ def call(
 
 
 def _prior(arrays: Mapping[str, np.ndarray]) -> Any:
-    """A prior with the right support. Its density inside, exact for boxes, plays no part in one round of
-    NPE.
-    """
+    """A prior with the correct support; its density (exact for boxes) has no effect in one round of NPE."""
     import torch
     from sbi.utils import BoxUniform
 
@@ -79,7 +77,7 @@ def train(
     clock: Callable[[], float] = time.perf_counter,
     **settings: Any,
 ) -> tuple[Any, Any, float]:
-    """NPE and its density estimator, trained, and the seconds that it took."""
+    """NPE and its density estimator, trained, and the seconds of training."""
     import torch
     from sbi.inference import NPE
     from sbi.neural_nets import posterior_nn
@@ -155,18 +153,15 @@ def cell(
 def ricker(
     arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Speed on Ricker: time of training with a convolutional embedding of log1p counts, density reached,
-    draws a second, memory.
-    """
+    """Speed on Ricker, with a convolutional embedding of log1p counts: training, density, draws, memory."""
     import torch
     from sbi.neural_nets.embedding_nets import CNNEmbedding
 
     arrays, clock = {**arrays, "y": np.log1p(arrays["y"])}, CLOCKS[options.get("clock", "wall")]
     limit = {"max_num_epochs": options["epochs"]} if options.get("epochs") else {}
     few = {**arrays, "theta": arrays["theta"][:500], "y": arrays["y"][:500]}
-    train(
-        few, CNNEmbedding(arrays["y"].shape[1:]), max_num_epochs=1
-    )  # what is loaded when it is first used is not counted
+    # What is loaded at its first use is not counted.
+    train(few, CNNEmbedding(arrays["y"].shape[1:]), max_num_epochs=1)
     inference, estimator, seconds = train(arrays, CNNEmbedding(arrays["y"].shape[1:]), clock, **limit)
     y = np.log1p(arrays["held_out_y"])
     raw = log_density(estimator, arrays["held_out_theta"], y)
@@ -195,7 +190,7 @@ def ricker(
 def step(
     arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Milliseconds a training step, validation included: a long run less a short one."""
+    """Milliseconds per training step, validation included: a long run minus a short one."""
     sizes = {
         "num_transforms": options["steps"],
         "num_bins": options["bins"],

@@ -1,19 +1,19 @@
 """Reference posteriors of the ten benchmark tasks: `python -m tests.benchmarks.references [--only slcp,sir]
 [--references DIR]`.
 
-Three routes, all without correlation between the draws:
+Three routes, all with independent draws:
     closed form           gaussian_linear, gaussian_linear_uniform, gaussian_mixture, two_moons: the plug-in's
-    own.
-    importance sampling   bernoulli_glm, sir, lotka_volterra: the plug-in's likelihood, in the prior's
-    unconstrained coordinates.
+                          own.
+    importance sampling   bernoulli_glm, sir, lotka_volterra: with the plug-in's likelihood, in the prior's
+                          unconstrained coordinates.
     the same, in part     slcp: theta_3, theta_4, theta_5 by importance sampling from (nearly) their marginal;
                           the mean is proposed from N(mean of x, S / 4), which is its conditional, truncated
-                          to the prior's box coordinate by coordinate; the signs of theta_3 and theta_4 by
-                          coins. The weight is that of all five, with the plug-in's likelihood.
+                          to the prior's box coordinate by coordinate; the signs of theta_3 and theta_4 are
+                          random. The weight is that of all five, with the plug-in's likelihood.
 
 slcp_distractors and bernoulli_glm_raw have the posteriors of slcp and bernoulli_glm. The effective size of
-the pool is kept with the draws; a pool that is too small, or of which draws would repeat, is refused. The
-command compares what is made with the means and standard deviations of the published draws (observations 1
+the pool is kept with the draws; a pool that is too small, or whose draws would repeat, is refused. The
+command compares what it makes with the means and standard deviations of the published draws (observations 1
 and 2, `tests/data`) and, with --references, with the published draws themselves.
 """
 
@@ -54,9 +54,7 @@ _ROWS = {"reference", "y_obs"}
 
 @dataclass(frozen=True)
 class Reference:
-    """draws (n, d) from p(theta | y), where they come from, and the effective size of the pool (n for
-    independent draws).
-    """
+    """draws (n, d) from p(theta | y), their origin, and the effective size of their pool."""
 
     draws: F
     origin: str
@@ -66,9 +64,7 @@ class Reference:
 def reference(
     task: str, number: str, *, published: Path | None = None, cache: Path = FOLDER, n: int = DRAWS
 ) -> Reference:
-    """Reference draws of one observation: published ones where `published` holds them, else made here and
-    kept in `cache`.
-    """
+    """Draws for one observation: from the folder `published`, else made here and kept in `cache`."""
     found = None if published is None else _published(task, number, published)
     if found is not None:
         return Reference(found[:n], "published", float(min(n, len(found))))
@@ -86,9 +82,7 @@ def reference(
 
 
 def make(task: str, number: str, n: int = DRAWS) -> Reference:
-    """Draws from the posterior at the named public observation. Raises `RuntimeError` where they are not good
-    enough.
-    """
+    """Draws from the posterior at a public observation. Raises `RuntimeError` for too poor a pool."""
     simulator, rng = sf.load_simulator(task), stream(int(number), f"reference {task}")
     if simulator.exact_posterior is not None:
         return Reference(
@@ -100,10 +94,8 @@ def make(task: str, number: str, n: int = DRAWS) -> Reference:
     if ess < _LEAST_ESS * n or repeated > _MOST_REPEATED:
         raise RuntimeError(
             f"{task}, observation {number}: effective size {ess:.0f} of a pool of {len(theta)}, "
-            f"{repeated:.1%} of {n} draws repeated, the "
-            f"largest weight {n * normalised(log_weights).max():.2f} draws; wanted an effective size of "
-            f"{_LEAST_ESS * n:.0f} and at "
-            f"most {_MOST_REPEATED:.1%} repeated."
+            f"{repeated:.1%} of {n} draws repeated, largest weight {normalised(log_weights).max():.2g}; "
+            f"wanted an effective size of {_LEAST_ESS * n:.0f} and at most {_MOST_REPEATED:.1%} repeated."
         )
     return Reference(theta[rows], "importance sampling", ess)
 
@@ -129,10 +121,8 @@ def _pool(simulator: sf.Simulator, y: F, n: int, rng: np.random.Generator) -> tu
 
 def _slcp_pool(simulator: sf.Simulator, y: F, n: int, rng: np.random.Generator) -> tuple[F, F]:
     """The same for `slcp`: five columns, proposed in two steps."""
-    shape, centre = (
-        sf.Prior(theta_3=uniform(0, 3), theta_4=uniform(0, 3), theta_5=uniform(-3, 6)),
-        y.reshape(4, 2).mean(axis=0),
-    )
+    shape = sf.Prior(theta_3=uniform(0, 3), theta_4=uniform(0, 3), theta_5=uniform(-3, 6))
+    centre = y.reshape(4, 2).mean(axis=0)
     likelihood = simulator.log_likelihood
     if likelihood is None:
         raise RuntimeError("slcp has lost its likelihood.")
@@ -203,7 +193,7 @@ def _published(task: str, number: str, folder: Path) -> F | None:
 
 
 def folded(task: str, theta: F) -> F:
-    """theta with symmetric modes laid over one another, as in `tests/data/benchmark_posteriors.npz`."""
+    """theta with symmetric modes mapped onto one another, as in `tests/data/benchmark_posteriors.npz`."""
     theta = theta.copy()
     if task == "slcp":
         theta[:, 2:4] = np.abs(theta[:, 2:4])
@@ -213,18 +203,16 @@ def folded(task: str, theta: F) -> F:
     return theta
 
 
-def judge(task: str, number: str, published: Path | None, n: int) -> str:
-    """One line: what was made against what was published."""
+def compared(task: str, number: str, published: Path | None, n: int) -> str:
+    """One line that compares what was made with what was published."""
     from sbi_flows.diagnostics.distances import c2st
 
     began = time.monotonic()
     made = reference(task, number, n=n)
     line = f"{task} {number}: {made.origin}, effective size {made.ess:,.0f}, {time.monotonic() - began:.0f} s"
     stored = np.load(Path(__file__).parent.parent / "data" / "benchmark_posteriors.npz")
-    draws, there = (
-        folded(task, made.draws),
-        None if published is None else _published(task, number, published),
-    )
+    draws = folded(task, made.draws)
+    there = None if published is None else _published(task, number, published)
     if f"{task}/{number}/mean" in stored.files:
         mean, sd = stored[f"{task}/{number}/mean"], stored[f"{task}/{number}/sd"]
     elif there is not None:
@@ -232,10 +220,8 @@ def judge(task: str, number: str, published: Path | None, n: int) -> str:
     else:
         return line
     ratio = draws.std(axis=0) / sd
-    line += (
-        f"; against published: largest mean difference "
-        f"{np.abs((draws.mean(axis=0) - mean) / sd).max():.3f} sd"
-    )
+    difference = np.abs((draws.mean(axis=0) - mean) / sd).max()
+    line += f"; published: largest difference of means {difference:.3f} sd"
     line += f", sd ratio {ratio.min():.3f} to {ratio.max():.3f}"
     if there is not None:
         m = min(2000, n, len(there))
@@ -256,4 +242,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for name in options.only.split(","):
         for which in options.observations.split(","):
-            print(judge(name, which, options.references, options.draws), flush=True)
+            print(compared(name, which, options.references, options.draws), flush=True)

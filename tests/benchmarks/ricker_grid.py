@@ -2,12 +2,12 @@
 
 The hidden state z_t = log N_t is one number, z_{t+1} ~ N(log r + z_t - e^{z_t}, sigma^2), so the filter
 
-    a_{t+1}(z') = Poisson(x_{t+1}; rho e^{z'}) ∫ N(z'; log r + z - e^z, sigma^2) a_t(z) dz,    p(y | theta) =
-    ∫ a_T(z) dz
+    a_{t+1}(z') = Poisson(x_{t+1}; rho e^{z'}) ∫ N(z'; log r + z - e^z, sigma^2) a_t(z) dz
+    p(y | theta) = ∫ a_T(z) dz
 
-is computed on a grid. Its points are even in u = (k / sigma) (z + e^z): k points a standard deviation of the
-noise, also where the map stretches, and the trapezoidal rule on a smooth integrand then errs by less than
-rounding for k = 2.5.
+is computed on a grid. Its points are equally spaced in u = (k / sigma) (z + e^z): k points per standard
+deviation of the noise, also where the map stretches. For k = 2.5 the error of the trapezoidal rule on a
+smooth integrand is then below rounding.
 """
 
 from __future__ import annotations

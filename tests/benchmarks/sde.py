@@ -3,8 +3,8 @@
     python -m tests.benchmarks.sde [orders] [frozen] [learned] [--seeds 1]
 
 Each line gives a measurement, the bar that it is held to, and whether it passes. The process of `frozen` and
-`learned` is dz = (0 - z) dt + 0.8 dW from its stationary law, seen with noise of sd 0.4 at 11 times 0, 0.2,
-..., 2; the solver's step is 0.02. They take two minutes of a core a seed each.
+`learned` is dz = (0 - z) dt + 0.8 dW from its stationary distribution, observed with noise of sd 0.4 at the
+11 times 0, 0.2, ..., 2; the solver's step is 0.02. Each takes two minutes of one core per seed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TRUTH, TIMES, DT = OU(), np.linspace(0, 2, 11), 0.02
 
 
 def orders(options: argparse.Namespace) -> None:
-    """Geometric Brownian motion dy = y / 2 dt + y dW: the slope of E |y_h(1) - y(1)| in the step h, 10,000
-    Brownian paths for all.
+    """Geometric Brownian motion dy = y / 2 dt + y dW: the slope of E |y_h(1) - y(1)| in the step h, over the
+    same 10,000 Brownian paths.
     """
     finest = 1024
     fine = torch.from_numpy(stream(0, "Brownian motion").standard_normal((10_000, finest, 1))) / finest**0.5
@@ -58,8 +58,8 @@ def orders(options: argparse.Namespace) -> None:
 
 
 def frozen(options: argparse.Namespace) -> None:
-    """The model held at the truth, q learned: what its bounds miss of the exact log p(x), beside the exact
-    control on the same steps.
+    """The model fixed at the truth, q learned: log p(x) minus its bounds, compared with the exact control on
+    the same steps.
     """
     for seed in range(options.seeds):
         x, valid, test = (
@@ -101,9 +101,7 @@ def frozen(options: argparse.Namespace) -> None:
 
 
 def learned(options: argparse.Namespace) -> None:
-    """theta, mu, sigma, and where z starts, learned from 256 series by the bound, and by the exact
-    likelihood.
-    """
+    """theta, mu, sigma and the start of z from 256 series, by the bound and by the exact likelihood."""
     for seed in range(options.seeds):
         x = TRUTH.sample(TIMES, 256, stream(seed, "series to learn from"))
 
@@ -137,7 +135,7 @@ def learned(options: argparse.Namespace) -> None:
             f"{TRUTH.log_evidence(TIMES, x).mean():.4f}"
         )
         report(
-            f"seed {seed}: log p(x) a series below the maximum",
+            f"seed {seed}: log p(x) per series below the maximum",
             -best.fun - likelihood(numbers),
             0.1,
             note=note,

@@ -1,15 +1,14 @@
 """Print what reading training rows from a bank costs: `python -m tests.benchmarks.streaming {rate,memory}`.
 Not run by pytest.
 
-rate: rows a second in batches of 256, ready to train on (float32 tensors of parameters and scaled data), 3
-parameters and 100 numbers a row. In memory: rows drawn from tensors that were converted before the clock
-starts, their seeded permutation included. From the bank: read by the one thread that reads, the wait for the
-first buffer included; in the first pass verified by SHA-256 and converted (from the page cache), in later
-passes from the file of converted rows. Ten passes over 500,000 rows each, in turns, three times; the last
-line is the same comparison inside a fit of three passes.
+rate: rows per second in batches of 256, ready to train on (float32 tensors of parameters and scaled data), 3
+parameters and 100 numbers per row. In memory: rows drawn from tensors that were converted before the clock
+starts, their seeded permutation included. From the bank: read by one thread, verified by SHA-256 and
+converted (from the page cache), the wait for the first buffer included. Ten passes over 500,000 rows each, in
+turns, three times; the last line is the same comparison inside a fit of three passes.
 
-memory: the largest resident memory of a process that fits a bank of 4 GB, one pass over all rows, beside that
-of one that fits 1,000 rows.
+memory: the largest resident memory of a process that fits a bank of 4 GB, in one pass over all rows, compared
+with one that fits 1,000 rows.
 """
 
 from __future__ import annotations
@@ -93,9 +92,8 @@ def memory_figures(folder: Path) -> None:
     allowed = 2 * stream.BUFFER_BYTES + 64_000_000
     print(
         f"largest resident memory: {used / 1e6:.0f} MB, {(used - baseline) / 1e6:.0f} MB above the "
-        f"{baseline / 1e6:.0f} MB of a fit of "
-        f"1,000 rows; wanted at most {allowed / 1e6:.0f} MB above (2 buffers of "
-        f"{stream.BUFFER_BYTES / 1e6:.0f} MB, and 64 MB). "
+        f"{baseline / 1e6:.0f} MB of a fit of 1,000 rows; wanted at most {allowed / 1e6:.0f} MB above "
+        f"(2 buffers of {stream.BUFFER_BYTES / 1e6:.0f} MB, and 64 MB). "
         f"Reading, one pass and the training cloud: {seconds:.0f} s"
     )
 

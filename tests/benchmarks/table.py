@@ -1,8 +1,8 @@
-"""The benchmark's table: C2ST of finished cells beside the published figures, lower is better.
+"""The benchmark's table: C2ST of finished cells and the published figures, lower is better.
 
-A cell misses the aim unless published - ours >= 0.03 where published > 0.60, and published - ours > 0
-elsewhere, "published" being the mean of NPE in `tests/data/published_npe.csv` (its row for the mended task
-where there is one: the simulator of gaussian_mixture was changed).
+A cell reaches the aim where published - ours >= 0.03 if published > 0.60, and published - ours > 0 otherwise.
+"Published" is the mean of NPE in `tests/data/published_npe.csv`, of the mended task where there is one (the
+simulator of gaussian_mixture was changed).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Published:
-    """Means over ten observations. npe: what is compared with; mended: whether it is of the mended task; maf:
-    of NPE with a MAF.
+    """Means over ten observations. npe: the figure to compare with; maf: of NPE with a MAF; mended: whether
+    npe is of the mended task.
     """
 
     npe: float
@@ -53,7 +53,7 @@ def published() -> dict[Key, Published]:
 
 
 def reaches(ours: float, npe: float) -> bool:
-    """Whether `ours` is as much better as is aimed at."""
+    """Whether `ours` is better by as much as the aim asks."""
     gain = round(npe - ours, 9)
     return gain >= MARGIN if npe > HARD else gain > 0
 
@@ -68,8 +68,7 @@ def markdown(found: Sequence[Mapping[str, Any]], *, quick: bool) -> str:
     """The table of finished cells, all quick or all full. Raises `ValueError` for a mixture."""
     if any(record["quick"] != quick for record in found):
         raise ValueError(
-            "quick cells and full ones have other numbers of observations and draws: they go into separate "
-            "tables."
+            "quick and full cells have different numbers of draws: they go into separate tables."
         )
     known = published()
     labels = sorted({record["method"] for record in found} - {OURS, PEER})
@@ -116,7 +115,7 @@ def markdown(found: Sequence[Mapping[str, Any]], *, quick: bool) -> str:
 
 
 def compact(found: Sequence[Mapping[str, Any]]) -> str:
-    """The README's table of full cells of default settings: ours (published; sbi where it was run), bold
+    """The README's table of full cells with default settings: ours (published; sbi where it was run), bold
     where the aim is missed.
     """
     known = published()
@@ -128,8 +127,8 @@ def compact(found: Sequence[Mapping[str, Any]]) -> str:
             peer = [r for r in found if (r["task"], r["budget"], r["method"]) == (task, budget, PEER)]
             npe = known[task, budget].npe
             mark = "**" if of and not reaches(_mean(of), npe) else ""
-            beside = f"{npe:.3f}; {_mean(peer):.3f}" if peer else f"{npe:.3f}"
-            cells.append(f"{mark}{_mean(of):.3f}{mark} ({beside})" if of else f"not run ({beside})")
+            others = f"{npe:.3f}; {_mean(peer):.3f}" if peer else f"{npe:.3f}"
+            cells.append(f"{mark}{_mean(of):.3f}{mark} ({others})" if of else f"not run ({others})")
         rows.append([task, *cells])
     heads = ["C2ST: ours (published NPE; sbi here)", *(f"{budget:,} simulations" for budget in BUDGETS)]
     judged = sum("not run" not in cell for _, *cells in rows for cell in cells)

@@ -3,16 +3,16 @@
 
 Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000
 simulations: C2ST of 10,000 draws against 10,000 reference draws, lower is better, 0.5 is perfect. One
-amortised fit serves the ten observations. Cells are kept one by one in --results; the same call goes on where
-it was left, also inside a cell. --table prints what is there, --readme FILE writes it between that file's
-marks.
+amortised fit serves the ten observations. Each cell is kept in --results; the same call resumes, also inside
+a cell. --table prints what is there, --readme FILE writes it between that file's marks.
 
-    --references DIR     published draws (<task>.npz with y_obs and reference); what is missing is made here
-    (tests.benchmarks.references) --peers PYTHON       sbi on the same simulations, in the environment of that
-    Python, besides ours --settings JSON      sf.FitSettings fields for ours, under another method name
-    (--label, or the settings themselves) --quick              3 observations and 2,000 draws: kept and
-    printed apart from the others --cells N, --minutes M   stop after so many cells or so long; what was begun
-    is taken up by the next call
+    --references DIR         published draws (<task>.npz with y_obs and reference); missing ones are made
+                             (tests.benchmarks.references)
+    --peers PYTHON           sbi on the same simulations too, run by that Python
+    --settings JSON          sf.FitSettings fields for ours, under another method name (--label, or the
+                             settings themselves)
+    --quick                  3 observations and 2,000 draws: kept and printed apart from full cells
+    --cells N, --minutes M   stop after N cells or M minutes; the next call resumes
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def summary(record: dict[str, Any]) -> str:
         else "no score yet"
     )
     held_out = f"held-out log density {record['held_out']['mean']:.3f} +- {record['held_out']['error']:.3f}"
-    unfinished = "" if finished(record) else " (unfinished: the same call goes on)"
+    unfinished = "" if finished(record) else " (unfinished: the same call resumes)"
     return (
         f"{record['task']} {record['budget']:,} {record['method']}: {scores}; {held_out} nats; "
         f"{seconds}{unfinished}"

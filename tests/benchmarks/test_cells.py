@@ -1,4 +1,4 @@
-"""A cell of the benchmark goes on where it was left."""
+"""A cell of the benchmark resumes where it was interrupted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the benchmark is measured against: importance sampling and the Ricker likelihood by quadrature,
-against closed forms.
-"""
+"""The references of the benchmark: importance sampling and quadrature against closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The marks of the benchmark's table."""
+"""The benchmark's table: aims, marks and counts."""
 
 from __future__ import annotations
 

@@ -84,9 +84,7 @@ def gaps(options: argparse.Namespace) -> None:
 
 
 def ppca(options: argparse.Namespace) -> None:
-    """A linear decoder, learned: its log-likelihood in closed form beside the maximum, which is probabilistic
-    PCA.
-    """
+    """A learned linear decoder: its exact log-likelihood, compared with the maximum (probabilistic PCA)."""
     from sklearn.datasets import load_breast_cancer, load_iris, load_wine
     from sklearn.decomposition import PCA
 
@@ -103,12 +101,12 @@ def ppca(options: argparse.Namespace) -> None:
         quadratic = np.einsum("ni,ij,nj->n", x - bias, np.linalg.inv(covariance), x - bias)
         found = -0.5 * (quadratic.mean() + np.linalg.slogdet(2 * np.pi * covariance).logabsdet)
         best = PCA(latent).fit(x).score(x)
-        report(f"{load.__name__[5:]}, {latent} latent: nats a datum below pPCA", best - found, 0.01)
+        report(f"{load.__name__[5:]}, {latent} latent: nats per datum below pPCA", best - found, 0.01)
 
 
 def likelihoods(options: argparse.Namespace) -> None:
-    """One latent number, six elements: importance sampling beside quadrature, and the learned model beside
-    the generator.
+    """One latent number, six elements: importance sampling compared with quadrature, and the learned model
+    with the generator.
     """
     grid = np.linspace(-8, 8, 1001)
 
@@ -157,8 +155,8 @@ def likelihoods(options: argparse.Namespace) -> None:
 
 
 def objectives(options: argparse.Namespace) -> None:
-    """z ~ N(0, I_2), x = A z + 0.5 e in R^3: q(z | x) as the same encoder, by maximum likelihood on pairs and
-    by the bound; exact KLs.
+    """z ~ N(0, I_2), x = A z + 0.5 e in R^3: one encoder q(z | x), by maximum likelihood on pairs and by the
+    bound; exact KLs.
     """
     rng = stream(0, "two objectives")
     a, sd = rng.standard_normal((3, 2)), 0.5

@@ -1,12 +1,11 @@
-"""What applications of autoencoders reach: sentences, strings of a high worth, pictures that are not blurred,
-edits, clusters.
+"""What autoencoders reach in applications: sentences, strings of high worth, sharp pictures, edits, clusters.
 
-    python -m tests.benchmarks.vae_applications [sentences] [strings] [blur] [attribute] [clusters] [--seeds
-    2]
+    python -m tests.benchmarks.vae_applications [sentences] [strings] [blur] [attribute] [clusters]
+                                                [--seeds 2]
 
 Each line gives a measurement, the bar that it is held to, and whether it passes. On one core `sentences`
-takes a minute a seed, `strings` a minute and a half, `blur` one, `attribute` half of one a seed, `clusters`
-one a seed.
+takes a minute per seed, `strings` a minute and a half, `blur` one, `attribute` half a minute per seed,
+`clusters` one per seed.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ _TOP, _STARTS, _MARKS = 50, 200, 10
 
 
 def grammatical(sentences: Sequence[Sequence[str]]) -> float:
-    """The share of sentences that the grammar has."""
+    """The share of sentences that the grammar can make."""
     return float(np.mean([np.isfinite(grammar.log_prob(sentence)) for sentence in sentences]))
 
 
 def sentences(options: argparse.Namespace) -> None:
-    """10,000 sentences, 1,000 others to test: the collapse of the KL, parts of its cure (one seed) and all of
-    it, at one budget.
+    """10,000 sentences, 1,000 others to test: the collapse of the KL, parts of its cure (one seed) and the
+    whole cure, at equal budgets.
     """
     x, valid, test = (grammar.sentences(n, stream(i, "grammar")) for i, n in enumerate((10_000, 500, 1000)))
     exact = -np.mean([grammar.log_prob(sentence) for sentence in test])
@@ -115,8 +114,8 @@ def predictor(z: F, worth: F, seed: int) -> nn.Module:
 
 
 def strings(options: argparse.Namespace) -> None:
-    """3,600 strings: an ascent of the predicted worth from 200 of them, 2,000 strings decoded on the way,
-    beside as many random ones.
+    """3,600 strings: an ascent of the predicted worth from 200 of them; 2,000 strings decoded on the way,
+    compared with as many random ones.
     """
     x = language.strings(3600, stream(0, "strings"))
     letters, worth = [list(string) for string in x], np.array([language.worth(string) for string in x])
@@ -169,13 +168,13 @@ def strings(options: argparse.Namespace) -> None:
 def sharpness(pictures: F) -> float:
     """The mean energy of the discrete Laplacian of pictures (n, rows, columns), with nothing around them."""
     padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1)))
-    beside = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1] + padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
-    return float(np.square(4 * pictures - beside).sum(axis=(1, 2)).mean())
+    around = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1] + padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
+    return float(np.square(4 * pictures - around).sum(axis=(1, 2)).mean())
 
 
 def blur(options: argparse.Namespace) -> None:
-    """Grey digits on [0, 1]: how sharp reconstructions of test digits are, by the sd of a Gaussian decoder;
-    sd 1 is squared error.
+    """Grey digits on [0, 1]: sharpness of reconstructed test digits by the sd of a Gaussian decoder (sd 1 is
+    squared error).
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -203,8 +202,8 @@ def blur(options: argparse.Namespace) -> None:
 
 
 def slants(x: F) -> F:
-    """How far pictures (n, 64) lean to the right: minus their covariance of column and row, over the variance
-    of the row.
+    """How far pictures (n, 64) lean to the right: minus the covariance of column and row over the variance of
+    the row.
     """
     ink = x.reshape(-1, 8, 8) / x.sum(axis=1)[:, None, None]
     row, column = np.mgrid[:8, :8]
@@ -213,9 +212,7 @@ def slants(x: F) -> F:
 
 
 def attribute(options: argparse.Namespace) -> None:
-    """The slant of digits along its attribute vector, from the test digits below the median, in ten steps to
-    3 times the vector.
-    """
+    """The slant of test digits below the median, in ten steps to 3 times its attribute vector."""
     training, valid, test = binary_digits()
     for seed in range(options.seeds):
         model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", seed=seed)
@@ -224,7 +221,7 @@ def attribute(options: argparse.Namespace) -> None:
 
 
 def leaning(model: vae.VAE, training: F, test: F, seed: int) -> None:
-    """One model's."""
+    """`attribute` for one model."""
     of_data, ink = slants(training), training.sum(axis=1)
     direction = vae.attribute_vector(model, training, of_data)
     z = model.latent_mean(test)
@@ -249,8 +246,8 @@ def leaning(model: vae.VAE, training: F, test: F, seed: int) -> None:
 
 
 def clusters(options: argparse.Namespace) -> None:
-    """Grey digits, counts 0 to 16: normalised mutual information of clusters and classes beside k-means on
-    the pixels.
+    """Grey digits, counts 0 to 16: normalised mutual information of clusters and classes, compared with
+    k-means on the pixels.
     """
     from sklearn.cluster import KMeans
     from sklearn.datasets import load_digits

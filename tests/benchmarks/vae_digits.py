@@ -22,7 +22,7 @@ F = NDArray[np.float64]
 
 
 def binary_digits() -> tuple[F, F, F]:
-    """1257 training, 180 validation and 360 test digits of 64 pixels, 1 where ink is at least 8 of 16."""
+    """1257 training, 180 validation and 360 test digits of 64 pixels: 1 where ink is at least 8 of 16."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -33,9 +33,7 @@ def binary_digits() -> tuple[F, F, F]:
 
 
 def digits(options: argparse.Namespace) -> None:
-    """8 x 8 digits, binarised: one schedule for every encoder; the settings were chosen on the validation
-    rows.
-    """
+    """Binarised digits, one schedule for every encoder; the settings were chosen on the validation rows."""
     training, valid, test = binary_digits()
     for encoder in options.encoders:
         for seed in range(options.seeds):
@@ -85,18 +83,16 @@ def pythae_digits(options: argparse.Namespace, training: F, valid: F, test: F) -
 
 
 def frozen(options: argparse.Namespace) -> None:
-    """Encoders for one decoder of digits, trained on digits that it makes: what each misses of log p, by its
-    own 2,000 draws.
+    """Encoders for a fixed decoder of digits, trained on digits that it makes: log p - bound (2,000 draws).
 
-    A decoder that was trained with a diagonal encoder makes posteriors that suit it, so there is one of each
-    kind.
+    The posteriors of a decoder suit the encoder that it was trained with, so there are two decoders.
     """
     for maker in ("diagonal", "iaf"):
         frozen_decoder(maker, options)
 
 
 def frozen_decoder(maker: str, options: argparse.Namespace) -> None:
-    """For the decoder that was trained with the encoder `maker`."""
+    """`frozen` for the decoder that was trained with the encoder `maker`."""
     training, valid, _ = binary_digits()
     model = vae.VAE(event_shape=64, latent=8, likelihood="bernoulli", encoder=maker, seed=0)
     model.fit(training, valid, epochs=300, warmup=100)

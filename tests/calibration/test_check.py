@@ -57,7 +57,7 @@ def test_an_exact_posterior_is_trusted() -> None:
 def test_a_wrong_width_is_called_with_its_size(width: float, level: str) -> None:
     check = checked(Known(width))
     assert check.level == level
-    assert "times the right width" in check.text
+    assert {one.test: one.level for one in check.outcomes}["dispersion"] == level
 
 
 def test_a_posterior_that_ignores_the_data_is_not_trusted_although_its_ranks_are_uniform() -> None:
@@ -131,9 +131,9 @@ def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator:
 
 def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
-    assert found.table["judge"].iloc[-1] == "local C2ST"
+    assert found.table["test"].iloc[-1] == "local C2ST"
     assert "at the observation" in found.table["sentence"].iloc[-1]
-    assert "predictions" in found.table["judge"].tolist()
+    assert "predictions" in found.table["test"].tolist()
     found.to_html(tmp_path / "check.html")
     assert (tmp_path / "check.html").read_text().count("<svg") == 5
     with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
@@ -145,8 +145,8 @@ def test_an_observation_far_from_all_simulations_is_never_trusted(gaussian_poste
     assert far.level == "do not trust"
     assert "outside the training distribution" in far.text
     near = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([0.3, -0.3]))
-    found = {judgement.judge: judgement.level for judgement in near.judgements}
-    assert found["place of the observation"] == "trust"
+    found = {outcome.test: outcome.level for outcome in near.outcomes}
+    assert found["misspecification"] == "trust"
 
 
 def test_what_is_no_posterior_or_no_simulator_is_refused_in_words(gaussian_posterior: sf.Posterior) -> None:
@@ -189,7 +189,7 @@ def test_the_log_likelihood_is_ranked_where_there_is_one_and_one_that_fails_lose
     assert ranked.left_out == ()
     lost = sf.check(posterior, with_likelihood(wrong), n=100, seed=1)
     assert "not judged: it failed with RuntimeError: no convergence" in lost.text
-    assert "likelihood of the truth" not in lost.table["judge"].tolist()
+    assert "likelihood of the truth" not in lost.table["test"].tolist()
     none = sf.check(posterior, with_likelihood(wrong), n=100, seed=1, n_likelihood=0)
     assert none.left_out == ()
     with pytest.raises(SettingsError, match="n_likelihood must be 0 or an integer of at least 100, got 20"):

@@ -1,8 +1,7 @@
-"""Posteriors in closed form and their planted faults: the judges are judged on these.
+"""Posteriors in closed form and their planted faults, on which the tests of a posterior are tested.
 
-A `Known` problem draws (theta, y) and has the exact posterior through a map g that is increasing in theta for
-each coordinate: z = g(theta), so that a mutant is a change in z (a width, a shift) with the density that
-belongs to it.
+A `Known` problem draws (theta, y) and knows the exact posterior. A map g, increasing in each coordinate,
+takes theta to z = g(theta). A mutant is a change in z (of dispersion, or a shift) with its own density.
 """
 
 from __future__ import annotations
@@ -15,17 +14,19 @@ from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import beta, norm
 
 F = np.ndarray
-Judged = tuple[Callable[..., F], Callable[..., F]]
+Tested = tuple[Callable[..., F], Callable[..., F]]
 D = 2
 
 
 @dataclass(frozen=True)
 class Known:
-    """joint(m, rng) -> theta (m, 2), y; sample(y, n, rng) -> (m, n, 2); log_prob(theta (m, n, 2), y) -> (m,
-    n); log_prior(theta).
+    """One problem.
 
-    to_line, from_line: theta to z and back; log_slope: log dz/dtheta summed over coordinates; centre(y),
-    sd(y) of z: (m, 2) each.
+    joint: (m, rng) -> theta (m, 2), y.
+    sample: (y, n, rng) -> (m, n, 2).
+    log_prob: (theta (m, n, 2), y) -> (m, n); log_prior: theta -> (m, n).
+    to_line, from_line: theta to z and back; log_slope: log dz/dtheta, summed over coordinates.
+    centre, sd: of z given y, (m, 2) each.
     """
 
     joint: Callable[[int, np.random.Generator], tuple[F, F]]
@@ -39,7 +40,7 @@ class Known:
     sd: Callable[[F], F]
     lost_constant: float = 0.0
     without_jacobian: Callable[[F, int, np.random.Generator], F] | None = None
-    of_width: Callable[[float], Judged] | None = None
+    of_width: Callable[[float], Tested] | None = None
 
 
 def same(theta: F) -> F:
@@ -167,7 +168,7 @@ def bimodal() -> Known:
         theta = rng.standard_normal((m, D))
         return theta, rng.choice([-1.0, 1.0], (m, 1)) * theta + 0.4 * rng.standard_normal((m, D))
 
-    def of_width(width: float) -> Judged:
+    def of_width(width: float) -> Tested:
         def log_prob(theta: F, y: F) -> F:
             mode = (variance / 0.16 * y)[:, None]
             both = [norm.logpdf(theta, sign * mode, width * sd).sum(axis=-1) for sign in (-1, 1)]
@@ -199,7 +200,7 @@ PROBLEMS = {
 }
 
 
-def stretched(known: Known, width: float, shift: float = 0.0) -> Judged:
+def stretched(known: Known, width: float, shift: float = 0.0) -> Tested:
     """z -> c + shift sd + width (z - c), where c is the centre; where there are modes, a width is that of
     each.
     """
@@ -227,27 +228,29 @@ def stretched(known: Known, width: float, shift: float = 0.0) -> Judged:
     return sampler, log_prob
 
 
-def swapped(known: Known) -> Judged:
-    return lambda y, n, rng: known.sample(y, n, rng)[..., ::-1], lambda theta, y: known.log_prob(
-        theta[..., ::-1], y
+def swapped(known: Known) -> Tested:
+    return (
+        lambda y, n, rng: known.sample(y, n, rng)[..., ::-1],
+        lambda theta, y: known.log_prob(theta[..., ::-1], y),
     )
 
 
-def prior_only(known: Known) -> Judged:
+def prior_only(known: Known) -> Tested:
     def sampler(y: F, n: int, rng: np.random.Generator) -> F:
         return known.joint(len(y) * n, rng)[0].reshape(len(y), n, D)
 
     return sampler, lambda theta, y: known.log_prior(theta)
 
 
-def stale(known: Known) -> Judged:
-    return lambda y, n, rng: known.sample(np.roll(y, 1, axis=0), n, rng), lambda theta, y: known.log_prob(
-        theta, np.roll(y, 1, axis=0)
+def stale(known: Known) -> Tested:
+    return (
+        lambda y, n, rng: known.sample(np.roll(y, 1, axis=0), n, rng),
+        lambda theta, y: known.log_prob(theta, np.roll(y, 1, axis=0)),
     )
 
 
-def density_without_jacobian(known: Known) -> Judged:
-    """The draws are right; log q lacks log |dz/dtheta|, or where that is zero the constant of its
+def density_without_jacobian(known: Known) -> Tested:
+    """The draws are correct; log q lacks log |dz/dtheta| or, where that is zero, the constant of its
     whitening.
     """
     return (
@@ -256,14 +259,14 @@ def density_without_jacobian(known: Known) -> Judged:
     )
 
 
-def draws_without_jacobian(known: Known) -> Judged | None:
-    """The density is right; the draws are of q dz/dtheta, as from a sampler in z that forgets the
+def draws_without_jacobian(known: Known) -> Tested | None:
+    """The density is correct; the draws are of q dz/dtheta, as from a sampler in z that omits the
     Jacobian.
     """
     return None if known.without_jacobian is None else (known.without_jacobian, known.log_prob)
 
 
-MUTANTS: dict[str, Callable[[Known], Judged | None]] = {
+MUTANTS: dict[str, Callable[[Known], Tested | None]] = {
     "width x 0.8": lambda known: stretched(known, 0.8),
     "width x 1.25": lambda known: stretched(known, 1.25),
     "shift 0.3 sd": lambda known: stretched(known, 1.0, 0.3),
@@ -275,5 +278,5 @@ MUTANTS: dict[str, Callable[[Known], Judged | None]] = {
 }
 
 
-def exact(known: Known) -> Judged:
+def exact(known: Known) -> Tested:
     return known.sample, known.log_prob

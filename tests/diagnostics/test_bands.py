@@ -1,6 +1,4 @@
-"""Simultaneous bands: their level is the stated one, their p-value has the law of one, and the recursion is
-the exact one.
-"""
+"""Simultaneous bands: the level is as stated, the p-value is uniform, and the recursion is exact."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ def test_a_band_holds_the_whole_curve_as_often_as_it_says(m: int) -> None:
     assert binom.ppf(5e-6, 4000, 0.95) <= inside <= binom.isf(5e-6, 4000, 0.965)
 
 
-def test_the_p_value_is_one() -> None:
+def test_the_p_value_is_uniform() -> None:
     """P(p <= a) <= a, and close to it: 1,000 samples of 300 ranks, binomial limits at 1e-5."""
     rng = np.random.default_rng(1)
     found = np.array([ecdf_p_value(rng.random(300)) for _ in range(1000)])
@@ -43,6 +41,6 @@ def test_the_p_value_is_one() -> None:
         assert binom.ppf(5e-6, 1000, 0.85 * level) <= (found <= level).sum() <= binom.isf(5e-6, 1000, level)
 
 
-def test_far_outside_the_p_value_is_small_and_never_less_than_nothing() -> None:
+def test_far_outside_the_p_value_is_small_and_never_negative() -> None:
     assert 0 <= ecdf_p_value(np.random.default_rng(0).random(1000) ** 3) < 1e-50
     assert largest_gap(np.full(1000, 0.999)) == pytest.approx(0.99)

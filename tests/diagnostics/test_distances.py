@@ -1,4 +1,4 @@
-"""Distances between samples: right on what is known, near zero on equals, ordered on a shift."""
+"""Distances between samples: correct where they are known, near zero for equals, larger for a shift."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_c2st_reaches_the_best_accuracy_that_exists() -> None:
 
 
 @pytest.mark.parametrize("width", [0.7, 1.4])
-def test_c2st_sees_a_wrong_width(width: float) -> None:
+def test_c2st_detects_a_wrong_width(width: float) -> None:
     assert c2st(gaussian(1500, 0), gaussian(1500, 1, width=width)) > 0.56
 
 
@@ -45,14 +45,14 @@ def test_sliced_wasserstein_takes_unequal_sizes_and_is_in_units_of_the_reference
     assert sliced_wasserstein(1000 * a, 1000 * b, rng=np.random.default_rng(0)) == pytest.approx(small)
 
 
-def test_wrong_samples_are_refused_in_words() -> None:
-    with pytest.raises(ShapeError, match="got 100 and 90"):
+def test_wrong_samples_are_refused() -> None:
+    with pytest.raises(ShapeError, match="100 and 90"):
         c2st(gaussian(100, 0), gaussian(90, 0))
     with pytest.raises(ShapeError, match=r"\(n, d\) and \(m, d\)"):
         c2st(gaussian(100, 0), gaussian(100, 0, d=3))
-    with pytest.raises(ShapeError, match="at least 20"):
+    with pytest.raises(ShapeError, match="20"):
         c2st(gaussian(5, 0), gaussian(5, 1))
-    spoiled = gaussian(100, 0)
-    spoiled[3, 1] = np.nan
+    corrupted = gaussian(100, 0)
+    corrupted[3, 1] = np.nan
     with pytest.raises(ShapeError, match="NaN"):
-        sliced_wasserstein(spoiled, gaussian(100, 1), rng=np.random.default_rng(0))
+        sliced_wasserstein(corrupted, gaussian(100, 1), rng=np.random.default_rng(0))

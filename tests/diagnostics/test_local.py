@@ -1,4 +1,4 @@
-"""The local test has the stated rate on exact posteriors and sees planted faults at one observation."""
+"""The local test has the stated rate on exact posteriors and detects planted faults at one observation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy.stats import binom
 from sbi_flows.diagnostics.local import LocalTest, local_c2st
 from sbi_flows.errors import ShapeError
 
-from .known import MUTANTS, PROBLEMS, Judged, Known, exact
+from .known import MUTANTS, PROBLEMS, Known, Tested, exact
 
 
-def local_test_of(known: Known, judged: Judged, seed: int, m: int = 1000) -> LocalTest:
+def local_test_of(known: Known, tested: Tested, seed: int, m: int = 1000) -> LocalTest:
     rng = np.random.default_rng(seed)
     theta, y = known.joint(m, rng)
     observed = known.joint(1, rng)[1]
-    sampler = judged[0]
+    sampler = tested[0]
     return local_c2st(
         theta, sampler(y, 1, rng)[:, 0], y, sampler(observed, 200, rng)[0], observed[0], rng=rng, swaps=200
     )
@@ -33,14 +33,14 @@ def test_false_alarms_are_as_rare_as_stated(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_prior_is_told_from_the_posterior(name: str) -> None:
-    """It is at most observations: where the data say nothing it is the posterior."""
+    """At most observations: where the data say nothing, the prior is the posterior."""
     known = PROBLEMS[name]()
-    judged = MUTANTS["prior as posterior"](known)
-    assert judged is not None
-    assert sum(local_test_of(known, judged, seed).p <= 0.05 for seed in range(8)) >= 6
+    tested = MUTANTS["prior as posterior"](known)
+    assert tested is not None
+    assert sum(local_test_of(known, tested, seed).p <= 0.05 for seed in range(8)) >= 6
 
 
 def test_too_few_pairs_are_refused() -> None:
     known = PROBLEMS["conjugate Gaussian"]()
-    with pytest.raises(ShapeError, match="at least 200 pairs, got 50"):
+    with pytest.raises(ShapeError, match="200 pairs, got 50"):
         local_test_of(known, exact(known), 0, m=50)

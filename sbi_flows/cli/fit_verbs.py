@@ -1,0 +1,143 @@
+"""The verbs that make and use a posterior: fit, infer, demo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import sbi_flows as sf
+from sbi_flows.cli import options
+from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
+from sbi_flows.cli.paths import check_output
+from sbi_flows.cli.terminal import (
+    NOTHING_SAVED,
+    Answer,
+    bar,
+    on_stop,
+    resumes_from,
+    say,
+    table_json,
+    table_text,
+    verdict_json,
+)
+from sbi_flows.flows.recipes import RECIPES
+from sbi_flows.npe.settings import SIZES
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What to train on: at most one of these is given."""
+
+    n: int | None
+    minutes: float | None
+    bank: Path | None
+
+
+@click.command("fit")
+@options.simulator
+@options.grouped(
+    "source",
+    _Source,
+    options.integer("-n", 50, "Simulations to make, at least 25 per parameter. [default: 10000]"),
+    options.positive("--minutes", "Instead of -n: time limit for simulating and training."),
+    options.bank("Instead of -n: a bank to train on."),
+)
+@options.grouped(
+    "settings",
+    sf.FitSettings,
+    options.integer(
+        "--members",
+        1,
+        "Networks in the ensemble. [default: 4 below 20,000 simulations, 2 below 100,000, else 1; with "
+        "--minutes one per core, at most 4]",
+    ),
+    options.choice("--size", ["auto", *SIZES], "Layers, width and summary features of each network.", "auto"),
+    options.choice("--flow", sorted(RECIPES), "Type of flow.", "nsf"),
+)
+@click.option("--checkpoint", type=options.PATH, help="File from which the same command resumes.")
+@options.output("File of the posterior.")
+@options.seed
+@options.json
+def fit_verb(
+    simulator: str,
+    source: _Source,
+    settings: sf.FitSettings,
+    checkpoint: Path | None,
+    output: Path,
+    seed: int,
+) -> Answer:
+    """Train a posterior for SIMULATOR and save it."""
+    check_output(output, simulator, source.bank, checkpoint)
+    if checkpoint is not None:
+        check_output(checkpoint, simulator, source.bank)
+    with on_stop(lambda: _saved(source.bank, checkpoint)), advice_as_flags(), bar("training") as advance:
+        loaded = load_simulator(simulator)
+        posterior = sf.fit(
+            loaded,
+            simulations=None if source.bank is None else load_bank(source.bank),
+            n_simulations=source.n,
+            minutes=source.minutes,
+            seed=seed,
+            settings=settings,
+            checkpoint=checkpoint,
+            say=say,
+            progress=advance,
+        )
+    posterior.save(output)
+    whose = "_first_member" if (posterior.settings.members or 1) > 1 else ""
+    record = {
+        "posterior": str(output),
+        "notes": posterior.notes,
+        f"valid_loss{whose}": posterior.history.best_loss,
+        "seconds": posterior.seconds,
+        **posterior.facts,
+    }
+    return Answer(record, (f"{output}: {posterior}",))
+
+
+def _saved(bank: Path | None, checkpoint: Path | None) -> str:
+    """What is left when `fit` is stopped."""
+    if checkpoint is not None and (checkpoint.is_file() or Path(f"{checkpoint}.1").is_file()):  # of member 2
+        return resumes_from(checkpoint)
+    if checkpoint is not None:
+        return f"{checkpoint} holds no checkpoint yet. {NOTHING_SAVED}"
+    if bank is not None:
+        return f"{bank} is kept, the training is not. To resume after a stop, add --checkpoint FILE."
+    return f"{NOTHING_SAVED} To resume after a stop, simulate first; fit with --simulations and --checkpoint."
+
+
+@click.command("infer")
+@options.posterior
+@options.observed
+@options.integer("-n", 1, "Draws per observation.", 4000)
+@options.output("Save the draws as .nc or .csv.", required=False)
+@options.seed
+@options.json
+def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int) -> Answer:
+    """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
+    if output is not None:
+        check_output(output, posterior, observed, endings=(".nc", ".csv"))
+    loaded = sf.load(posterior)
+    draws = loaded.sample(load_observed(observed, loaded.event_shape), n, seed=seed)
+    if output is not None:
+        draws.save(output)
+    summary, verdict = draws.summary(), draws.verdict
+    saved = None if output is None else str(output)
+    record = {"summary": table_json(summary.reset_index()), "verdict": verdict_json(verdict), "draws": saved}
+    return Answer(record, (table_text(summary, ".4g", index=True),), verdict)
+
+
+@click.command("demo")
+@options.output("HTML file of the report.", default=Path("report.html"), show_default=True)
+@options.positive("--minutes", "Time limit of the Ricker fit.", 2.5)
+@options.seed
+def demo_verb(output: Path, minutes: float, seed: int) -> Answer:
+    """Run every step on the Ricker model: simulate, fit, infer, ABC, exact posterior, report."""
+    from sbi_flows.demo import run_demo
+
+    check_output(output, endings=(".html",))
+    with bar("training") as advance:
+        run_demo(output, minutes=minutes, seed=seed, say=say, progress=advance)
+    return Answer(None, (f"report: {output.resolve()}",))
