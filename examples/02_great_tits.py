@@ -1,6 +1,4 @@
-"""Great tits in Wytham Wood: is the prior wide enough to hold the data, and what do the counts say about
-growth?
-"""
+"""Great tits in Wytham Wood: does the prior cover the data, and what do the counts say about growth?"""
 
 import os
 
@@ -36,8 +34,6 @@ if __name__ == "__main__":
     posterior = sf.fit(great_tits, n_simulations=n, seed=1)
     draws = posterior.sample(great_tits.data("wytham_wood"), 4_000, seed=2)
     print(draws.summary())
-    print(
-        f"probability that log r is below 2, where the population rests at an equilibrium: "
-        f"{(draws['log_r'] < 2).mean():.3f}"
-    )
+    stable = (draws["log_r"] < 2).mean()
+    print(f"probability that log r is below 2, where the population has a stable equilibrium: {stable:.3f}")
     print(draws.verdict)

@@ -1,7 +1,6 @@
-"""A simulator in another language: the Ricker model in C, in R and in Python, each a program that answers a
-line with a line.
+"""A simulator in another language: the Ricker model in C, in R and in Python, each a program of its own.
 
-`programs/README.md` says how to write one.
+The program reads one request per line and answers with one line; `programs/README.md` says how to write it.
 """
 
 import os
@@ -17,19 +16,17 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def commands() -> dict[str, list[str]]:
-    """The programs that this machine can run, by language; the C program is compiled into the present
-    folder.
-    """
+    """The programs that this machine can run, by language; C is compiled into the current folder."""
     found = {}
     if compiler := shutil.which("cc"):
         subprocess.run([compiler, "-O2", "-o", "ricker", str(PROGRAMS / "ricker.c"), "-lm"], check=True)
         found["C"] = ["./ricker"]
     else:
-        print("There is no C compiler (cc) here, so the program in C is left out.")
+        print("There is no C compiler (cc) here, so the C program is left out.")
     if shutil.which("Rscript"):
         found["R"] = ["Rscript", str(PROGRAMS / "ricker.R")]
     else:
-        print("R (Rscript) is not installed here, so the program in R is left out.")
+        print("R (Rscript) is not installed here, so the R program is left out.")
     found["Python"] = [sys.executable, str(PROGRAMS / "ricker.py")]
     return found
 
@@ -43,12 +40,10 @@ if __name__ == "__main__":
     for language, model in models.items():
         start = time.monotonic()
         simulations = sf.simulate(model, 200, seed=1)
-        print(
-            f"{language:6}  200 simulations in {time.monotonic() - start:.2f} s, {simulations.y.mean():.1f} "
-            f"animals on average"
-        )
+        seconds, mean = time.monotonic() - start, simulations.y.mean()
+        print(f"{language:6}  200 simulations in {seconds:.2f} s, {mean:.1f} animals on average")
     language, model = next(iter(models.items()))
-    print(f"Fitting with the program in {language}.")
+    print(f"Fitting with the {language} program.")
     posterior = sf.fit(model, n_simulations=n, seed=1)
     draws = posterior.sample(ricker.data("classic"), 4_000, seed=2)
     print(draws.summary())

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sbi_flows import testing as testing
     from sbi_flows.baselines.rejection import rejection_abc as rejection_abc
-    from sbi_flows.calibration.check import Check as Check
     from sbi_flows.calibration.check import check as check
     from sbi_flows.calibration.learning_curve import LearningCurve as LearningCurve
     from sbi_flows.calibration.learning_curve import learning_curve as learning_curve
     from sbi_flows.calibration.recalibrate import Recalibration as Recalibration
     from sbi_flows.calibration.recalibrate import recalibrate as recalibrate
-    from sbi_flows.comparison.compare import Comparison as Comparison
+    from sbi_flows.calibration.result import Check as Check
     from sbi_flows.comparison.compare import compare as compare
+    from sbi_flows.comparison.result import Comparison as Comparison
     from sbi_flows.draws import Draws as Draws
     from sbi_flows.npe.settings import FitSettings as FitSettings
     from sbi_flows.posterior.fit import fit as fit
@@ -48,10 +48,12 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "baselines.rejection": "rejection_abc",
-    "calibration.check": "Check check",
+    "calibration.check": "check",
     "calibration.learning_curve": "LearningCurve learning_curve",
     "calibration.recalibrate": "Recalibration recalibrate",
-    "comparison.compare": "Comparison compare",
+    "calibration.result": "Check",
+    "comparison.compare": "compare",
+    "comparison.result": "Comparison",
     "draws": "Draws",
     "npe.settings": "FitSettings",
     "posterior.fit": "fit",

@@ -1,5 +1,5 @@
-"""The talk's example from end to end: the Ricker model by neural inference, beside ABC and the exact
-posterior, on two real inputs.
+"""The Ricker model from end to end: neural inference compared with ABC and the exact posterior, on two
+observed series.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sbi_flows as sf
-from sbi_flows.comparison.compare import Comparison, compare
+from sbi_flows.comparison.compare import compare
+from sbi_flows.comparison.result import Comparison, write_report
 
 _CLASSIC_TRUTH = {"log_r": 3.8, "sigma": 0.3, "rho": 10.0}
 _GREAT_TITS_SHARE = 0.3
@@ -23,11 +24,9 @@ def run_demo(
     say: Callable[[str], None],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Comparison]:
-    """Fit `ricker` in `minutes` and `great_tits` in a third of that, compare on each observed series, write
-    the report to `output`.
+    """Fit `ricker` in `minutes` and `great_tits` in 0.3 times that, compare the methods on each observed
+    series, and write the report to `output`.
     """
-    from sbi_flows.comparison.report import write_report
-
     comparisons = []
     for name, data, truth, budget in (
         ("ricker", "classic", _CLASSIC_TRUTH, minutes),

@@ -24,16 +24,23 @@ if TYPE_CHECKING:
     import pandas
 
 _NOT_IN_NETCDF, _DIMENSIONS = frozenset("/\0"), ("chain", "draw")
+_RENAME = "Write .csv, or give the parameter another name in the prior."
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Samples of theta for one observation, (n, d), or for a stack of m, (m, n, d).
+    """Samples of theta for one observation, (n, d), or for a stack of m observations, (m, n, d).
 
-    values: as computed; weights: None, or (n,) summing to one; names: a label for each column; groups:
-    parameter name -> columns. Everything that leaves this class except `values` and `summary` is equally
-    weighted: where there are weights, `to_numpy`, `draws[name]` and `to_arviz` resample systematically to the
-    same number of draws, so weights cannot be forgotten.
+    values: as computed.
+    groups: the columns of each parameter, by its name.
+    names: a label for each column.
+    verdict, verdicts: whether to believe them; for a stack, the worst and one per observation.
+    origin: the method that made them.
+    weights: None, or (n,) with sum one.
+    facts: further numbers about how they were made.
+
+    Only `values` and `summary` know weights. Everything else that leaves this class is equally weighted:
+    `to_numpy`, `draws[name]`, `to_arviz` and `save` resample weighted draws systematically to n.
     """
 
     values: Float[np.ndarray, "*m n d"]
@@ -49,9 +56,7 @@ class Draws:
         return int(self.values.shape[-2])
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """The draws of one parameter, (n,) or (m, n), with a last axis for a block; also by label, such as
-        `w[0]`.
-        """
+        """The draws of a parameter or a label such as `w[0]`, (n,) or (m, n); of a block with a last axis."""
         values = self.to_numpy()
         if name in self.groups:
             return np.asarray(values[..., self.groups[name]])
@@ -79,13 +84,13 @@ class Draws:
         """Equally weighted draws, (n, d) or (m, n, d)."""
         if self.weights is None:
             return self.values
-        places = (np.arange(len(self)) + 0.5) / len(self)
-        chosen = np.searchsorted(np.cumsum(self.weights), places * (1 - 1e-12))
+        positions = (np.arange(len(self)) + 0.5) / len(self)
+        chosen = np.searchsorted(np.cumsum(self.weights), positions * (1 - 1e-12))
         return self.values[..., np.minimum(chosen, len(self) - 1), :]
 
     def summary(self) -> pandas.DataFrame:
-        """Mean, sd, 5%, 50% and 95% quantiles and effective number of draws; one row a parameter (and
-        observation).
+        """Mean, sd, 5%, 50% and 95% quantiles and effective number of draws, one row per parameter (and per
+        observation of a stack).
         """
         import pandas
 
@@ -97,24 +102,19 @@ class Draws:
         return pandas.concat(dict(enumerate(tables)), names=["observation", "parameter"])
 
     def to_arviz(self) -> Any:
-        """The draws as ArviZ takes them (InferenceData, or a DataTree from ArviZ 1.0): one chain, group
-        posterior.
+        """ArviZ's InferenceData (from ArviZ 1.0 a DataTree): the draws as one chain of the group posterior.
 
-        Raises `SettingsError` for a stack; index its observations first. Also for a parameter called chain or
-        draw.
+        Raises `SettingsError` for a stack, and for a parameter called chain or draw.
         """
         if self.values.ndim != 2:
             raise SettingsError(
                 f"ArviZ and NetCDF hold the draws of one observation, and these are of {len(self.values)}. "
-                f"Write .csv, which has a column "
-                "for the observation, or take one of them: in Python draws.observation(i), on the command "
-                "line a file with it alone."
+                f"Write .csv, which has a column for the observation, or take one of them: in Python "
+                f"draws.observation(i), on the command line a file with it alone."
             )
         if taken := [name for name in self.groups if name in _DIMENSIONS]:
             raise SettingsError(
-                f"ArviZ and NetCDF have dimensions called chain and draw, and so is a parameter called: "
-                f"{taken[0]!r}. Write .csv, or give "
-                "the parameter another name in the prior."
+                f"ArviZ and NetCDF take no parameter called {taken[0]!r}: a dimension is so named. {_RENAME}"
             )
         arviz = _arviz()
         posterior = {name: self[name][None] for name in self.groups}
@@ -133,10 +133,10 @@ class Draws:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column a parameter, equally weighted).
+        """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column per parameter, equally weighted).
 
-        The `.csv` of a stack begins with a column `observation`, from 0 as in `observation(i)`; NetCDF takes
-        one observation only, and no '/' in a name. Raises `SettingsError`, `StorageError`.
+        The `.csv` of a stack has a first column `observation`, i of `observation(i)`; NetCDF takes one
+        observation only. Raises `SettingsError`, `StorageError`.
         """
         if not isinstance(path, str | os.PathLike):
             raise SettingsError(f"draws are written to a path that ends in .nc or .csv, got {path!r}.")
@@ -148,9 +148,8 @@ class Draws:
     def _netcdf(self) -> bytes:
         if refused := [name for name in self.groups if not name or set(name) & _NOT_IN_NETCDF]:
             raise SettingsError(
-                f"NetCDF takes no parameter called {refused[0]!r}: a name there is not empty and holds no "
-                f"'/' and no NUL. Write .csv, or "
-                "give the parameter another name in the prior."
+                f"NetCDF takes no parameter called {refused[0]!r}: names are not empty, without '/' and "
+                f"NUL. {_RENAME}"
             )
         data = self.to_arviz()
         try:
@@ -168,20 +167,18 @@ class Draws:
         if self.values.ndim == 3:
             if "observation" in names:
                 raise SettingsError(
-                    "the .csv of a stack has a column 'observation', and so is a parameter called: save "
+                    "the .csv of a stack has a column 'observation', and a parameter has the same name: save "
                     "draws.observation(i)."
                 )
-            names, flat = (
-                ("observation", *names),
-                np.column_stack([np.repeat(np.arange(len(self.values)), len(self)), flat]),
-            )
+            which = np.repeat(np.arange(len(self.values)), len(self))
+            names, flat = ("observation", *names), np.column_stack([which, flat])
         text.write(_header(names))
         np.savetxt(text, flat, delimiter=",", fmt="%.17g")
         return text.getvalue().encode()
 
 
 def _header(names: tuple[str, ...]) -> str:
-    """The first line of a CSV: a name with a comma, a quote or an end of line in quotes."""
+    """The first line of a CSV; names with a comma, a quote or a line break are quoted."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(names)  # the writer quotes what is in its terminator
     return line.getvalue().removesuffix("\r\n") + "\n"
@@ -203,16 +200,11 @@ def _table(
     mean = weights @ values
     with np.errstate(invalid="ignore"):
         variance = weights @ np.square(values - mean) / (1 - np.square(weights).sum())
-    rows = {
-        "mean": mean,
-        "sd": np.sqrt(variance),
-        **{
-            f"q{p:02d}": [weighted_quantile(column, weights, p / 100) for column in values.T]
-            for p in (5, 50, 95)
-        },
-        "ess": ess,
+    quantiles = {
+        f"q{p:02d}": [weighted_quantile(column, weights, p / 100) for column in values.T] for p in (5, 50, 95)
     }
-    return pandas.DataFrame(rows, index=pandas.Index(names, name="parameter"))
+    columns = {"mean": mean, "sd": np.sqrt(variance), **quantiles, "ess": ess}
+    return pandas.DataFrame(columns, index=pandas.Index(names, name="parameter"))
 
 
 def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], p: float) -> float:

@@ -1,10 +1,9 @@
-"""One way to put a file on disk whole: safetensors + JSON manifest + SHA-256, written under a temporary name,
-synced, renamed.
+"""The one file format: named arrays and a JSON manifest in a safetensors file, with a SHA-256 over both; and
+how any model is saved and loaded.
 
-The only module that knows the format. A file holds named arrays and a JSON manifest in the safetensors
-header; the digest covers the names, types, shapes and bytes of the arrays and the manifest, because
-safetensors itself does not notice a flipped bit.
-Nothing in a file can name code: reading is parsing numbers and JSON.
+The digest covers names, types, shapes and bytes of the arrays and the manifest, because safetensors itself
+does not notice a flipped bit. A file appears whole or not at all: it is written under a temporary name,
+synced to disk, renamed. Nothing in a file can name code: reading parses numbers and JSON.
 """
 
 from __future__ import annotations
@@ -37,12 +36,14 @@ Leaves = Mapping[str, Any]
 Model = TypeVar("Model")
 
 _CHECKS = "canary"
+_RESTORE = "Restore the file from a copy or make it again."
+_ELSEWHERE = "Choose another place or free some space."
 
 
 def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> None:
-    """Write arrays and manifest to `path`, whole or not at all.
+    """Write arrays and manifest to `path`, whole or not at all; the bytes depend on the arguments alone.
 
-    The bytes depend on the arguments alone. Raises `StorageError` where the disk refuses.
+    Raises `StorageError`.
     """
     ordered = {name: _plain(arrays[name]) for name in sorted(arrays)}
     stamped = {"format_version": FORMAT_VERSION, **manifest}
@@ -55,14 +56,13 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]],
 def read_file(
     path: str | os.PathLike[str], kind: str, newest: int = FORMAT_VERSION
 ) -> tuple[Arrays, Manifest]:
-    """Read a file of the given `kind` (the manifest's own word for what it is) and verify its digest.
+    """The arrays and the manifest of a file whose manifest gives this `kind`, after checking its digest.
 
-    newest: the format version up to which this kind can be read. A kind whose contents have changed counts on
-    from `FORMAT_VERSION` by
-    itself: its manifest then gives its own "format_version".
+    newest: the newest format version that can be read. A kind whose contents have changed counts on from
+        `FORMAT_VERSION` by itself: its manifest then gives its own "format_version".
 
-    Raises `StorageError` if it cannot be read, `CorruptFileError` if it is not whole or not ours,
-    `FormatVersionError` if newer.
+    Raises `StorageError` if it cannot be read, `CorruptFileError` if it is damaged or not such a file,
+    `FormatVersionError` if it is newer.
     """
     path = Path(path)
     try:
@@ -71,43 +71,36 @@ def read_file(
         raise _missing(path, kind) from None
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         raise StorageError(f"{path}: cannot be read ({error}).") from error
-    stamp = _stamp(path, data)
-    manifest, wanted = stamp.get("manifest"), stamp.get("sha256")
-    if not isinstance(manifest, dict) or not isinstance(wanted, str):
-        raise CorruptFileError(
-            f"{path}: the manifest is incomplete. Restore the file from a copy or make it again."
-        )
+    manifest, wanted = _stamp(path, data)
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(
-            f"{path}: the arrays cannot be read ({error}). Restore the file from a copy."
-        ) from error
+        raise CorruptFileError(f"{path}: the arrays cannot be read ({error}). {_RESTORE}") from error
     if _digest(arrays, manifest) != wanted:
         raise CorruptFileError(
-            f"{path}: the contents do not match the SHA-256 in the header, so at least one bit has changed "
-            f"since it was written. "
-            "Restore the file from a copy or make it again."
+            f"{path}: the contents do not match the SHA-256 in the header: at least one bit has changed "
+            f"since it was written. {_RESTORE}"
         )
-    if manifest.get("kind") != kind:
-        loader = manifest.get("loader")
-        step = f"Load it with {loader}" if loader else "Pass a file of the right kind"
-        raise CorruptFileError(f"{path} holds a {manifest.get('kind')!r}, not a {kind!r}. {step}.")
-    stamped = manifest.get("format_version", 0)
-    if isinstance(stamped, bool) or not isinstance(stamped, int):
-        raise CorruptFileError(
-            f"{path}: the format version is {stamped!r}, not a whole number. Make the file again."
-        )
-    if stamped > newest:
-        raise FormatVersionError(
-            f"{path} has format version {stamped}; this version of sbi_flows reads up to {newest}. Update "
-            f"sbi_flows."
-        )
+    _check_stamp(path, manifest, kind, newest)
     return arrays, manifest
 
 
+def _check_stamp(path: Path, manifest: Manifest, kind: str, newest: int) -> None:
+    found, loader, version = manifest.get("kind"), manifest.get("loader"), manifest.get("format_version", 0)
+    if found != kind:
+        step = f"Load it with {loader}" if loader else "Pass a file of the right kind"
+        raise CorruptFileError(f"{path} holds a {found!r}, not a {kind!r}. {step}.")
+    if type(version) is not int:
+        raise CorruptFileError(f"{path}: the format version is {version!r}, not a whole number. {_RESTORE}")
+    if version > newest:
+        raise FormatVersionError(
+            f"{path} has format version {version}; this version of sbi_flows reads up to {newest}. Update "
+            f"sbi_flows."
+        )
+
+
 class RefusedError(Exception):
-    """Raised by `rebuild` with the error that the caller of `load` is to see: the file is not at fault."""
+    """Raised by `rebuild` where the file is not at fault, with the error that the caller of `load` gets."""
 
     def __init__(self, error: SbiFlowsError) -> None:
         super().__init__(str(error))
@@ -116,14 +109,14 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class ModelFormat:
-    """How one kind of model lies in a file: `record`, in JSON, and leaves, named arrays that fill the rebuilt
-    model.
+    """How one kind of model is kept in a file: a record in JSON, from which it is rebuilt, and named arrays,
+    its leaves, which fill it.
 
-    kind: what it is, in words. loader: the call that loads it, for the message where another one was used.
-    newest, oldest: the format versions that can be read; the newest is written. advice: what to do about
-    older ones.
-    tolerance: relative and absolute, within which check values have to come out as they were when the model
-    was saved.
+    kind: what it is, in words.
+    loader: the call that loads it, named where another one was used.
+    newest, oldest: the format versions that can be read; the newest is written.
+    advice: what to do about older ones.
+    tolerance: relative and absolute, within which check values must agree with those saved.
     """
 
     kind: str
@@ -136,10 +129,10 @@ class ModelFormat:
     def save(
         self, path: str | os.PathLike[str], record: Manifest, leaves: Mapping[str, Leaves], checks: Leaves
     ) -> None:
-        """Write a model, whole or not at all; the bytes depend on the arguments alone.
+        """Write a model, whole or not at all; the bytes depend on the arguments alone. Raises `StorageError`.
 
-        leaves: groups of arrays or tensors, by name. checks: what `load` gives to `check`, and what that has
-        to give back. Raises `StorageError`.
+        leaves: groups of arrays or tensors, by name.
+        checks: the inputs from which `load` computes check values, and the values themselves.
         """
         groups = {**leaves, _CHECKS: checks}
         arrays = {
@@ -154,41 +147,36 @@ class ModelFormat:
         rebuild: Callable[[Manifest, Arrays], Model],
         check: Callable[[Model, Arrays], Arrays],
     ) -> Model:
-        """The model that `rebuild` makes of the record and the arrays, `group/name`, after its check values
-        have come out.
+        """The model that `rebuild` makes of the record and the arrays (named group/name).
 
-        check(model, checks): the values to compare, each under the name of the check that it has to equal.
-        Raises `StorageError`, `FormatVersionError`, `CorruptFileError` (also if check values do not come
-        out), and the error of a `RefusedError`.
+        check(model, checks): the check values of the loaded model, each under its name among `checks`.
+
+        Raises `StorageError`, `FormatVersionError`, `CorruptFileError` (also if check values differ), and the
+        error of a `RefusedError`.
         """
         arrays, record = read_file(path, self.kind, newest=self.newest)
-        if record.get("format_version", 0) < self.oldest:
+        version = record.get("format_version", 0)
+        if version < self.oldest:
             raise FormatVersionError(
-                f"{path} has format version {record.get('format_version')}; this version of sbi_flows reads "
-                f"from {self.oldest} "
-                f"to {self.newest}. {self.advice}"
+                f"{path} has format version {version}; this version of sbi_flows reads {self.oldest} to "
+                f"{self.newest}. {self.advice}"
             )
         try:
             model = rebuild(record, arrays)
             checks = under(_CHECKS, arrays)
-            found = check(model, checks)
-            wanted = {name: checks[name] for name in found}
+            pairs = {name: (value, checks[name]) for name, value in check(model, checks).items()}
         except RefusedError as refusal:
             raise refusal.error from refusal.__cause__
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            raise CorruptFileError(
-                f"{path}: the contents do not fit together ({type(error).__name__}: {error}). Make the file "
-                f"again."
-            ) from error
-        for name, value in found.items():
-            if not np.allclose(value, wanted[name], rtol=self.tolerance, atol=self.tolerance):
-                worst = int(np.argmax(np.abs(value - wanted[name])))
+            why = f"{type(error).__name__}: {error}"
+            raise CorruptFileError(f"{path}: the contents do not fit together ({why}). {_RESTORE}") from error
+        for name, (found, saved) in pairs.items():
+            if not np.allclose(found, saved, rtol=self.tolerance, atol=self.tolerance):
+                worst = int(np.argmax(np.abs(found - saved)))
                 raise CorruptFileError(
                     f"{path}: the loaded {self.kind} does not reproduce its stored check values ({name} "
-                    f"{value.flat[worst]:.6g}, stored "
-                    f"{wanted[name].flat[worst]:.6g}). It was saved by other versions of the packages, or "
-                    f"loaded with other modules or "
-                    "another prior than it was saved with."
+                    f"{found.flat[worst]:.6g}, stored {saved.flat[worst]:.6g}). It was saved by other "
+                    f"versions of the packages, or loaded with other modules or another prior."
                 )
         return model
 
@@ -208,9 +196,7 @@ def _array(leaf: Any) -> NDArray[Any]:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put `data` at `path` through a temporary file in the same folder, fsync and rename. Raises
-    `StorageError`, `SettingsError`.
-    """
+    """Write `data` to `path`, whole or not at all. Raises `StorageError`, `SettingsError`."""
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
     path = Path(path)
@@ -227,16 +213,14 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(part, path)
         _sync_folder(path.parent)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
-        raise StorageError(
-            f"{path}: writing failed ({error}). Choose another place or free some space."
-        ) from error
+        raise StorageError(f"{path}: writing failed ({error}). {_ELSEWHERE}") from error
     finally:
         with suppress(OSError, ValueError):
             part.unlink()
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder, and those that it is in, so that their names too are on disk. Raises `StorageError`."""
+    """Make a folder and its parents, and sync their names to disk. Raises `StorageError`."""
     path = Path(path)
     try:
         new = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -244,9 +228,7 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         for folder in new:
             _sync_folder(folder.parent)
     except OSError as error:
-        raise StorageError(
-            f"{path}: the folder cannot be made ({error}). Choose another place or free some space."
-        ) from error
+        raise StorageError(f"{path}: the folder cannot be made ({error}). {_ELSEWHERE}") from error
 
 
 def fingerprint(value: object) -> str:
@@ -272,22 +254,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _stamp(path: Path, data: bytes) -> dict[str, Any]:
-    refusal = CorruptFileError(
-        f"{path} was not written by sbi_flows, or its header is damaged. Pass a file that sbi_flows saved."
-    )
-    if len(data) < 8:
-        raise refusal
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > min(len(data) - 8, _MAX_HEADER):
-        raise refusal
+def _stamp(path: Path, data: bytes) -> tuple[Manifest, str]:
+    """The manifest and the digest in the header of a file."""
     try:
+        (length,) = struct.unpack("<Q", data[:8])
+        if length > min(len(data) - 8, _MAX_HEADER):
+            raise ValueError(f"a header of {length} bytes")
         stamp = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise refusal from error
-    if not isinstance(stamp, dict):
-        raise refusal
-    return stamp
+        manifest, digest = stamp["manifest"], stamp["sha256"]
+        if not isinstance(manifest, dict) or not isinstance(digest, str):
+            raise TypeError("an incomplete manifest")
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+        raise CorruptFileError(
+            f"{path} was not written by sbi_flows, or its header is damaged. Pass a file that it saved."
+        ) from error
+    return manifest, digest
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> str:

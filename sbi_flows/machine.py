@@ -1,5 +1,5 @@
-"""What this process may use of the machine: cores, torch threads, memory, each within the limits of its
-control group.
+"""What this process may use of the machine, within the limits of its control group: cores, torch threads,
+memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _LIMITS = (
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: by its affinity, by a quota of its control group, and by the
-    variable LOKY_MAX_CPU_COUNT.
+    """The cores that this process may use, by its affinity, the quota of its control group, and the
+    environment variable LOKY_MAX_CPU_COUNT.
     """
     from loky import cpu_count
 
@@ -28,9 +28,7 @@ def usable_cores() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let an operation of torch use `count` threads inside the block; the number that was set before comes
-    back.
-    """
+    """Let torch use `count` threads per operation inside the block; the previous number is restored after."""
     import torch
 
     before = torch.get_num_threads()
@@ -42,9 +40,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping; where the system does not say, half of what the machine has,
-    else 4 GB.
-    """
+    """Bytes available without swapping; if the system does not say, half of its memory; if unknown, 4 GB."""
     return min([_available(), *_left_in_groups()])
 
 
@@ -59,8 +55,8 @@ def _available() -> int:
 
 
 def _left_in_groups() -> Iterator[int]:
-    """Limit less use of each control group that this process is in, of version 2 or 1; pages of files can be
-    had back.
+    """Limit minus use in each control group of this process, version 2 or 1. Cached pages of files do not
+    count as used, because they can be reclaimed.
     """
     for line in _text(_PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -69,16 +65,16 @@ def _left_in_groups() -> Iterator[int]:
         root = _CGROUPS / "memory" if controllers else _CGROUPS
         group = root / path.lstrip("/")
         for folder in (group, *group.parents):
-            for limit, use, files in _LIMITS:
-                if (most := _text(folder / limit).strip()).isdigit():
-                    yield max(
-                        int(most)
-                        - int(_text(folder / use) or 0)
-                        + _table(folder / "memory.stat").get(files, 0),
-                        0,
-                    )
+            yield from _left_in(folder)
             if folder == root:
                 break
+
+
+def _left_in(folder: Path) -> Iterator[int]:
+    for limit, use, files in _LIMITS:
+        if (most := _text(folder / limit).strip()).isdigit():
+            cached = _table(folder / "memory.stat").get(files, 0)
+            yield max(int(most) - int(_text(folder / use) or 0) + cached, 0)
 
 
 def _table(path: Path) -> dict[str, int]:

@@ -1,9 +1,8 @@
 """What a user is told while a model is made: which network, why, what was left out. A note is data; its
 sentence comes from one table.
 
-A `Note` is a string, so that it prints and compares as its sentence, and it carries the kind and the values
-that the sentence was made
-from: programs and tests read those, and the English can change.
+A `Note` is a string, so that it prints and compares as its sentence. It carries the kind and the values from
+which the sentence was made: programs and tests read those, and the English can change.
 """
 
 from __future__ import annotations
@@ -145,6 +144,13 @@ def _training_ended(stopped: str, epochs: int, best_loss: float, best_epoch: int
     return f"training{whose} {ENDED[stopped]} after {epochs} epochs; {best}"
 
 
+def _networks_disagree(apart: float, p: float | None = None, usual: float | None = None) -> str:
+    here = f"its networks disagree: their means differ by {apart:.2f} sd"
+    if p is not None:
+        here += f" (p = {p:.2g}; {usual:.2f} sd on simulated data)"
+    return f"{here}. Simulate more"
+
+
 SENTENCES: dict[str, str | Callable[..., str]] = {
     "text": "{text}",
     "failures": "{text}",
@@ -178,14 +184,37 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "rows of other networks": "the other networks were trained on {used:,} more",
     "recalibrated": "recalibrated on {pairs:,} held-out pairs: noise {noise} instead of 0 ± 1",
     "training ended": _training_ended,
+    "likelihood untested": "The log-likelihood is not tested: {reason}.",
+    "predictions untested": "Predictions at the observation are not tested: {reason}.",
+    "ABC left out": "ABC: {reason}",
+    "no exact method": "exact: the simulator declares neither log_likelihood nor exact_posterior",
+    "exact left out": "exact: log_likelihood or exact_posterior of the simulator failed with {reason}",
+    "predictions left out": "posterior predictive of {method}: the simulator raised {reason}",
+    "predictive check left out": "posterior predictive check: {reason}",
+    "predictions not finite": lambda failed, n: (
+        f"posterior predictive check: {failed:,} of {n:,} predicted data sets are not finite and left out; "
+        f"the simulator fails at {failed / n:.1%} of the neural posterior's draws"
+    ),
+    "unlikely data": "it predicts data unlike those observed (p = {p:.2g}; worst predicted: {worst}). Check "
+    "the simulator",
+    "networks disagree": _networks_disagree,
+    "networks disagree everywhere": "its networks disagree on simulated data too: their means differ by "
+    "{usual:.2f} sd there, and by {apart:.2f} here. Simulate more",
+    "unlike exact": lambda c2st, few: (
+        f"a classifier tells the neural draws from exact ones with accuracy {c2st:.2f}"
+        f"{', though the exact ones are few' if few else ''}. Train longer, or use the exact draws"
+    ),
+    "networks apart": "the means of the ensemble's networks differ by {apart:.2f} posterior sd here, and by "
+    "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
+    "importance proposal": "the neural posterior as an importance proposal here: efficiency "
+    "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
 }
 
 
 class Note(str):
     """The sentence of `SENTENCES[kind]` about `values`, which are JSON.
 
-    Raises `KeyError` for a kind that is not in the table or a value that its sentence lacks: a mistake in
-    this package.
+    Raises `KeyError` or `TypeError` if the table lacks the kind or the sentence a value: a bug.
     """
 
     kind: str
@@ -213,16 +242,14 @@ class Note(str):
 
     @classmethod
     def from_json(cls, record: dict[str, Any] | str) -> Note:
-        """What `to_json` gave, with the sentence of its time; files of the first version hold sentences
-        alone.
-        """
+        """A note from what `to_json` gave, with the sentence as it was then; older files hold only that."""
         if isinstance(record, str):
             return cls("text", text=record)
         return cls._with(record["kind"], record["values"], record["text"])
 
 
 class Notes(list[Note]):
-    """Notes in the order in which they were made, each of them said at once."""
+    """Notes in the order in which they were made, each said at once."""
 
     def __init__(self, say: Say | None = None) -> None:
         super().__init__()
@@ -234,5 +261,5 @@ class Notes(list[Note]):
         self._say(self[-1])
 
     def say(self, kind: str, /, **values: Any) -> None:
-        """Say a sentence that is of no interest later."""
+        """Say a sentence that need not be kept."""
         self._say(Note(kind, **values))

@@ -1,10 +1,9 @@
-"""Named streams of randomness from one root seed.
+"""Named streams of random numbers from one root seed.
 
-One integer seed gives a whole run. Block `k` of a simulation campaign draws from `SeedSequence(seed,
-spawn_key=(k,))`; every other use has a name, and a name and an index give a stream of their own
-(`SeedSequence(seed, spawn_key=(tag, crc32(name), i))`).
-The tag keeps the two families apart: a spawn key of one word can never equal a key of three. NumPy and torch
-global states are neither read nor left changed.
+One integer seed gives a whole run. Block `k` of a bank draws from `SeedSequence(seed, spawn_key=(k,))`. Every
+other use has a name; name and index together give it its own stream, `SeedSequence(seed, spawn_key=(tag,
+crc32(name), i))`. The tag separates the two families: a key of one or two words never equals one of three.
+The global states of NumPy and torch are neither read nor left changed.
 """
 
 from __future__ import annotations
@@ -23,32 +22,30 @@ _torch_lock = threading.RLock()
 
 
 def check_seed(seed: object) -> int:
-    """Return `seed` as a non-negative int, or raise `SettingsError`."""
+    """`seed` as a non-negative int. Raises `SettingsError`."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise SettingsError(f"seed must be a non-negative integer, got {seed!r}. Pass for example seed=1.")
     return int(seed)
 
 
 def block_stream(seed: int, block: int, row: int | None = None) -> np.random.Generator:
-    """The stream of simulation block `block`, or of one row of it for simulators that run one draw at a
-    time.
-    """
+    """The stream of simulation block `block`, or of one row of it if the simulator is not vectorised."""
     key = (block,) if row is None else (block, row)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
-    """The stream called `name`, number `index`, of the run that `seed` starts."""
+    """The stream with this name and index, of the run with this seed."""
     key = (_NAMED, zlib.crc32(name.encode()), index)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 @contextmanager
 def torch_scope(rng: np.random.Generator) -> Iterator[None]:
-    """Seed torch's global generator from `rng` inside the block; the caller's state is back afterwards.
+    """Seed torch's global generator from `rng` inside the block; its previous state is restored after.
 
     For code that draws from torch without taking a generator: layer initialisation, `torch.distributions`,
-    dropout. Threads take turns, because torch's generator is one for the process.
+    dropout. Threads take turns, because the process has one torch generator.
     """
     import torch
 

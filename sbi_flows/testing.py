@@ -1,4 +1,4 @@
-"""A conformance suite for simulators, to be run by those who write one.
+"""Tests of the contract of a simulator, for those who write one.
 
 In a test of your own:
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from sbi_flows.problem.simulator import Simulator
 
-_DRAWS = 8
-_SHARE_ROWS = 200
+_DRAWS, _MANY = 8, 200
+Outcome = tuple[bool, str]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,11 @@ class SimulatorReport:
 
 
 def check_simulator(simulator: Simulator, *, seed: int = 0) -> SimulatorReport:
-    """Try `simulator` on draws from its prior and report on each rule of the contract. Raises nothing that
-    the simulator raises.
+    """Run `simulator` on draws from its prior and report on each rule of the contract.
 
-    Rules: the prior's map round-trips; it runs; one shape for 1 and 8 draws; the same rng gives the same
-    bytes; another rng gives others; theta is not written to; no row depends on how many others there are in
-    shape; finite rows; summaries, likelihood, exact posterior and observed data of the right shapes.
+    Rules: the prior's map to R^d is inverted; one shape for 1 and 8 draws; the same rng gives the same bytes;
+    another rng gives others; theta is not written to; rows are finite; summaries, likelihood, exact posterior
+    and observed data have the right shapes. What the simulator raises is reported, not raised.
     """
     findings = []
     for rule, look in _RULES.items():
@@ -72,100 +71,88 @@ def _run(simulator: Simulator, rows: int, seed: int, rng_seed: int = 0) -> NDArr
     return simulator.run(theta, np.random.default_rng([seed, rng_seed]))
 
 
-def _prior(simulator: Simulator, seed: int) -> tuple[bool, str]:
-    theta = simulator.prior.sample(_SHARE_ROWS, np.random.default_rng(seed))
+def _theta(simulator: Simulator, seed: int) -> dict[str, NDArray[np.float64]]:
+    return simulator.prior.as_mapping(simulator.prior.sample(_DRAWS, np.random.default_rng(seed)))
+
+
+def _prior(simulator: Simulator, seed: int) -> Outcome:
+    theta = simulator.prior.sample(_MANY, np.random.default_rng(seed))
     z, _ = simulator.prior.to_unconstrained(theta)
     back = simulator.prior.from_unconstrained(z)
     error = float(np.abs(back - theta).max() / max(1.0, float(np.abs(theta).max())))
     return bool(np.isfinite(z).all() and error < 1e-9), f"largest relative error {error:.1e}"
 
 
-def _shapes(simulator: Simulator, seed: int) -> tuple[bool, str]:
-    one, many = _run(simulator, 1, seed).shape, _run(simulator, _DRAWS, seed).shape
-    return one == (1, *simulator.event_shape) and many == (
-        _DRAWS,
-        *simulator.event_shape,
-    ), f"{one} and {many}, events {simulator.event_shape}"
+def _shapes(simulator: Simulator, seed: int) -> Outcome:
+    shapes = [_run(simulator, n, seed).shape for n in (1, _DRAWS)]
+    right = shapes == [(n, *simulator.event_shape) for n in (1, _DRAWS)]
+    return right, f"{shapes[0]} and {shapes[1]}, events {simulator.event_shape}"
 
 
-def _same(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _same(simulator: Simulator, seed: int) -> Outcome:
     same = _run(simulator, _DRAWS, seed).tobytes() == _run(simulator, _DRAWS, seed).tobytes()
     return (
         same,
-        "identical bytes"
-        if same
-        else "two runs with the same rng differ: use only the rng that is handed in",
+        "identical bytes" if same else "two runs with the same rng differ: use only the rng passed in",
     )
 
 
-def _random(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _random(simulator: Simulator, seed: int) -> Outcome:
     differs = _run(simulator, _DRAWS, seed).tobytes() != _run(simulator, _DRAWS, seed, 1).tobytes()
     return differs, "another rng gives other data" if differs else "the rng has no effect on the output"
 
 
-def _untouched(simulator: Simulator, seed: int) -> tuple[bool, str]:
-    theta = simulator.prior.as_mapping(simulator.prior.sample(_DRAWS, np.random.default_rng(seed)))
-    columns: dict[str, Any] = {name: value.copy() for name, value in theta.items()}
+def _untouched(simulator: Simulator, seed: int) -> Outcome:
+    columns: dict[str, Any] = {name: value.copy() for name, value in _theta(simulator, seed).items()}
     if not simulator.vectorized:
-        columns = {
-            name: float(value[0]) if np.ndim(value[0]) == 0 else value[0].copy()
-            for name, value in theta.items()
-        }
+        columns = {name: float(v[0]) if v.ndim == 1 else v[0].copy() for name, v in columns.items()}
     before = {name: np.array(value) for name, value in columns.items()}
     simulator.function(columns, np.random.default_rng(seed))
-    written = [
-        name for name in before if name not in columns or not np.array_equal(before[name], columns[name])
-    ]
+    kept = [name in columns and np.array_equal(value, columns[name]) for name, value in before.items()]
+    written = [name for name, same in zip(before, kept, strict=True) if not same]
     return not written, f"wrote to {', '.join(written)}" if written else "theta as it was"
 
 
-def _finite(simulator: Simulator, seed: int) -> tuple[bool, str]:
-    share = float(np.isfinite(_run(simulator, _SHARE_ROWS, seed).reshape(_SHARE_ROWS, -1)).all(axis=1).mean())
-    return share == 1.0, f"{share:.1%} of {_SHARE_ROWS} rows"
+def _finite(simulator: Simulator, seed: int) -> Outcome:
+    finite = float(np.isfinite(_run(simulator, _MANY, seed).reshape(_MANY, -1)).all(axis=1).mean())
+    return finite == 1.0, f"{finite:.1%} of {_MANY} rows"
 
 
-def _summaries(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _summaries(simulator: Simulator, seed: int) -> Outcome:
     if simulator.summaries is None:
         return True, "none declared"
     values = simulator.compute_summaries(_run(simulator, _DRAWS, seed))
     alone = simulator.compute_summaries(_run(simulator, _DRAWS, seed)[:1])
     same = np.allclose(values[:1], alone, rtol=1e-6, atol=1e-9, equal_nan=True)
-    return bool(same and np.isfinite(values).all()), f"shape {values.shape}, " + (
-        "each row on its own" if same else "a row depends on the others"
-    )
+    rows = "each row on its own" if same else "a row depends on the others"
+    return bool(same and np.isfinite(values).all()), f"shape {values.shape}, {rows}"
 
 
-def _likelihood(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _likelihood(simulator: Simulator, seed: int) -> Outcome:
     if simulator.log_likelihood is None:
         return True, "none declared"
-    theta = simulator.prior.as_mapping(simulator.prior.sample(_DRAWS, np.random.default_rng(seed)))
-    values = np.asarray(
-        simulator.log_likelihood(theta, _run(simulator, 1, seed)[0], np.random.default_rng(seed))
-    )
-    return values.shape == (_DRAWS,) and not np.isnan(
-        values
-    ).any(), f"shape {values.shape} for {_DRAWS} rows, {int(np.isnan(values).sum())} NaN"
+    y, rng = _run(simulator, 1, seed)[0], np.random.default_rng(seed)
+    values = np.asarray(simulator.log_likelihood(_theta(simulator, seed), y, rng))
+    missing = int(np.isnan(values).sum())
+    return values.shape == (_DRAWS,) and not missing, f"shape {values.shape} for {_DRAWS} rows, {missing} NaN"
 
 
-def _exact(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _exact(simulator: Simulator, seed: int) -> Outcome:
     if simulator.exact_posterior is None:
         return True, "none declared"
-    values = np.asarray(
-        simulator.exact_posterior(_run(simulator, 1, seed)[0], _DRAWS, np.random.default_rng(seed))
-    )
-    right = values.shape == (_DRAWS, simulator.prior.d)
-    return bool(
-        right and simulator.prior.inside(values).all()
-    ), f"shape {values.shape}, wanted ({_DRAWS}, {simulator.prior.d}) inside the prior"
+    y, rng = _run(simulator, 1, seed)[0], np.random.default_rng(seed)
+    values, wanted = np.asarray(simulator.exact_posterior(y, _DRAWS, rng)), (_DRAWS, simulator.prior.d)
+    inside = values.shape == wanted and bool(simulator.prior.inside(values).all())
+    return inside, f"shape {values.shape}, wanted {wanted} inside the prior"
 
 
-def _observed(simulator: Simulator, seed: int) -> tuple[bool, str]:
+def _observed(simulator: Simulator, seed: int) -> Outcome:
     for name in simulator.observed:
         simulator.data(name)
     return True, ", ".join(simulator.observed) or "none declared"
 
 
-_RULES: dict[str, Callable[[Simulator, int], tuple[bool, str]]] = {
+_RULES: dict[str, Callable[[Simulator, int], Outcome]] = {
     "the prior's map round-trips": _prior,
     "declared shapes, for 1 draw and for 8": _shapes,
     "the same rng gives the same bytes": _same,

@@ -13,11 +13,12 @@ LEVELS: tuple[Level, ...] = ("trust", "caution", "do not trust")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to believe an answer, in words.
+    """Whether to believe an answer, and why.
 
-    level: "trust", "caution" or "do not trust"; text: the reasons and the next step; quantile: the share of
-    simulated data sets that lie nearer to the rest of the simulations than the observation does (NaN where it
-    does not apply).
+    level: "trust", "caution" or "do not trust".
+    text: the reasons and the next step.
+    quantile: the fraction of simulated data sets closer to the other simulations than the observation is; NaN
+        where it does not apply.
     """
 
     level: Level
@@ -34,19 +35,12 @@ class Verdict:
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """One verdict for several observations: the worst level, with the count of each."""
+    """One verdict for several observations: the worst level, and how many have each."""
     if len(verdicts) == 1:
         return verdicts[0]
-    level = max((verdict.level for verdict in verdicts), key=LEVELS.index)
-    counts = ", ".join(
-        f"{sum(v.level == name for v in verdicts)} {name}"
-        for name in LEVELS
-        if any(v.level == name for v in verdicts)
-    )
-    first = next(i for i, verdict in enumerate(verdicts) if verdict.level == level)
-    quantile = float(np.max([verdict.quantile for verdict in verdicts]))
-    return Verdict(
-        level,
-        f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}",
-        quantile,
-    )
+    levels = [verdict.level for verdict in verdicts]
+    level = max(levels, key=LEVELS.index)
+    counts = ", ".join(f"{levels.count(name)} {name}" for name in LEVELS if name in levels)
+    first = levels.index(level)
+    text = f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}"
+    return Verdict(level, text, float(np.max([verdict.quantile for verdict in verdicts])))

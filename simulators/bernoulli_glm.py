@@ -10,10 +10,10 @@ A generalised linear model:
 The stimulus x_1..x_100 is white noise: single-precision standard normal numbers of NumPy's legacy generator
 with seed 42. D takes differences of neighbours, so that the prior prefers smooth filters that end near zero.
 
-`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, of which
-the first is the number of spikes. With this stimulus different z have different statistics (a coincidence
-among the 2^100 in nine dimensions of single-precision numbers is out of reach), so both have the same
-probability, and the posterior is the same.
+`bernoulli_glm_raw`: y = z, (100,). `bernoulli_glm`: y = V^T z, (10,), the sufficient statistics, of which the
+first is the number of spikes. With this stimulus different z have different statistics (a coincidence among
+the 2^100 in nine dimensions of single-precision numbers is out of reach), so both have the same probability,
+and the posterior is the same.
 """
 
 from __future__ import annotations

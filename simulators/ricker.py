@@ -7,8 +7,8 @@ the environmental noise, observed individuals per unit of N. For log_r above abo
 is chaotic, and the likelihood, an integral over the whole path N_1..N_T, is extremely rough in theta: the
 example for which likelihood-free inference is known.
 
-Two simulators: `ricker` (T = 100) with a series drawn at the classic (3.8, 0.3, 10), and `great_tits`
-(T = 27) with the annual counts of breeding great tits (Parus major) in Wytham Wood, 1960-1986.
+Two simulators: `ricker` (T = 100) with a series drawn at the classic (3.8, 0.3, 10), and `great_tits` (T =
+27) with the annual counts of breeding great tits (Parus major) in Wytham Wood, 1960-1986.
 
 The prior of `great_tits`. Without noise the population rests at N = log r, so counts rest at rho log r; they
 average 192. log_r ~ U(0.2, 3) runs from slow growth to the edge of chaos; rho ~ LogUniform(30, 1200) then
@@ -57,8 +57,8 @@ def simulate_ricker(
 def ricker_summaries(y: NDArray[np.floating]) -> F:
     """13 statistics of each series (n, T), after Wood (2010).
 
-    Autocovariances at lags 0 to 5; the three slopes of a cubic regression of the ordered differences
-    x_{t+1} - x_t; the coefficients of x_{t+1}^0.3 on x_t^0.3 and x_t^0.6; the mean; the number of zeros. Wood
+    Autocovariances at lags 0 to 5; the three slopes of a cubic regression of the ordered differences x_{t+1}
+    - x_t; the coefficients of x_{t+1}^0.3 on x_t^0.3 and x_t^0.6; the mean; the number of zeros. Wood
     regresses the ordered differences on those of the observed series; here the regressor is their normal
     scores, so that the statistics are a function of one series alone.
     """
@@ -106,8 +106,8 @@ def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int)
         log_weight = count * log_population - rho * np.exp(log_population)
         best = log_weight.max(axis=1, keepdims=True)
         cumulative = np.cumsum(np.exp(log_weight - best), axis=1)
-        constant = count * np.log(rho[:, 0]) - gammaln(count + 1)
-        total += best[:, 0] + np.log(cumulative[:, -1] / particles) + constant
+        mean_weight = best[:, 0] + np.log(cumulative[:, -1] / particles)
+        total += mean_weight + count * np.log(rho[:, 0]) - gammaln(count + 1)
         cumulative *= particles / cumulative[:, -1:]
         edges = np.ceil(cumulative - rng.random((rows, 1))).astype(np.int64)
         edges[:, -1] = particles

@@ -47,7 +47,7 @@ def test_a_parameter_a_block_and_a_label_give_their_columns() -> None:
 
 
 def test_an_unknown_parameter_is_a_key_error_that_lists_what_there_is() -> None:
-    with pytest.raises(UnknownParameterError, match="^no parameter 'rho'; there are rate, w.$"):
+    with pytest.raises(UnknownParameterError, match="'rho'.*rate, w"):
         make_draws()["rho"]
 
 
@@ -156,19 +156,20 @@ def test_an_observation_of_a_stack_has_its_own_draws_and_verdict() -> None:
 
 @pytest.mark.parametrize("i", [3, -4])
 def test_there_is_no_observation_beyond_the_stack(i: int) -> None:
-    with pytest.raises(ShapeError, match=f"no observation {i}"):
+    with pytest.raises(ShapeError, match=str(i)):
         make_draws(stack=3).observation(i)
 
 
-def test_draws_of_one_observation_are_no_stack() -> None:
-    with pytest.raises(ShapeError, match="no observation 0"):
+def test_draws_of_one_observation_are_not_a_stack() -> None:
+    with pytest.raises(ShapeError, match="0"):
         make_draws().observation(0)
 
 
 def test_the_verdict_on_a_stack_is_the_worst_with_the_counts() -> None:
     verdict = worst([TRUST, DOUBT, CAUTION, TRUST])
     assert verdict.level == "do not trust"
-    assert verdict.text == "of 4 observations: 2 trust, 1 caution, 1 do not trust. Observation 1: far outside"
+    assert verdict.text.startswith("of 4 observations: 2 trust, 1 caution, 1 do not trust")
+    assert verdict.text.endswith(f"1: {DOUBT.text}")
     assert verdict.quantile == 1.0
 
 
@@ -187,14 +188,12 @@ def test_arviz_holds_the_same_draws_and_the_verdict(weighted: bool) -> None:
 
 
 def test_arviz_takes_no_stack() -> None:
-    with pytest.raises(SettingsError, match="one observation"):
+    with pytest.raises(SettingsError, match=r"draws\.observation"):
         make_draws(stack=2).to_arviz()
 
 
 def test_netcdf_takes_no_stack_and_says_what_does(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"these are of 2. Write .csv.*on the command line a file with it alone"
-    ):
+    with pytest.raises(SettingsError, match="Write .csv"):
         make_draws(stack=2).save(tmp_path / "draws.nc")
 
 
@@ -215,7 +214,7 @@ def test_a_parameter_called_observation_is_not_mixed_up_with_the_column(tmp_path
     draws = Draws(
         np.zeros((2, 5, 1)), {"observation": 0}, ("observation",), TRUST, "test", None, (TRUST, TRUST)
     )
-    with pytest.raises(SettingsError, match="so is a parameter called"):
+    with pytest.raises(SettingsError, match="'observation'"):
         draws.save(tmp_path / "draws.csv")
 
 
@@ -247,7 +246,7 @@ def test_a_parameter_may_have_a_greek_name(tmp_path: Path) -> None:
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"\.nc or \.csv, got 'draws\.pkl'"):
+    with pytest.raises(SettingsError, match=r"draws\.pkl"):
         make_draws().save(tmp_path / "draws.pkl")
 
 

@@ -1,6 +1,4 @@
-"""Draws on disk: any name of a parameter comes back, or is refused with what to do; so is a place that is
-none.
-"""
+"""Draws on disk: any name of a parameter comes back, or is refused with what to do; so is a bad path."""
 
 from __future__ import annotations
 
@@ -36,10 +34,7 @@ def test_the_csv_gives_every_name_back(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "", "\0a"])
 def test_netcdf_refuses_a_name_it_cannot_hold_and_says_what_can(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError,
-        match=r"NetCDF takes no parameter called .*Write \.csv, or give the parameter another name",
-    ):
+    with pytest.raises(SettingsError, match=r"Write \.csv"):
         named(name, "other").save(tmp_path / "draws.nc")
     assert not list(tmp_path.iterdir())
 
@@ -49,13 +44,13 @@ def test_a_parameter_called_as_a_dimension_of_arviz_is_not_lost_without_a_word(
     name: str, tmp_path: Path
 ) -> None:
     for leave in (Draws.to_arviz, lambda draws: draws.save(tmp_path / "draws.nc")):
-        with pytest.raises(SettingsError, match=f"so is a parameter called: '{name}'. Write .csv"):
+        with pytest.raises(SettingsError, match=f"'{name}'.*Write .csv"):
             leave(named(name, "other"))
 
 
 @pytest.mark.parametrize("place", [3, None, b"draws.csv"])
-def test_what_is_no_path_is_refused(place: Any) -> None:
-    with pytest.raises(SettingsError, match=r"a path that ends in \.nc or \.csv, got"):
+def test_what_is_not_a_path_is_refused(place: Any) -> None:
+    with pytest.raises(SettingsError, match=r"\.nc or \.csv"):
         named("x").save(place)
 
 

@@ -184,33 +184,33 @@ def test_a_file_that_is_not_ours_is_refused(data: bytes, tmp_path: Path) -> None
 
 def test_another_kind_of_file_is_refused_with_both_kinds_named(tmp_path: Path) -> None:
     write_sample(tmp_path / "a")
-    with pytest.raises(CorruptFileError, match="holds a 'test', not a 'posterior'"):
+    with pytest.raises(CorruptFileError, match="'test'.*'posterior'"):
         read_file(tmp_path / "a", "posterior")
 
 
 def test_a_newer_format_is_refused_with_both_versions_named(tmp_path: Path) -> None:
     write_file(tmp_path / "a", ARRAYS, {**MANIFEST, "format_version": FORMAT_VERSION + 1})
-    with pytest.raises(FormatVersionError, match=f"version {FORMAT_VERSION + 1}.* up to {FORMAT_VERSION}"):
+    with pytest.raises(FormatVersionError, match=f"{FORMAT_VERSION + 1}.* {FORMAT_VERSION}"):
         read_file(tmp_path / "a", "test")
 
 
 def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no such file. A posterior was expected") as caught:
+    with pytest.raises(StorageError, match="posterior") as caught:
         read_file(tmp_path / "a", "posterior")
     assert caught.value.exit_code == 2
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="directory"):
         read_file(tmp_path, "test")
-    with pytest.raises(StorageError, match="is a folder. Name a file in it"):
+    with pytest.raises(StorageError, match="folder"):
         write_file(tmp_path, ARRAYS, MANIFEST)
 
 
 @pytest.mark.parametrize("place", ["missing/a", "file/a"])
 def test_a_place_that_cannot_be_written_is_a_storage_error(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="writing failed"):
+    with pytest.raises(StorageError, match=place):
         write_file(tmp_path / place, ARRAYS, MANIFEST)
     assert os.listdir(tmp_path) == ["file"]
 
@@ -252,10 +252,9 @@ def test_the_bytes_do_not_depend_on_the_order_of_names(tmp_path: Path) -> None:
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     data = write_sample(tmp_path / "a")
     script = (
-        "import sys, json, numpy as np; from sbi_flows.files import write_file;"
-        "write_file(sys.argv[1], {'codes': np.array([0, 1, 2], dtype=np.uint8), 'theta': "
-        "np.arange(6.0).reshape(3, 2)},"
-        " json.loads(sys.argv[2]))"
+        "import sys, json, numpy as np; from sbi_flows.files import write_file;write_file(sys.argv[1], "
+        "{'codes': np.array([0, 1, 2], dtype=np.uint8), 'theta': np.arange(6.0).reshape(3, 2)}, "
+        "json.loads(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     subprocess.run(
@@ -277,20 +276,20 @@ def test_a_fingerprint_follows_the_value_and_not_the_order_of_keys() -> None:
 
 def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(StorageError, match="a device or a pipe"):
+    with pytest.raises(StorageError, match="pipe"):
         write_file(tmp_path / "pipe", ARRAYS, MANIFEST)
     assert not (tmp_path / "pipe").is_file()
 
 
 @pytest.mark.parametrize("place", [None, 3, b"p"])
-def test_what_names_no_file_is_refused_in_words(place: object) -> None:
-    with pytest.raises(SettingsError, match="path must name a file, got"):
+def test_what_is_not_a_path_is_refused(place: object) -> None:
+    with pytest.raises(SettingsError, match="path"):
         write_file(place, ARRAYS, MANIFEST)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["1", None, [2], True])
-def test_a_format_version_that_is_no_number_is_called_that(version: object, tmp_path: Path) -> None:
+def test_a_format_version_that_is_not_a_number_is_refused(version: object, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_file(path, {"a": np.zeros(1)}, {"kind": "toy", "format_version": version})
-    with pytest.raises(CorruptFileError, match="the format version is"):
+    with pytest.raises(CorruptFileError, match="format version"):
         read_file(path, "toy")

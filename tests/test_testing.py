@@ -1,6 +1,4 @@
-"""The judge of simulators, judged: a good one passes, and each way of breaking the contract is caught by its
-own rule.
-"""
+"""`check_simulator`: a good simulator passes, and each way of breaking the contract is caught by its rule."""
 
 from __future__ import annotations
 
@@ -59,9 +57,8 @@ def test_the_report_has_a_line_for_each_rule_and_says_which_is_broken() -> None:
         sf.testing.check_simulator(make(lambda theta, rng: np.zeros((len(theta["a"]), 2))))
     ).splitlines()
     assert lines[0] == "simulator '<lambda>'"
-    assert [line for line in lines[1:] if line.startswith("NOT")] == [
-        "NOT randomness comes from the rng: the rng has no effect on the output"
-    ]
+    (broken,) = (line for line in lines[1:] if line.startswith("NOT"))
+    assert broken.startswith("NOT randomness comes from the rng: ")
     assert all(line.startswith(("ok  ", "NOT ")) for line in lines[1:])
 
 

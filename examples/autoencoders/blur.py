@@ -1,5 +1,5 @@
-"""Why pictures come out blurred, and what helps: the squared error is a Gaussian whose standard deviation was
-never asked for.
+"""Why pictures come out blurred, and what helps: squared error is a Gaussian likelihood with its standard
+deviation fixed at 1, far above the noise of the pictures.
 """
 
 import os
@@ -21,10 +21,10 @@ training, test = train_test_split(load_digits().images / 16, test_size=360, rand
 
 
 def sharpness(pictures: np.ndarray) -> float:
-    """The mean energy of the discrete Laplacian: what is lost first by blurring."""
+    """The mean energy of the discrete Laplacian, which blurring removes first."""
     padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1)))
-    beside = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1] + padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
-    return float(np.square(4 * pictures - beside).sum(axis=(1, 2)).mean())
+    around = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1] + padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
+    return float(np.square(4 * pictures - around).sum(axis=(1, 2)).mean())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Clusters of digits without their labels: a Gaussian mixture as the prior of the latent numbers, and what
-each cluster holds.
-"""
+"""Clusters of digits, found without their labels: the prior of the latent numbers is a Gaussian mixture."""
 
 import os
 
@@ -38,12 +36,10 @@ if __name__ == "__main__":
     model.fit(training, epochs=EPOCHS, tuning_epochs=max(EPOCHS // 3, 1))
     found, of_test = model.assign(training), model.assign(test)
     pixels = KMeans(CLUSTERS, n_init=10, random_state=0).fit_predict(training.reshape(-1, 64))
-    print(
-        f"normalised mutual information with the classes: "
-        f"{normalized_mutual_info_score(training_classes, found):.3f}"
-    )
-    print(f"on digits that were kept apart: {normalized_mutual_info_score(test_classes, of_test):.3f}")
-    print(f"k-means on the pixels: {normalized_mutual_info_score(training_classes, pixels):.3f}")
+    score = normalized_mutual_info_score
+    print(f"normalised mutual information with the classes: {score(training_classes, found):.3f}")
+    print(f"on held-out digits: {score(test_classes, of_test):.3f}")
+    print(f"k-means on the pixels: {score(training_classes, pixels):.3f}")
 
     z = model.latent_mean(test)
     centres = model.mixture.means.detach().numpy()
@@ -52,29 +48,19 @@ if __name__ == "__main__":
     left.scatter(
         *((z - middle) @ axes_of_z.T).T, c=of_test, cmap="tab10", s=10, vmin=-0.5, vmax=CLUSTERS - 0.5
     )
-    for cluster, place in enumerate((centres - middle) @ axes_of_z.T):
-        left.text(
-            *place,
-            str(cluster),
-            ha="center",
-            va="center",
-            weight="bold",
-            bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
-        )
-    left.set(
-        xticks=[],
-        yticks=[],
-        title="E[z | x] of test digits, by cluster",
-        xlabel="the plane in which the centres lie furthest apart",
-    )
-    rows = [
-        strip(np.concatenate([model.decode(centres[[c]]), test[of_test == c][: SHOWN - 1]]))
-        for c in range(CLUSTERS)
-    ]
+    style = {"ha": "center", "va": "center", "weight": "bold"}
+    circle = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+    for cluster, (x, y) in enumerate((centres - middle) @ axes_of_z.T):
+        left.text(x, y, str(cluster), bbox=circle, **style)
+    left.set(xticks=[], yticks=[], title="E[z | x] of test digits, by cluster")
+    left.set_xlabel("the plane in which the centres lie furthest apart")
+    rows = []
+    for c in range(CLUSTERS):
+        members = test[of_test == c][: SHOWN - 1]
+        rows.append(strip(np.concatenate([model.decode(centres[[c]]), members])))
     right.imshow(np.vstack(rows), cmap="gray_r", vmin=0, vmax=16)
     right.axvline(9.5, color="tab:red", linewidth=1)
-    right.set(
-        xticks=[5], xticklabels=["centre"], yticks=np.arange(CLUSTERS) * 10 + 4.5, yticklabels=range(CLUSTERS)
-    )
-    right.set(title="each cluster: its centre decoded, test digits in it")
+    right.set_xticks([5], labels=["centre"])
+    right.set_yticks(np.arange(CLUSTERS) * 10 + 4.5, labels=range(CLUSTERS))
+    right.set_title("each cluster: its decoded centre, and test digits in it")
     figure.savefig("clusters.png", dpi=150)

@@ -1,5 +1,6 @@
-"""Digits of 8 x 8 pixels: reconstructed, sampled, interpolated, and made to lean by an attribute vector; a
-map of two latent numbers.
+"""Digits of 8 x 8 pixels: reconstructed, sampled, interpolated, and made to lean by an attribute vector.
+
+A second picture maps a latent space of two numbers.
 """
 
 import os
@@ -24,8 +25,8 @@ training, test, _, test_labels = train_test_split(
 
 
 def slant(x: np.ndarray) -> np.ndarray:
-    """How far a picture (n, 8, 8) leans to the right: minus its covariance of column and row over the
-    variance of the row.
+    """How far pictures (n, 8, 8) lean to the right: minus the covariance of column and row over the variance
+    of the row.
     """
     ink = x / x.sum(axis=(1, 2), keepdims=True)
     row, column = np.mgrid[:8, :8]
@@ -48,8 +49,8 @@ def strip(axes: plt.Axes, pictures: np.ndarray, name: str) -> None:
 
 
 def applications(model: vae.VAE, path: str) -> float:
-    """Draw them; return the share of test digits whose lean grows with every step along the attribute
-    vector.
+    """Draw one row per application; return the share of steps along the attribute vector that lean a digit
+    further.
     """
     lean = vae.attribute_vector(model, training, slant(training))
     z = model.latent_mean(test)
@@ -72,7 +73,7 @@ def applications(model: vae.VAE, path: str) -> float:
 
 
 def latent_map(path: str) -> None:
-    """Two latent numbers: the pictures that they decode to above, where the test digits lie below."""
+    """Two latent numbers: above, the pictures that they decode to; below, where the test digits lie."""
     model = vae.VAE(event_shape=(8, 8), latent=2, likelihood="bernoulli", encoder="full_rank", seed=0)
     model.fit(training, epochs=EPOCHS, warmup=EPOCHS // 3)
     side = np.linspace(-2.2, 2.2, 15)
@@ -83,14 +84,8 @@ def latent_map(path: str) -> None:
     above.imshow(pictures, cmap="gray_r", extent=(-2.35, 2.35, -2.35, 2.35))
     z = model.latent_mean(test)
     points = below.scatter(*z.T, c=test_labels, cmap="tab10", s=9, vmin=-0.5, vmax=9.5)
-    below.set(
-        xlim=(-3.2, 3.2),
-        ylim=(-3.2, 3.2),
-        aspect="equal",
-        xlabel="$z_1$",
-        ylabel="$z_2$",
-        title="where the test digits are encoded",
-    )
+    below.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
+    below.set_title("where the test digits are encoded")
     above.set(ylabel="$z_2$", title="what each z decodes to")
     figure.colorbar(points, ax=below, ticks=range(10), shrink=0.8)
     figure.savefig(path, dpi=150)
@@ -100,12 +95,9 @@ if __name__ == "__main__":
     model = vae.VAE(event_shape=(8, 8), latent=8, likelihood="bernoulli", encoder="iaf", seed=0)
     model.fit(training, epochs=EPOCHS, warmup=EPOCHS // 3)
     evidence = model.log_evidence(test, 500)
-    print(
-        f"bound {model.elbo(test).bound.mean():.2f} nats, evidence {evidence.log_evidence.mean():.2f} nats "
-        f"a test digit"
-    )
+    bound, log_evidence = model.elbo(test).bound.mean(), evidence.log_evidence.mean()
+    print(f"per test digit: bound {bound:.2f} nats, evidence {log_evidence:.2f} nats")
     print(f"{model.active_units(test).sum()} of 8 latent numbers are used")
-    print(
-        f"steps along the attribute vector that lean a digit further: {applications(model, 'digits.png'):.0%}"
-    )
+    share = applications(model, "digits.png")
+    print(f"steps along the attribute vector that lean a digit further: {share:.0%}")
     latent_map("digits_map.png")

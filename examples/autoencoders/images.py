@@ -1,8 +1,8 @@
-"""Both halves at work: an autoencoder learns to describe pictures, and a flow infers from that description
-what made them.
+"""Both halves together: an autoencoder learns to describe pictures, and a flow infers from that description
+the parameters that made them.
 
-A camera counts the photons of a spot on a gradient of stray light. Pictures are cheap; pictures whose
-parameters are known are dear: there are 10,000 of the former and 500 of the latter.
+A camera counts the photons of a spot on a gradient of stray light. Pictures are cheap (10,000 of them), but
+pictures with known parameters are expensive (500).
 """
 
 import os
@@ -34,16 +34,13 @@ def camera(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray
 
 
 def draw(model: vae.VAE, posterior: sf.Posterior, path: str) -> None:
-    """Pictures, what the autoencoder makes of them, and where the posterior puts the spot (dots) that is at
-    the cross.
-    """
+    """Pictures, reconstructions, and the posterior of the spot's position (dots; the truth is a cross)."""
     shown = sf.simulate(camera, 6, seed=4)
     draws = posterior.sample(shown.y, 300, seed=1)
     figure, axes = plt.subplots(3, 6, figsize=(9, 4.8), sharex=True, sharey=True, layout="constrained")
     for k, column in enumerate(axes.T):
-        for part, picture in zip(
-            column, (shown.y[k], model.reconstruct(shown.y[k])[0], shown.y[k]), strict=True
-        ):
+        pictures = (shown.y[k], model.reconstruct(shown.y[k])[0], shown.y[k])
+        for part, picture in zip(column, pictures, strict=True):
             part.imshow(picture, cmap="gray_r", vmin=0, vmax=15)
         column[2].scatter(draws["across"][k], draws["down"][k], s=2, color="tab:orange")
         column[2].plot(*shown.theta[k, :2], "+", color="tab:blue", markersize=9, markeredgewidth=2)
@@ -60,5 +57,5 @@ if __name__ == "__main__":
     for name, summary in (("a summary network from the start", None), ("the autoencoder's encoder", model)):
         posterior = sf.fit(camera, simulations=known, seed=1, summary=summary, say=None)
         density = posterior.log_prob(fresh.theta, fresh.y).mean()
-        print(f"{KNOWN} pictures with parameters and {name}: {density:.2f} nats on fresh ones")
+        print(f"{KNOWN} pictures with parameters and {name}: {density:.2f} nats on held-out ones")
     draw(model, posterior, "images.png")

@@ -1,8 +1,8 @@
-"""Pictures with more of a property: an ascent in latent space, and why it needs the prior's term.
+"""Pictures with more of a property: gradient ascent in latent space, and why it needs the prior.
 
-f(z) is the lean of the picture that z decodes to. Without the prior z runs off to where the decoder was never
-trained: f still grows, but the pictures move away from all that are known. With a heavy prior z goes to where
-the prior is highest, whatever it started from.
+f(z) is the lean of the picture that z decodes to. Without the prior, z leaves the region where the decoder
+was trained: f still grows, but the pictures no longer resemble the data. With a heavy weight of the prior, z
+goes to its mode wherever it started.
 """
 
 import os
@@ -39,7 +39,7 @@ def lean(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def leans(pictures: np.ndarray) -> np.ndarray:
-    """The same for NumPy's arrays."""
+    """`lean` for NumPy arrays."""
     return lean(torch.as_tensor(pictures, dtype=torch.float64)).numpy()
 
 
@@ -48,25 +48,21 @@ if __name__ == "__main__":
     model.fit(training, epochs=EPOCHS, warmup=EPOCHS // 3)
     known = NearestNeighbors(n_neighbors=1, metric="cityblock").fit(training.reshape(-1, 64))
     spread = leans(training).std()
-    print(
-        f"test digits: {known.kneighbors(test.reshape(-1, 64))[0].mean():.1f} pixels from the nearest digit "
-        f"of the training set"
-    )
+    apart = known.kneighbors(test.reshape(-1, 64))[0].mean()
+    print(f"test digits: {apart:.1f} pixels from the nearest training digit")
 
     def worth(z: torch.Tensor) -> torch.Tensor:
         return lean(model.module.decoder.mean(z).reshape(-1, 8, 8)) / spread
 
     start = model.latent_mean(test)
-    rows, paths = {"data": test[:SHOWN], "where it starts": model.decode(start[:SHOWN])}, {}
+    rows, paths = {"data": test[:SHOWN], "start": model.decode(start[:SHOWN])}, {}
     for name, weight in WEIGHTS.items():
         found = vae.optimise(model, worth, start, prior_weight=weight, steps=150)
         ends = model.decode(found.z)
         apart = known.kneighbors((ends >= 0.5).reshape(-1, 64))[0].mean()
-        print(
-            f"{name}: lean {found.values[0].mean():.2f} -> {found.values[-1].mean():.2f} sd of the data, |z| "
-            f"{np.linalg.norm(found.z, axis=1).mean():.1f}, {apart:.1f} pixels from the nearest digit of "
-            f"the training set"
-        )
+        before, after, norm = found.values[0].mean(), found.values[-1].mean(), np.linalg.norm(found.z, axis=1)
+        print(f"{name}: lean {before:.2f} -> {after:.2f} sd of the data, |z| {norm.mean():.1f}, ", end="")
+        print(f"{apart:.1f} pixels from the nearest training digit")
         rows[name], paths[name] = ends[:SHOWN], found
 
     figure = plt.figure(figsize=(8, 5.2), layout="constrained")
@@ -82,7 +78,7 @@ if __name__ == "__main__":
         lengths.plot(np.linalg.norm(found.path, axis=2).mean(axis=1))
     values.set(xlabel="step", ylabel="lean f(z), sd of the data")
     lengths.set(xlabel="step", ylabel="|z|")
-    lengths.axhline(np.sqrt(model.latent), color="grey", linestyle=":", label="the prior's shell")
+    lengths.axhline(np.sqrt(model.latent), color="grey", linestyle=":", label="typical under the prior")
     values.legend(fontsize=8)
     lengths.legend(fontsize=8)
     figure.savefig("optimise.png", dpi=150)

@@ -1,5 +1,5 @@
-"""Sentences on a line between two others; and how a writer that sees every word comes to ignore what it was
-told (KL collapse).
+"""Sentences on a line between two others; and KL collapse: a decoder that sees every previous word learns to
+ignore the latent numbers.
 """
 
 import os
@@ -17,11 +17,8 @@ EPOCHS = int(os.environ.get("SBI_FLOWS_EXAMPLE_EPOCHS", 16))
 
 NOUNS, ADJECTIVES = ["dog", "cat", "king", "girl", "bird", "robot"], ["old", "red", "happy", "small"]
 DETERMINERS = [["the", "a", "every"], ["the", "some", "most"]]
-VERBS, OTHERS, PREPOSITIONS = (
-    ["sleep", "laugh", "wait", "run"],
-    ["today", "alone", "again"],
-    ["near", "behind", "with"],
-)
+VERBS, ADVERBS = ["sleep", "laugh", "wait", "run"], ["today", "alone", "again"]
+PREPOSITIONS = ["near", "behind", "with"]
 
 
 def sentence(rng: np.random.Generator) -> str:
@@ -33,21 +30,19 @@ def sentence(rng: np.random.Generator) -> str:
 
     many, how = rng.integers(2), rng.integers(3)
     verb = str(rng.choice(VERBS)) + "s" * (1 - many)
-    rest = [[], [str(rng.choice(OTHERS))], [str(rng.choice(PREPOSITIONS)), *somebody(rng.integers(2))]][how]
+    rest = [[], [str(rng.choice(ADVERBS))], [str(rng.choice(PREPOSITIONS)), *somebody(rng.integers(2))]][how]
     return " ".join([*somebody(many), verb, *rest])
 
 
 def pattern() -> re.Pattern[str]:
-    """What is a sentence."""
+    """The sentences of the grammar, as a regular expression."""
     choice = "|".join
     one, many = (
         f"(?:{choice(DETERMINERS[n])}) (?:(?:{choice(ADJECTIVES)}) )?(?:{choice(NOUNS)}){'s' * n}"
         for n in (0, 1)
     )
-    verb, rest = (
-        f"(?:{choice(VERBS)})",
-        f"(?: (?:{choice(OTHERS)})| (?:{choice(PREPOSITIONS)}) (?:{one}|{many}))?",
-    )
+    verb = f"(?:{choice(VERBS)})"
+    rest = f"(?: (?:{choice(ADVERBS)})| (?:{choice(PREPOSITIONS)}) (?:{one}|{many}))?"
     return re.compile(f"(?:{one} {verb}s|{many} {verb}){rest}")
 
 
@@ -59,10 +54,8 @@ if __name__ == "__main__":
     cured.fit(training, epochs=EPOCHS, warmup=EPOCHS // 2, word_dropout=0.3, free_bits=0.25)
     for name, model in (("no cure", plain), ("warm-up, word dropout, free bits", cured)):
         kl, evidence = model.elbo(test).kl.mean(), model.log_evidence(test, 100).log_evidence.mean()
-        print(
-            f"{name}: KL {kl:.2f} nats, {model.active_units(test).sum()} of 8 latent numbers used, log p(x) "
-            f"{evidence:.2f} nats"
-        )
+        used = model.active_units(test).sum()
+        print(f"{name}: KL {kl:.2f} nats, {used} of 8 latent numbers used, log p(x) {evidence:.2f} nats")
 
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained", width_ratios=(1.2, 1, 1))
     place = np.arange(1, 9)
@@ -79,16 +72,8 @@ if __name__ == "__main__":
         axis.set_title(f"from: {test[a]}\nto: {test[b]}", fontsize=8, loc="left")
         axis.axis("off")
         for i, text in enumerate(path):
-            axis.text(
-                0.0,
-                0.95 - i * 0.115,
-                text,
-                fontsize=8,
-                va="top",
-                color="black" if grammar.fullmatch(text) else "tab:red",
-            )
+            color = "black" if grammar.fullmatch(text) else "tab:red"
+            axis.text(0.0, 0.95 - i * 0.115, text, fontsize=8, va="top", color=color)
     figure.savefig("sentences.png", dpi=150)
-    print(
-        f"{right} of {between} sentences on the way are grammatical (the others are red); one sampled: "
-        f"{' '.join(cured.sample(1)[0])!r}"
-    )
+    print(f"{right} of {between} sentences on the way are grammatical (the others are red)")
+    print(f"a sampled sentence: {' '.join(cured.sample(1)[0])!r}")

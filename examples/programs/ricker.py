@@ -1,10 +1,10 @@
 """The Ricker model as a program for sf.command_simulator(["python3", "ricker.py"], prior): any Python, the
 standard library alone.
 
-    reads   {"seed": 1, "theta": {"log_r": 3.8, "sigma": 0.3, "rho": 10.0}}        one request a line
-    writes  {"y": [12, 0, 1, ...]}                                                one answer a line
+    reads   {"seed": 1, "theta": {"log_r": 3.8, "sigma": 0.3, "rho": 10.0}}        one request per line
+    writes  {"y": [12, 0, 1, ...]}                                                one answer per line
 
-Only answers go to stdout; use print(..., file=sys.stderr) for anything else. The way for a model that needs
+Only answers go to stdout; use print(..., file=sys.stderr) for anything else. Use this for a model that needs
 an environment of its own.
 """
 
@@ -23,9 +23,7 @@ def poisson(mean: float, rng: random.Random) -> int:
 
 
 def ricker(log_r: float, sigma: float, rho: float, rng: random.Random, steps: int = 100) -> list[int]:
-    """N_{t+1} = r N_t exp(-N_t + sigma e_t), N_0 = 1; counts are Poisson(rho N_t), from the first transition
-    on.
-    """
+    """N_{t+1} = r N_t exp(-N_t + sigma e_t), N_0 = 1, with counts Poisson(rho N_t) for t = 1, ..., steps."""
     n, counts = 1.0, []
     for _ in range(steps):
         n *= math.exp(log_r - n + sigma * rng.gauss(0.0, 1.0))

@@ -1,11 +1,11 @@
-"""`sf.recalibrate`: a map after the fact that makes a mildly miscalibrated posterior as wide as it should be.
+"""`sf.recalibrate`: an affine map that corrects the bias and dispersion of a mildly miscalibrated posterior.
 
-    theta = T^-1(zeta; s(y)),   zeta ~ N(b, diag(a^2)) in the place of N(0, I),
-    (a, b) = argmax sum_i log q(theta_i | y_i; a, b)        over pairs that nothing was trained on
+    theta = T^-1(zeta; s(y)),   zeta ~ N(b, diag(a^2)) instead of N(0, I)
+    (a, b) = argmax sum_i log q(theta_i | y_i; a, b)        over held-out pairs
 
 is the posterior of a flow with one more affine layer, so its density stays normalised and its draws stay
-inside the prior's support. 2 u numbers cannot teach a posterior what it did not learn from the data; they set
-its width and place right on average over the prior.
+inside the prior's support. A scale and a shift per dimension cannot teach a posterior what it did not learn
+from the data; they correct bias and dispersion on average over the prior.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from sbi_flows.arrays import F
-from sbi_flows.calibration.check import Check, check
+from sbi_flows.calibration.check import check
+from sbi_flows.calibration.result import Check
 from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior, check_pair
@@ -29,14 +30,11 @@ from sbi_flows.verdict import LEVELS
 
 _LEAST_PAIRS = 500
 _LEAST_GAIN = 1e-3
-_NOTE = "recalibrated"
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """The recalibrated posterior, and the checks of the old and the new one on the same fresh pairs, which
-    the map has not seen.
-    """
+    """The recalibrated posterior, and checks of the old and the new one on the same fresh held-out pairs."""
 
     posterior: Posterior
     before: Check
@@ -44,30 +42,23 @@ class Recalibration:
 
     @property
     def better(self) -> bool:
-        """Whether the new verdict is no worse, and either better or the log density at fresh truths higher by
-        0.001 nats or more.
-        """
-        old, new, gained = (
-            LEVELS.index(self.before.level),
-            LEVELS.index(self.after.level),
-            self.after.gain - self.before.gain,
-        )
-        return new <= old and gained >= (0 if new < old else _LEAST_GAIN)
+        """Whether the verdict improves without loss of log density, or stays and 0.001 nats are gained."""
+        old, new = LEVELS.index(self.before.level), LEVELS.index(self.after.level)
+        return new <= old and self._gained >= (0 if new < old else _LEAST_GAIN)
 
     @property
     def text(self) -> str:
         """What it did, in words."""
-        same = self.after.level == self.before.level and abs(self.after.gain - self.before.gain) < _LEAST_GAIN
-        use = (
-            "Use the new one"
-            if self.better
-            else f"Keep the old one: {'nothing is gained' if same else 'this is no cure'}"
-        )
-        return (
-            f"before: {self.before.level}, after: {self.after.level}; "
-            f"{self.after.gain - self.before.gain:+.3f} nats of log density at "
-            f"fresh truths. {use}."
-        )
+        use = "Use the new one"
+        if not self.better:
+            same = self.after.level == self.before.level and abs(self._gained) < _LEAST_GAIN
+            use = f"Keep the old one: recalibration {'gains nothing' if same else 'does not help'}"
+        levels = f"before: {self.before.level}, after: {self.after.level}"
+        return f"{levels}; {self._gained:+.3f} nats of log density at fresh pairs. {use}."
+
+    @property
+    def _gained(self) -> float:
+        return self.after.gain - self.before.gain
 
 
 def recalibrate(
@@ -79,11 +70,10 @@ def recalibrate(
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Recalibration:
-    """Fit the map on `n` fresh pairs and check both posteriors on `n_check` others. The posterior that was
-    passed in is left as it is.
+    """Fit the map on `n` fresh pairs, and check both posteriors on `n_check` others.
 
-    Raises `SettingsError` for a simulator that is not the posterior's, and `TooFewSimulationsError` (fewer
-    than 500 usable pairs).
+    Raises `SettingsError` for a simulator that is not the posterior's, and `TooFewSimulationsError` for fewer
+    than 500 usable pairs.
     """
     check_pair(posterior, simulator, "recalibrate")
     rng = stream(check_seed(seed), "recalibrate")
@@ -94,19 +84,15 @@ def recalibrate(
         )
     shift, scale = _fitted(posterior, theta, np.asarray(y, dtype=np.float64))
     moved = ", ".join(f"{b:+.3f} ± {a:.3f}" for b, a in zip(shift, scale, strict=True))
-    note = Note(_NOTE, pairs=len(theta), noise=moved)
-    new = replace(
-        posterior,
-        noise_shift=shift,
-        noise_scale=scale,
-        notes=(*(text for text in posterior.notes if text.kind != _NOTE), note),
-    )
+    kept = [note for note in posterior.notes if note.kind != "recalibrated"]
+    notes = (*kept, Note("recalibrated", pairs=len(theta), noise=moved))
+    new = replace(posterior, noise_shift=shift, noise_scale=scale, notes=notes)
     before = check(posterior, simulator, n=n_check, seed=seed, progress=progress)
     return Recalibration(new, before, check(new, simulator, n=n_check, seed=seed, progress=progress))
 
 
 def _fitted(posterior: Posterior, theta: F, y: F) -> tuple[F, F]:
-    """b and log a by maximum likelihood; the map that the posterior may have had before is replaced."""
+    """b and a by maximum likelihood, in place of any map that the posterior had before."""
     zeta, log_det = posterior.noise(theta, y)
     u = zeta.shape[-1]
 
@@ -115,9 +101,9 @@ def _fitted(posterior: Posterior, theta: F, y: F) -> tuple[F, F]:
         standard = (zeta - shift) / np.exp(log_scale)
         each = log_det - 0.5 * np.square(standard).sum(axis=-1) - log_scale.sum()
         total = logsumexp(each, axis=0)
-        share = np.exp(each - total)[..., None]
-        by_shift = (share * standard / np.exp(log_scale)).sum(axis=0).mean(axis=0)
-        by_scale = (share * (np.square(standard) - 1)).sum(axis=0).mean(axis=0)
+        weights = np.exp(each - total)[..., None]
+        by_shift = (weights * standard / np.exp(log_scale)).sum(axis=0).mean(axis=0)
+        by_scale = (weights * (np.square(standard) - 1)).sum(axis=0).mean(axis=0)
         return float(-total.mean()), -np.concatenate([by_shift, by_scale])
 
     found = minimize(loss, np.zeros(2 * u), jac=True, method="L-BFGS-B")

@@ -11,7 +11,7 @@ import sbi_flows as sf
 from sbi_flows.cli import options
 from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
 from sbi_flows.cli.paths import check_output
-from sbi_flows.cli.terminal import Answer, bar, say, table_json, table_text, verdict_json
+from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER
 from sbi_flows.problem.plugins import list_plugins
@@ -41,7 +41,7 @@ def check_verb(
         check = sf.check(loaded, simulator, n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
         check.to_html(output)
-    record = {**_check_json(check), "observed": None if observed is None else str(observed)}
+    record = {**_check_record(check), "observed": observed}
     tables = (check.quantities, check.table.drop(columns="sentence"))
     lines = tuple(table_text(table, ".3g") for table in tables)
     return Answer(record, lines, check.verdict, failed=check.level == "do not trust")
@@ -67,8 +67,7 @@ def compare_verb(
     comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     table, distances, verdict = comparison.table, comparison.distances, comparison.verdict
-    tables = {"table": table_json(table), "distances": table_json(distances)}
-    record = {"report": str(output), **tables, "verdict": verdict_json(verdict)}
+    record = {"report": output, "table": table, "distances": distances, "verdict": verdict}
     lines = (table_text(table, ".4g"), table_text(distances, ".3f"), f"report: {output}")
     return Answer(record, lines, verdict)
 
@@ -98,11 +97,11 @@ def recalibrate_verb(
         found.posterior.save(output)
     saved = f"{output}: {found.posterior}" if found.better else f"{output} was not written."
     record = {
-        "posterior": str(output) if found.better else None,
+        "posterior": output if found.better else None,
         "better": found.better,
         "text": found.text,
-        "before": _check_json(found.before),
-        "after": _check_json(found.after),
+        "before": _check_record(found.before),
+        "after": _check_record(found.after),
     }
     verdict = (found.after if found.better else found.before).verdict
     return Answer(record, (found.text, saved), verdict, failed=not found.better)
@@ -141,12 +140,11 @@ def learning_curve_verb(
     with advice_as_flags(), bar("fitting") as advance:
         curve = sf.learning_curve(loaded, simulations, sizes=chosen, seed=seed, progress=advance)
     fitted = {name: getattr(curve, name) for name in ("a", "b", "c", "determined", "text")}
-    return Answer({"table": table_json(curve.table), **fitted}, (table_text(curve.table, ".3f"), curve.text))
+    return Answer({"table": curve.table, **fitted}, (table_text(curve.table, ".3f"), curve.text))
 
 
-def _check_json(check: sf.Check) -> dict[str, Any]:
-    tables = {"table": table_json(check.table), "quantities": table_json(check.quantities)}
-    return {"verdict": verdict_json(check.verdict), **tables, "gain": check.gain, "n": check.n}
+def _check_record(check: sf.Check) -> dict[str, Any]:
+    return {name: getattr(check, name) for name in ("verdict", "table", "quantities", "gain", "n")}
 
 
 def _integers(text: str) -> list[int]:

@@ -11,17 +11,7 @@ import sbi_flows as sf
 from sbi_flows.cli import options
 from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
 from sbi_flows.cli.paths import check_output
-from sbi_flows.cli.terminal import (
-    NOTHING_SAVED,
-    Answer,
-    bar,
-    on_stop,
-    resumes_from,
-    say,
-    table_json,
-    table_text,
-    verdict_json,
-)
+from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
 from sbi_flows.flows.recipes import RECIPES
 from sbi_flows.npe.settings import SIZES
 
@@ -88,7 +78,7 @@ def fit_verb(
     posterior.save(output)
     whose = "_first_member" if (posterior.settings.members or 1) > 1 else ""
     record = {
-        "posterior": str(output),
+        "posterior": output,
         "notes": posterior.notes,
         f"valid_loss{whose}": posterior.history.best_loss,
         "seconds": posterior.seconds,
@@ -124,8 +114,7 @@ def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, see
     if output is not None:
         draws.save(output)
     summary, verdict = draws.summary(), draws.verdict
-    saved = None if output is None else str(output)
-    record = {"summary": table_json(summary.reset_index()), "verdict": verdict_json(verdict), "draws": saved}
+    record = {"summary": summary.reset_index(), "verdict": verdict, "draws": output}
     return Answer(record, (table_text(summary, ".4g", index=True),), verdict)
 
 

@@ -100,7 +100,7 @@ def simulate_verb(simulator: str, n: int, output: Path, execution: _Execution, s
     say(str(there.failures() or ""))
     seconds = time.monotonic() - began
     held, status = len(there), there.counts()
-    record = {"bank": str(output), "n": n, "in_bank": held, "status": status, "seconds": seconds}
+    record = {"bank": output, "n": n, "in_bank": held, "status": status, "seconds": seconds}
     counts = ", ".join(f"{count:,} {kind}" for kind, count in status.items())
     why = "whole blocks are kept" if held - n < there.block_size else "the bank held more already"
     more = f"; {n:,} were asked for, {why}" if held > n else ""

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from rich import progress as rich
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 import sbi_flows as sf
@@ -43,7 +36,7 @@ def resumes_from(path: Path) -> str:
 class Answer:
     """What a verb found.
 
-    record: printed with --json, on standard output.
+    record: printed with --json, on standard output; it may hold tables and verdicts.
     lines: printed without, on standard output.
     verdict: printed without, after the lines, on standard error.
     failed: whether the exit code is 1.
@@ -62,7 +55,7 @@ def printed(verb: Any) -> Callable[..., None]:
     def called(*, as_json: bool = False, **given: Any) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             answer = verb(**given)
-        lines = [json.dumps(answer.record, allow_nan=False, default=str)] if as_json else answer.lines
+        lines = [json.dumps(answer.record, allow_nan=False, default=_as_json)] if as_json else answer.lines
         try:
             for line in lines:
                 click.echo(line)
@@ -85,15 +78,14 @@ def _print_verdict(verdict: sf.Verdict) -> None:
     console.print(verdict.text, markup=False)
 
 
-def verdict_json(verdict: sf.Verdict) -> dict[str, Any]:
-    """The verdict as a JSON object."""
-    quantile = None if np.isnan(verdict.quantile) else verdict.quantile
-    return {"ok": verdict.ok, "level": verdict.level, "text": verdict.text, "quantile": quantile}
-
-
-def table_json(table: pandas.DataFrame) -> Any:
-    """The rows of a table as JSON objects."""
-    return json.loads(table.to_json(orient="records"))
+def _as_json(value: Any) -> Any:
+    """Of a table, its rows as objects; of a verdict, an object."""
+    if isinstance(value, sf.Verdict):
+        quantile = None if np.isnan(value.quantile) else value.quantile
+        return {"ok": value.ok, "level": value.level, "text": value.text, "quantile": quantile}
+    if hasattr(value, "to_json"):
+        return json.loads(value.to_json(orient="records"))
+    return str(value)
 
 
 def table_text(table: pandas.DataFrame, digits: str, *, index: bool = False) -> str:
@@ -104,9 +96,11 @@ def table_text(table: pandas.DataFrame, digits: str, *, index: bool = False) -> 
 @contextlib.contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on a terminal, nothing elsewhere."""
-    text, times = TextColumn("{task.fields[text]}"), (TimeElapsedColumn(), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text, *times)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    label_column, text = rich.TextColumn("{task.description}"), rich.TextColumn("{task.fields[text]}")
+    times = (rich.TimeElapsedColumn(), rich.TimeRemainingColumn())
+    columns = (label_column, rich.BarColumn(), rich.MofNCompleteColumn(), text, *times)
+    quiet = not console.is_terminal
+    with rich.Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task(label, total=None, text="")
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 

@@ -1,159 +1,35 @@
-"""Methods side by side on one observation: neural | ABC | exact."""
+"""`sf.compare`: methods side by side on one observation: neural | ABC | exact."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from numpy.typing import ArrayLike
 
+from sbi_flows.arrays import F, integer
 from sbi_flows.baselines.rejection import rejection_abc
-from sbi_flows.comparison.agreement import Agreement, agreement
+from sbi_flows.comparison.agreement import agreement
 from sbi_flows.comparison.exact import exact_draws
-from sbi_flows.comparison.verdict import believe
-from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
+from sbi_flows.comparison.result import ABC, ADJUSTED, EXACT, NEURAL, Comparison
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
-from sbi_flows.diagnostics.tests import FALSE_ALARM
-from sbi_flows.draws import Draws, weighted_quantile
+from sbi_flows.draws import Draws
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.notes import Notes, Say
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.verdict import Verdict
 
-if TYPE_CHECKING:
-    import pandas
-
-NEURAL, ABC, ADJUSTED, EXACT = "neural posterior", "rejection ABC", "ABC, linear adjustment", "exact"
 _ABC_SIMULATIONS = 100_000
-_ABC_QUANTILE = 0.01
+_ABC_QUANTILE, _LEAST_ACCEPTED = 0.01, 200
 _EXACT_DRAWS = 2000
-_DISTANCE_DRAWS = 2000
-_PREDICTIVE_DRAWS, _CHECKED_DRAWS, _LEAST_DRAWS = 300, 1000, 20
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What `compare` found. draws: method -> Draws; predictive: method -> simulated data sets (n, *event);
-    seconds: method -> seconds.
-
-    truth: theta by column where it is known. left_out: what could not be run, and why. predictive_check: of
-    the neural posterior;
-    agreement: of an ensemble's members, here and on simulated data; None without an ensemble.
-    """
-
-    simulator: Simulator
-    posterior: Posterior
-    y_obs: NDArray[np.float64]
-    draws: Mapping[str, Draws]
-    predictive: Mapping[str, NDArray[np.float64]]
-    seconds: Mapping[str, float]
-    truth: NDArray[np.float64] | None
-    left_out: tuple[str, ...]
-    seed: int
-    predictive_check: PredictiveCheck | None = None
-    agreement: Agreement | None = None
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """The verdict on the neural posterior here: on the observation, its predictions, its members, its
-        distance from the exact one.
-        """
-        score = (
-            None
-            if EXACT not in self.draws
-            else self._beyond_chance(self.distances.set_index("b").loc[NEURAL])
-        )
-        reference = None if EXACT not in self.draws else self.draws[EXACT].verdict
-        believed = believe(
-            self.draws[NEURAL].verdict, self.predictive_check, self.agreement, score, reference
-        )
-        if self.predictive_check is not None:
-            return believed
-        return Verdict(
-            believed.level,
-            f"{believed.text} It was not held against predictions: they could not be made.",
-            believed.quantile,
-        )
-
-    @staticmethod
-    def _beyond_chance(row: pandas.Series) -> float | None:
-        """The C2ST, where it lies beyond chance: of equal laws it is about N(1/2, 1 / (8 n)); exceeded in one
-        of 10,000.
-        """
-        return (
-            float(row["c2st"]) if row["c2st"] > 0.5 + norm.isf(FALSE_ALARM) / np.sqrt(8 * row["n"]) else None
-        )
-
-    @property
-    def table(self) -> pandas.DataFrame:
-        """Mean, sd, 90% interval, effective sample size, seconds and simulations of each method and
-        parameter.
-        """
-        import pandas
-
-        rows = []
-        for method, draws in self.draws.items():
-            weights = np.full(len(draws), 1 / len(draws)) if draws.weights is None else draws.weights
-            summary = draws.summary()
-            for j, name in enumerate(draws.names):
-                rows.append(
-                    {
-                        "method": method,
-                        "parameter": name,
-                        "mean": float(summary["mean"].iloc[j]),
-                        "sd": float(summary["sd"].iloc[j]),
-                        "q05": weighted_quantile(draws.values[:, j], weights, 0.05),
-                        "q95": weighted_quantile(draws.values[:, j], weights, 0.95),
-                        "truth": None if self.truth is None else float(self.truth[j]),
-                        "ess": draws.ess,
-                        "seconds": self.seconds[method],
-                        "simulations": draws.facts["simulations"],
-                    }
-                )
-        return pandas.DataFrame(rows)
-
-    @cached_property
-    def distances(self) -> pandas.DataFrame:
-        """C2ST (0.5 alike, 1 disjoint) and sliced Wasserstein distance (in sd) of each method from a
-        reference, on equally many draws.
-
-        The reference, column `a`, is the exact posterior where there is one, else the neural posterior; it
-        sets the scale.
-        """
-        import pandas
-
-        rows = []
-        a = EXACT if EXACT in self.draws else NEURAL
-        for b in (method for method in self.draws if method != a):
-            n = min(len(self.draws[a]), len(self.draws[b]), _DISTANCE_DRAWS)
-            rng = stream(self.seed, "distances")
-            first, second = (rng.permutation(self.draws[method].to_numpy())[:n] for method in (a, b))
-            rows.append(
-                {
-                    "a": a,
-                    "b": b,
-                    "c2st": c2st(first, second),
-                    "sliced_wasserstein": sliced_wasserstein(first, second, rng=rng),
-                    "n": n,
-                }
-            )
-        return pandas.DataFrame(rows)
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the report: one HTML file that needs nothing else."""
-        from sbi_flows.comparison.report import write_report
-
-        write_report([self], path)
+_PREDICTIVE_DRAWS, _CHECKED_DRAWS = 300, 1000
+_LEAST_DRAWS = 20  # that a distance between two sets needs
 
 
 def compare(
@@ -165,21 +41,22 @@ def compare(
     truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
     n: int = 4_000,
     seed: int = 0,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Comparison:
-    """Hold the neural posterior beside rejection ABC, plain and adjusted, and the exact posterior where the
-    simulator allows it.
+    """Compare the neural posterior with rejection ABC, plain and adjusted, and with the exact posterior.
 
-    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). truth:
-    theta, where it is known. Raises `SettingsError` for a simulator that is not the posterior's, and what the
-    methods raise.
+    The last needs a simulator that has a `log_likelihood` or an `exact_posterior`.
+
+    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000).
+    truth: theta, where it is known.
+    n: the number of neural draws.
+    say: called with a line of text before each step.
+
+    Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
+    user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.
     """
-    tell = say or (lambda text: None)
     check_pair(posterior, simulator, "compare")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < _LEAST_DRAWS:
-        raise SettingsError(
-            f"n must be an integer of at least {_LEAST_DRAWS}, the draws that distances need, got {n!r}."
-        )
+    n = integer("n", n, _LEAST_DRAWS)
     if simulations is not None and not isinstance(simulations, Simulations):
         raise SettingsError(
             f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."
@@ -187,86 +64,107 @@ def compare(
     known = None if truth is None else _one_truth(simulator, truth)
     seed = check_seed(seed)
     y = simulator.check_observation(y_obs)
-    draws: dict[str, Draws] = {}
-    seconds: dict[str, float] = {}
-    left_out: list[str] = []
-
-    def run(method: str, make: Callable[[], Draws | None]) -> None:
-        tell(f"{method} ...")
-        began = time.monotonic()
-        found = make()
-        if found is not None:
-            draws[method], seconds[method] = found, time.monotonic() - began
-
-    run(NEURAL, lambda: posterior.sample(y, n, seed=seed))
-    if simulations is None:
-        total = posterior.facts["simulations"] + posterior.facts["failed"]
-        tell(f"simulating {min(total, _ABC_SIMULATIONS):,} for ABC ...")
-        same_rows = SimulateSettings(block_size=posterior.facts.get("block_size"))
-        simulations = simulate(
-            simulator,
-            min(total, _ABC_SIMULATIONS),
-            seed=posterior.facts["simulation_seed"],
-            settings=same_rows,
-        )
-    bank = simulations
-    try:
-        run(ABC, lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank)))
-        run(
-            ADJUSTED,
-            lambda: rejection_abc(simulator, y, simulations=bank, quantile=_quantile(bank), adjust="linear"),
-        )
-    except (TooFewSimulationsError, ObservationError) as error:
-        left_out.append(f"ABC: {error}")
-    try:
-        run(EXACT, lambda: exact_draws(simulator, posterior, y, min(n, _EXACT_DRAWS), seed=seed))
-        if EXACT not in draws:
-            left_out.append("exact: the simulator declares neither log_likelihood nor exact_posterior.")
-    except Exception as error:  # of the user's function: what was computed before is not lost
-        left_out.append(
-            f"exact: log_likelihood or exact_posterior of the simulator failed with {type(error).__name__}: "
-            f"{error}"
-        )
-    predictive = {}
-    for method, found in draws.items():
-        try:
-            predictive[method] = _predict(
-                simulator, found, seed, _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS
-            )
-        except Exception as error:
-            left_out.append(
-                f"posterior predictive of {method}: the simulator raised {type(error).__name__}: {error}"
-            )
-    checked, lost = None, 0
-    if NEURAL in predictive:
-        try:
-            checked = check_predictive(y, predictive[NEURAL], simulator.declared_summaries)
-            lost = int((~np.isfinite(predictive[NEURAL].reshape(_CHECKED_DRAWS, -1)).all(axis=1)).sum())
-        except ShapeError as error:
-            left_out.append(f"posterior predictive check: {error}")
-    if lost:
-        left_out.append(
-            f"{lost:,} of {_CHECKED_DRAWS:,} predicted data sets are not finite and not in the predictive "
-            f"check: the simulator fails "
-            f"at {lost / _CHECKED_DRAWS:.1%} of the neural posterior's draws"
-        )
-    for text in left_out:
-        tell(f"left out: {text}")
-    members = agreement(posterior, simulator, y, seed)
+    results = _Results(simulator, y, seed, say)
+    results.run(NEURAL, lambda: posterior.sample(y, n, seed=seed))
+    results.run_abc(_repeated(posterior, simulator, results.tell) if simulations is None else simulations)
+    results.run_exact(posterior, min(n, _EXACT_DRAWS))
+    predictive = results.predict()
+    checked = results.checked(predictive.get(NEURAL))
     return Comparison(
-        simulator, posterior, y, draws, predictive, seconds, known, tuple(left_out), seed, checked, members
+        simulator=simulator,
+        posterior=posterior,
+        y_obs=y,
+        draws=results.draws,
+        predictive=predictive,
+        seconds=results.seconds,
+        truth=known,
+        left_out=tuple(results.left_out),
+        seed=seed,
+        predictive_check=checked,
+        agreement=agreement(posterior, simulator, y, seed),
     )
 
 
-def _quantile(simulations: Simulations) -> float:
-    """1%, or more where that would be fewer than 200 simulations."""
-    return min(1.0, max(_ABC_QUANTILE, 200 / max(int(simulations.ok.sum()), 1)))
+def _repeated(posterior: Posterior, simulator: Simulator, tell: Say) -> Simulations:
+    """The simulations that the posterior was trained on, made again."""
+    facts = posterior.facts
+    total = min(facts["simulations"] + facts["failed"], _ABC_SIMULATIONS)
+    tell(f"simulating {total:,} for ABC ...")
+    same_rows = SimulateSettings(block_size=facts.get("block_size"))
+    return simulate(simulator, total, seed=facts["simulation_seed"], settings=same_rows)
 
 
-def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """theta (d,) from one row of any leading shape. Raises `ShapeError` for more or none, `SettingsError`
-    outside the prior's support.
-    """
+class _Results:
+    """The draws of each method as they are made, and notes on what could not be."""
+
+    def __init__(self, simulator: Simulator, y: F, seed: int, say: Say | None) -> None:
+        self.simulator, self.y, self.seed = simulator, y, seed
+        self.tell = say or (lambda text: None)
+        self.draws: dict[str, Draws] = {}
+        self.seconds: dict[str, float] = {}
+        self.left_out = Notes(lambda text: self.tell(f"left out: {text}"))
+
+    def run(self, method: str, make: Callable[[], Draws | None]) -> None:
+        self.tell(f"{method} ...")
+        began = time.monotonic()
+        found = make()
+        if found is not None:
+            self.draws[method], self.seconds[method] = found, time.monotonic() - began
+
+    def run_abc(self, bank: Simulations) -> None:
+        quantile = min(1.0, max(_ABC_QUANTILE, _LEAST_ACCEPTED / max(int(bank.ok.sum()), 1)))
+
+        def draws(adjust: Literal["linear"] | None) -> Draws:
+            return rejection_abc(self.simulator, self.y, simulations=bank, quantile=quantile, adjust=adjust)
+
+        try:
+            self.run(ABC, lambda: draws(None))
+            self.run(ADJUSTED, lambda: draws("linear"))
+        except (TooFewSimulationsError, ObservationError) as error:
+            self.left_out.note("ABC left out", reason=str(error))
+
+    def run_exact(self, posterior: Posterior, n: int) -> None:
+        try:
+            self.run(EXACT, lambda: exact_draws(self.simulator, posterior, self.y, n, seed=self.seed))
+        except Exception as error:  # of the user's function: what was computed before is not lost
+            self.left_out.note("exact left out", reason=_reason(error))
+        else:
+            if EXACT not in self.draws:
+                self.left_out.note("no exact method")
+
+    def predict(self) -> dict[str, F]:
+        """Data simulated at draws of each method."""
+        predictive = {}
+        for method, found in self.draws.items():
+            n = _CHECKED_DRAWS if method == NEURAL else _PREDICTIVE_DRAWS
+            rng = stream(self.seed, "predictive")
+            theta = found.to_numpy()[rng.choice(len(found), n)]
+            try:
+                predictive[method] = np.asarray(self.simulator.run(theta, rng), dtype=np.float64)
+            except Exception as error:  # of the user's simulator
+                self.left_out.note("predictions left out", method=method, reason=_reason(error))
+        return predictive
+
+    def checked(self, predicted: F | None) -> PredictiveCheck | None:
+        if predicted is None:
+            return None
+        failed = int((~np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)).sum())
+        try:
+            found = check_predictive(self.y, predicted, self.simulator.declared_summaries)
+        except ShapeError as error:
+            self.left_out.note("predictive check left out", reason=str(error))
+            return None
+        if failed:
+            self.left_out.note("predictions not finite", failed=failed, n=len(predicted))
+        return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike]) -> F:
+    """theta (d,) from one row. Raises `ShapeError`, and `SettingsError` outside the prior's support."""
     d = simulator.prior.d
     values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
     try:
@@ -282,9 +180,3 @@ def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike])
     if not simulator.prior.inside(row[None])[0]:
         raise SettingsError(f"truth {row.tolist()} lies outside the prior's support: {simulator.prior}.")
     return row
-
-
-def _predict(simulator: Simulator, draws: Draws, seed: int, n: int) -> NDArray[np.float64]:
-    rng = stream(seed, "predictive")
-    chosen = rng.choice(len(draws), n)
-    return np.asarray(simulator.run(draws.to_numpy()[chosen], rng), dtype=np.float64)

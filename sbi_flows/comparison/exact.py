@@ -1,20 +1,19 @@
 """Exact posterior draws, where the simulator knows its posterior or can estimate its likelihood without bias.
 
-With an unbiased estimate p^(y | theta), importance sampling on theta and the estimator's own randomness
-together is exact (Andrieu & Roberts 2009; Tran et al. 2013, IS^2, 1309.3339):
+With an unbiased estimate p^(y | theta), importance sampling over theta and the estimator's own randomness is
+exact (Andrieu & Roberts 2009; Tran et al. 2013, IS^2, 1309.3339):
 
     w_i = p^(y | theta_i) p(theta_i) / g(theta_i),   theta_i ~ g
 
-A pilot round proposes from the neural posterior and, in one draw of five, from the prior, so a wrong q cannot
-hide mass. The second round proposes from a Student t fitted to the pilot in unconstrained coordinates, from q
-and from the prior, and alone gives the draws.
+A pilot round takes four of five proposals from the neural posterior q and one from the prior, so that a wrong
+q cannot hide mass. The second round proposes from a Student t fitted to the pilot in unconstrained
+coordinates, from q and from the prior. It alone gives the draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import multivariate_t
@@ -29,114 +28,104 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.verdict import Verdict
 
-_PILOT = 800
+_PILOT, _PILOT_OF_Q = 800, 0.8
+_SECOND_OF_Q, _SECOND_OF_PRIOR = 0.25, 0.05
 _DEGREES, _INFLATION = 5.0, 1.3
-_Part = tuple[float, Callable[[int, np.random.Generator], F], Callable[[F, F], F]]
 _GOOD_ESS, _POOR_ESS = 200, 50
 
 
 def exact_draws(simulator: Simulator, posterior: Posterior, y: F, n: int, *, seed: int) -> Draws | None:
     """Draws from the exact posterior at y, or None where the simulator offers neither way.
 
-    Where importance sampling was used, `facts["log_evidence"]` is log p(y) in nats, and `facts["efficiency"]`
-    and `facts["pareto_k"]` say how good a proposal q alone is (`diagnostics/importance.py`).
+    After importance sampling, `facts["log_evidence"]` is log p(y) in nats, and `facts["efficiency"]` and
+    `facts["pareto_k"]` say how good a proposal q alone is (`diagnostics/importance.py`).
     """
     rng = stream(seed, "exact")
     if simulator.exact_posterior is not None:
         values = np.asarray(simulator.exact_posterior(y, n, rng), dtype=np.float64)
         if values.shape != (n, simulator.prior.d):
+            wanted = f"wanted ({n}, {simulator.prior.d})"
             raise SimulatorContractError(
-                f"{simulator.name}.exact_posterior: returned shape {values.shape}; wanted ({n}, "
-                f"{simulator.prior.d})."
+                f"{simulator.name}.exact_posterior: returned shape {values.shape}; {wanted}."
             )
-        return _draws(
-            simulator.prior,
-            values,
-            None,
-            "exact, closed form",
-            Verdict("trust", "draws from the posterior in closed form."),
-            {},
-        )
+        verdict = Verdict("trust", "draws from the posterior in closed form.")
+        return _draws(simulator.prior, values, None, "exact, closed form", verdict, {})
     if simulator.log_likelihood is None:
         return None
-    pilot = _Mixture(simulator.prior, posterior, y, 0.8, None)
-    z, log_weights, theta = _weighted(simulator, pilot, y, min(_PILOT, n), rng)
-    of_q = _weights_of_q(posterior, pilot, y, z, log_weights, theta)
-    second = _Mixture(simulator.prior, posterior, y, 0.25, _student(z, log_weights))
-    z, log_weights, theta = _weighted(simulator, second, y, n, rng)
+    pilot = _proposal(simulator.prior, posterior, y, _PILOT_OF_Q, None)
+    first = _weighted(simulator, pilot, y, min(_PILOT, n), rng)
+    of_q = _rating_of_q(posterior, pilot, y, first)
+    second = _proposal(simulator.prior, posterior, y, _SECOND_OF_Q, _student(first))
+    _, log_weights, theta = _weighted(simulator, second, y, n, rng)
     largest = log_weights.max()
     weights = np.exp(log_weights - largest)
     evidence = float(largest + np.log(weights.mean()))
     weights /= weights.sum()
-    ess = float(1 / np.square(weights).sum())
-    return _draws(
-        simulator.prior,
-        theta,
-        weights,
-        "exact, importance sampling",
-        _verdict(ess, n),
-        {"log_evidence": evidence, **of_q},
-    )
+    verdict = _verdict(float(1 / np.square(weights).sum()), n)
+    facts = {"log_evidence": evidence, **of_q}
+    return _draws(simulator.prior, theta, weights, "exact, importance sampling", verdict, facts)
 
 
-@dataclass(frozen=True)
-class _Mixture:
-    """The proposal g = 0.05..0.2 prior + share q + the rest Student t, as a density over z = T(theta)."""
+class _Component(NamedTuple):
+    """One part of a mixture: sample(n, rng) gives z (n, u), log_prob(z, theta) the density over theta."""
 
-    prior: Prior
-    posterior: Posterior
-    y: F
-    share: float
-    student: Any
+    weight: float
+    sample: Callable[[int, np.random.Generator], F]
+    log_prob: Callable[[F, F], F]
 
-    @property
-    def parts(self) -> list[_Part]:
-        def from_prior(n: int, rng: np.random.Generator) -> F:
-            return self.prior.to_unconstrained(self.prior.sample(n, rng))[0]
 
-        def from_q(n: int, rng: np.random.Generator) -> F:
-            return self.prior.to_unconstrained(
-                self.posterior.sample(self.y, n, seed=int(rng.integers(2**31))).values
-            )[0]
+class _Mixture(NamedTuple):
+    """The proposal g as a sampler of z = T(theta) and a density over theta."""
 
-        parts: list[_Part] = [
-            (
-                1 - self.share if self.student is None else 0.05,
-                from_prior,
-                lambda z, theta: np.asarray(self.prior.log_prob(theta)),
-            ),
-            (self.share, from_q, lambda z, theta: self.posterior.log_prob(theta, self.y)),
-        ]
-        student = self.student
-        if student is not None:
-            parts.append(
-                (
-                    0.95 - self.share,
-                    lambda n, rng: student.rvs(n, random_state=rng).reshape(n, -1),
-                    lambda z, theta: (
-                        student.logpdf(z).reshape(len(z)) + self.prior.to_unconstrained(theta)[1]
-                    ),
-                )
-            )
-        return parts
+    components: list[_Component]
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
-        parts = self.parts
-        counts = rng.multinomial(n, [share for share, _, _ in parts])
-        return np.concatenate(
-            [draw(int(count), rng) for count, (_, draw, _) in zip(counts, parts, strict=True) if count]
-        )
+        counts = rng.multinomial(n, [one.weight for one in self.components])
+        drawn = zip(counts, self.components, strict=True)
+        return np.concatenate([one.sample(int(count), rng) for count, one in drawn if count])
 
     def log_prob(self, z: F, theta: F) -> F:
-        """The density over theta."""
-        return np.asarray(
-            np.logaddexp.reduce([np.log(share) + log_prob(z, theta) for share, _, log_prob in self.parts])
-        )
+        terms = [np.log(one.weight) + one.log_prob(z, theta) for one in self.components]
+        return np.asarray(np.logaddexp.reduce(terms))
 
 
-def _weighted(
-    simulator: Simulator, proposal: _Mixture, y: F, n: int, rng: np.random.Generator
-) -> tuple[F, F, F]:
+def _proposal(prior: Prior, posterior: Posterior, y: F, of_q: float, student: Any) -> _Mixture:
+    """The prior, q with weight `of_q` and, if there is one, the Student t, whose weight is the rest."""
+
+    def from_prior(n: int, rng: np.random.Generator) -> F:
+        return prior.to_unconstrained(prior.sample(n, rng))[0]
+
+    def from_q(n: int, rng: np.random.Generator) -> F:
+        theta = posterior.sample(y, n, seed=int(rng.integers(2**31))).values
+        return prior.to_unconstrained(theta)[0]
+
+    of_prior = 1 - of_q if student is None else _SECOND_OF_PRIOR
+    components = [
+        _Component(of_prior, from_prior, lambda z, theta: np.asarray(prior.log_prob(theta))),
+        _Component(of_q, from_q, lambda z, theta: posterior.log_prob(theta, y)),
+    ]
+    if student is not None:
+
+        def from_student(n: int, rng: np.random.Generator) -> F:
+            return np.asarray(student.rvs(n, random_state=rng)).reshape(n, -1)
+
+        def student_log_prob(z: F, theta: F) -> F:
+            return np.asarray(student.logpdf(z).reshape(len(z)) + prior.to_unconstrained(theta)[1])
+
+        rest = 1 - _SECOND_OF_PRIOR - of_q
+        components.append(_Component(rest, from_student, student_log_prob))
+    return _Mixture(components)
+
+
+class _Weighted(NamedTuple):
+    """Proposed z (n, u), their log weights (n,) and theta (n, d)."""
+
+    z: F
+    log_weights: F
+    theta: F
+
+
+def _weighted(simulator: Simulator, proposal: _Mixture, y: F, n: int, rng: np.random.Generator) -> _Weighted:
     z = proposal.sample(n, rng)
     theta = simulator.prior.from_unconstrained(z)
     likelihood = simulator.log_likelihood
@@ -148,27 +137,28 @@ def _weighted(
             f"{simulator.name}.log_likelihood: wanted ({n},) numbers, not all -inf, got shape {values.shape} "
             f"with {int(np.isnan(values).sum())} NaN."
         )
-    return z, values + simulator.prior.log_prob(theta) - proposal.log_prob(z, theta), theta
+    return _Weighted(z, values + simulator.prior.log_prob(theta) - proposal.log_prob(z, theta), theta)
 
 
-def _weights_of_q(
-    posterior: Posterior, pilot: _Mixture, y: F, z: F, log_weights: F, theta: F
-) -> dict[str, float]:
-    """Of the pilot's draws, those from q are the last: as if q had been the only proposal."""
-    last = slice(len(z) // 2, None)
-    joint = log_weights[last] + pilot.log_prob(z[last], theta[last])
-    own = joint - posterior.log_prob(theta[last], y)
+def _rating_of_q(posterior: Posterior, pilot: _Mixture, y: F, drawn: _Weighted) -> dict[str, float]:
+    """How good a proposal q alone would be, from the pilot's last draws, which come from q."""
+    last = slice(len(drawn.z) // 2, None)
+    z, theta = drawn.z[last], drawn.theta[last]
+    own = drawn.log_weights[last] + pilot.log_prob(z, theta) - posterior.log_prob(theta, y)
     return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 
-def _student(z: F, log_weights: F) -> Any:
-    weights = np.exp(log_weights - log_weights.max())
+def _student(drawn: _Weighted) -> Any:
+    """A Student t with the weighted mean and an inflated covariance; weights are flattened if few count."""
+    z, log_weights = drawn.z, drawn.log_weights - drawn.log_weights.max()
+    weights = np.exp(log_weights)
     if 1 / np.square(weights / weights.sum()).sum() < 2 * z.shape[1] + 5:
-        weights = np.exp(0.2 * (log_weights - log_weights.max()))
+        weights = np.exp(0.2 * log_weights)
     weights /= weights.sum()
     mean = weights @ z
     covariance = (weights[:, None] * (z - mean)).T @ (z - mean)
-    covariance += 1e-9 * np.trace(covariance) / len(mean) * np.eye(len(mean)) + 1e-12 * np.eye(len(mean))
+    identity = np.eye(len(mean))
+    covariance += 1e-9 * np.trace(covariance) / len(mean) * identity + 1e-12 * identity
     return multivariate_t(mean, _INFLATION * covariance * (_DEGREES - 2) / _DEGREES, df=_DEGREES)
 
 
@@ -177,19 +167,23 @@ def _verdict(ess: float, n: int) -> Verdict:
     if ess >= _GOOD_ESS:
         return Verdict("trust", f"{text}.")
     if ess >= _POOR_ESS:
-        return Verdict(
-            "caution", f"{text}; means are good to about {1 / np.sqrt(ess):.2f} standard deviations."
-        )
-    return Verdict(
-        "do not trust",
-        f"{text}: too few to call it exact. Ask for more draws, or a less noisy likelihood estimate.",
-    )
+        error = f"means are accurate to about {1 / np.sqrt(ess):.2f} standard deviations"
+        return Verdict("caution", f"{text}; {error}.")
+    advice = "Ask for more draws, or a less noisy likelihood estimate"
+    return Verdict("do not trust", f"{text}: too few to call it exact. {advice}.")
 
 
 def _draws(
     prior: Prior, values: F, weights: F | None, origin: str, verdict: Verdict, facts: dict[str, float]
 ) -> Draws:
-    groups = groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()})
+    scalars = {name: marginal.scalar for name, marginal in prior.marginals.items()}
     return Draws(
-        values, groups, prior.names, verdict, origin, weights, (verdict,), {"simulations": 0, **facts}
+        values=values,
+        groups=groups_of(prior.slices, scalars),
+        names=prior.names,
+        verdict=verdict,
+        origin=origin,
+        weights=weights,
+        verdicts=(verdict,),
+        facts={"simulations": 0, **facts},
     )

@@ -1,50 +1,57 @@
-"""One verdict on one observation, from all that was measured there: never better than the worst of its
-parts.
-"""
+"""One verdict on the neural posterior at one observation: never better than the worst of its reasons."""
 
 from __future__ import annotations
 
-from sbi_flows.comparison.agreement import Agreement
+import numpy as np
+from scipy.stats import norm
+
+from sbi_flows.comparison.agreement import Agreement, Reason
 from sbi_flows.diagnostics.predictive import PredictiveCheck
-from sbi_flows.verdict import LEVELS, Level, Verdict
+from sbi_flows.diagnostics.tests import FALSE_ALARM
+from sbi_flows.notes import Note
+from sbi_flows.verdict import LEVELS, Verdict
 
 NEAR, FAR, VERY_FAR = 0.55, 0.65, 0.85
 UNLIKELY, VERY_UNLIKELY = 0.01, 0.001
 
 
-def believe(
-    at_observation: Verdict,
+def believe(at_observation: Verdict, reasons: list[Reason], *, predictions_tested: bool = True) -> Verdict:
+    """The verdict on the observation, made worse by the reasons not to believe the posterior."""
+    level = max((at_observation.level, *(level for level, _ in reasons)), key=LEVELS.index)
+    said = [at_observation.text.rstrip("."), *(note[0].upper() + note[1:] for _, note in reasons)]
+    if at_observation.ok and reasons:
+        said[1] = f"But {reasons[0][1]}"
+    if not predictions_tested:
+        said.append("Its predictions were not tested: they could not be made")
+    return Verdict(level, f"{'. '.join(said)}.", at_observation.quantile)
+
+
+def reasons_against(
     predictive: PredictiveCheck | None,
     members: Agreement | None,
     c2st: float | None,
     reference: Verdict | None,
-) -> Verdict:
-    """The verdict on the neural posterior at one observation.
+) -> list[Reason]:
+    """Why not to believe the posterior here, if there is any reason.
 
-    at_observation: of training cloud and critic; members: of an ensemble; c2st: of neural draws against the
-    reference, exact ones, and the reference's own verdict.
+    members: how well the networks of an ensemble agree.
+    c2st: of neural draws against exact ones, if beyond chance; reference: the verdict on the exact ones.
     """
-    found: list[tuple[Level, str]] = [(at_observation.level, at_observation.text.rstrip("."))]
+    found: list[Reason] = []
     if predictive is not None and predictive.p <= UNLIKELY:
-        level: Level = "do not trust" if predictive.p <= VERY_UNLIKELY else "caution"
-        words = (
-            f"it predicts data unlike those observed (p = {predictive.p:.2g}; worst predicted: "
-            f"{predictive.worst}). Check the simulator"
-        )
-        found.append((level, words))
-    if members is not None:
-        found.append(members.judge())
+        note = Note("unlikely data", p=predictive.p, worst=predictive.worst)
+        found.append(("do not trust" if predictive.p <= VERY_UNLIKELY else "caution", note))
+    if members is not None and (reason := members.reason()) is not None:
+        found.append(reason)
     if c2st is not None and reference is not None and c2st >= FAR:
-        level = "do not trust" if c2st >= VERY_FAR and reference.ok else "caution"
-        doubt = "" if reference.ok else ", though these are few"
-        words = (
-            f"a classifier tells the neural draws from exact ones with accuracy {c2st:.2f}{doubt}. "
-            f"Train longer, or use the exact draws"
-        )
-        found.append((level, words))
-    level = max((one for one, _ in found), key=LEVELS.index)
-    said = [words for one, words in found if one != "trust"] or [found[0][1]]
-    if at_observation.ok and level != "trust":
-        said = [found[0][1], f"But {said[0]}", *said[1:]]
-    text = ". ".join([said[0], *(words[0].upper() + words[1:] for words in said[1:])])
-    return Verdict(level, f"{text}.", at_observation.quantile)
+        note = Note("unlike exact", c2st=c2st, few=not reference.ok)
+        found.append(("do not trust" if c2st >= VERY_FAR and reference.ok else "caution", note))
+    return found
+
+
+def beyond_chance(c2st: float, n: int) -> float | None:
+    """The C2ST of n draws each, if it is beyond chance.
+
+    For equal distributions it is about N(1/2, 1 / (8 n)), and beyond chance once in 10,000 cases.
+    """
+    return c2st if c2st > 0.5 + norm.isf(FALSE_ALARM) / np.sqrt(8 * n) else None

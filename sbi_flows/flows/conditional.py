@@ -31,7 +31,12 @@ from sbi_flows.flows.layers import (
     run_to_value,
 )
 
-_LOG_2PI = math.log(2 * math.pi)
+LOG_2PI = math.log(2 * math.pi)
+
+
+def log_standard_normal(z: Tensor, dim: int = -1) -> Tensor:
+    """log N(z; 0, I) in nats, the components of z along one dimension."""
+    return -0.5 * (z.square().sum(dim=dim) + z.shape[dim] * LOG_2PI)
 
 
 class ConditionalFlow(nn.Module):
@@ -76,7 +81,7 @@ class ConditionalFlow(nn.Module):
     ) -> Float[Tensor, "*rows"]:
         """log q(value | context) in nats."""
         noise, log_det = run_to_noise(self.layers, *self._leading(value, context))
-        return log_det - 0.5 * (noise.square().sum(dim=0) + self.d * _LOG_2PI)
+        return log_det + log_standard_normal(noise, dim=0)
 
     def draw(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
@@ -86,7 +91,7 @@ class ConditionalFlow(nn.Module):
         For noise from N(0, I) these are draws from q, differentiable in its weights.
         """
         value, log_det = self.to_value(noise, context)
-        return value, -log_det - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
+        return value, log_standard_normal(noise) - log_det
 
     def _leading(self, value: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Value and context, components first, the context with as many axes as the value."""

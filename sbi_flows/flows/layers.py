@@ -104,9 +104,8 @@ class ConditionalAffine(Layer):
 class Autoregressive(Layer):
     """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map.
 
-    The density takes one pass; a sample takes its components in turn (`flows.masked.ByDegrees`).
-    Papamakarios et al. (2017), 1705.07057, with masks that let component 1 too depend on the context
-    (`flows.bridge`).
+    The density takes one pass; a sample takes its components in turn (`flows.masked.ByDegrees`). Papamakarios
+    et al. (2017), 1705.07057, with masks that let component 1 too depend on the context (`flows.bridge`).
     """
 
     cheap = frozenset({"density"})
@@ -138,8 +137,8 @@ class Autoregressive(Layer):
 class Coupling(Layer):
     """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through.
 
-    a: every second component, from the first, or from the second if `flip`.
-    Both directions cost one pass. Dinh et al. (2017), 1605.08803.
+    a: every second component, from the first, or from the second if `flip`. Both directions cost one pass.
+    Dinh et al. (2017), 1605.08803.
     """
 
     def __init__(self, d: int, context: int, width: int, map: Elementwise, flip: bool) -> None:

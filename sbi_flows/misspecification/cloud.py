@@ -96,8 +96,7 @@ class TrainingCloud:
 
 def _leading(train: F, learned: int) -> F:
     """The matrix to the leading principal components of the first `learned` columns, in units of their sd,
-    and to all other
-    columns.
+    and to all other columns.
     """
     others = train.shape[1] - learned
     if learned <= _MOST_LEARNED:

@@ -1,6 +1,5 @@
 """Ways in which data get corrupted between the world and the file, applied to simulated data, y to y', to
-learn what that
-looks like.
+learn what that looks like.
 
 Of a series, in one channel: more measurement noise than the model has (counts: Poisson once more of at least
 half of them, so that their variance given the rate is up to twice the Poisson one; else normal, of 5% to 100%

@@ -108,8 +108,7 @@ class Detector:
         if times > 1 and called:
             reasons.append(
                 f"the observation lies outside the training distribution: it is {times:.3g} times as far "
-                f"from the nearest "
-                f"simulations as the furthest of {m:,} simulated data sets"
+                f"from the nearest simulations as the furthest of {m:,} simulated data sets"
             )
         elif called and scores[0] >= scores[1]:
             reasons.append(

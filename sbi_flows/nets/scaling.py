@@ -1,19 +1,20 @@
 """Scaling of y, chosen from the simulations, column by column (or channel by channel for a series):
 
-    counts (non-negative integers, not only 0 and 1)        u = sign(y) log(1 + |y|)
-    positive over orders of magnitude                       u = log(y), and log(m) + (y - m) / m below the
-    smallest simulated value m other heavy tails                                       u = asinh((y - median)
-    / spread) anything else                                           u = y
-    then                                                    (u - mean(u)) / sd(u)
+    counts (non-negative integers, not only 0 and 1)    u = sign(y) log(1 + |y|)
+    positive over orders of magnitude                   u = log(y), and log(m) + (y - m) / m below the
+                                                            smallest simulated value m
+    other heavy tails                                   u = asinh((y - median) / spread)
+    anything else                                       u = y
+    then                                                (u - mean(u)) / sd(u)
 
 A tail is the larger distance of the 0.1% and 99.9% points from the median, in interquartile ranges; it is
-heavy above 10. Positive columns are taken on the log scale where their tail is shorter by a factor of 0.7
-there, or shorter at all and the 99.9% point is more than 10,000 times the 0.1% point.
+heavy above 10. Positive columns are taken on the log scale where their tail is shorter there by a factor of
+0.7, or shorter at all while the 99.9% point is more than 10,000 times the 0.1% point.
 
-A constant column carries no information and is dropped, with a word; what every simulation had there is kept,
-to hold observations against.
-The choice is a record of numbers: it is stored with the
-posterior and applied to the observation as it was to the simulations.
+A constant column carries no information and is dropped, which is said; its value is kept, to compare
+observations with.
+The choice is a record of numbers: it is stored with the posterior and applied to observations as to
+simulations.
 """
 
 from __future__ import annotations
@@ -39,13 +40,11 @@ _LARGEST = 1e140
 
 @dataclass(frozen=True)
 class Scaler:
-    """The scaling of events of shape event_shape. All arrays but `fixed` have shape (groups,): columns, or
-    channels where `shared`.
+    """The scaling of events of shape `event_shape`. Groups are columns, or channels where `shared`.
 
-    code: one of PLAIN, COUNTS, HEAVY, LOG; keep: False where dropped; centre, spread: of y, and m for LOG as
-    its centre; mean, sd: of u.
-    fixed: for each element of an event, flat, the value that all simulations have there, NaN where they
-    differ.
+    code (groups,): PLAIN, COUNTS, HEAVY or LOG. keep (groups,): False where dropped.
+    centre, spread (groups,): of y; for LOG the centre is m. mean, sd (groups,): of u.
+    fixed (elements,): the value that all simulations have at that element of an event, NaN where they differ.
     """
 
     event_shape: tuple[int, ...]
@@ -122,7 +121,7 @@ class Scaler:
         return np.asarray(self._standardised(y)[..., self.keep])
 
     def in_float32(self, y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *kept"]:
-        """As a call, in float32, row after row in memory, and without float64 copies of the whole of y."""
+        """As a call, in float32, contiguous, and without float64 copies of the whole of y."""
         out = np.empty((len(y), *self.out_shape), dtype=np.float32)
         for i in range(0, len(y), _ROWS_AT_ONCE):
             u = self._standardised(y[i : i + _ROWS_AT_ONCE])
@@ -136,9 +135,8 @@ class Scaler:
         return (self.event_shape[0], kept) if self.shared else (kept,)
 
     def unlike(self, y: Shaped[np.ndarray, "rows *event"]) -> Int[np.ndarray, "rows 3"]:
-        """How many values of each y are what no simulation gave: negative or fractional counts, zero or below
-        where all were positive,
-        another value than the one that they have there.
+        """How many values of each y no simulation gave: negative or fractional counts; zero or below where
+        all were positive; another value where all had one.
         """
         values = _groups(y, self.event_shape, self.shared)
         counts, positive = values[..., self.code == COUNTS], values[..., self.code == LOG]
@@ -225,14 +223,13 @@ def _check_size(least: F, greatest: F, shared: bool) -> None:
         i = int(np.flatnonzero(bad)[0])
         raise SimulatorContractError(
             f"{'channel' if shared else 'column'} {i} of the simulated data runs from {least[i]:.6g} to "
-            f"{greatest[i]:.6g}; "
-            f"sizes and ranges between {1 / _LARGEST:.0e} and {_LARGEST:.0e} can be computed with. "
+            f"{greatest[i]:.6g}; sizes and ranges must be between {1 / _LARGEST:.0e} and {_LARGEST:.0e}. "
             "Let the simulator give other units, or logs."
         )
 
 
 def _fixed(flat: Shaped[np.ndarray, "n elements"]) -> F:
-    """The one value of each element, NaN where there are others, and everywhere if new ones are to be
+    """The one value of each element, NaN where there are several, and everywhere if new values are to be
     expected.
 
     A new data set has an element that differs from all before with probability about (elements in which one
@@ -271,9 +268,7 @@ def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: b
 
 
 def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F, F]:
-    """Of each column, or channel: whether it holds counts, not only 0 and 1, its least and its greatest
-    value.
-    """
+    """Per group: whether it holds counts, not only 0 and 1; its least and its greatest value."""
     found, least, greatest = np.ones(1, dtype=np.bool_), np.full(1, np.inf), np.full(1, -np.inf)
     for start in range(0, len(y), _ROWS_AT_ONCE):
         part = _groups(y[start : start + _ROWS_AT_ONCE], y.shape[1:], shared)

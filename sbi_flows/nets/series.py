@@ -15,8 +15,7 @@ _CHANNELS = (16, 32, 64)
 
 class SeriesSummary(nn.Module):
     """Convolution, max-pooling over 2 steps, two convolutions; mean and sd over time; perceptron; plus a
-    `VectorSummary` of all
-    values. (rows, T, c) -> (rows, summary_features).
+    `VectorSummary` of all values. (rows, T, c) -> (rows, summary_features).
 
     The pooled part is blind to where in the series something happens; the vector part sees that.
     """

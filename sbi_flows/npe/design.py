@@ -1,6 +1,5 @@
 """What is decided before training, once: it is given to the estimate of a fixed set, to the estimate by the
-clock and
-to every process that trains another network.
+clock and to every process that trains another network.
 
 theta is seen as u = (T(theta) - m) / c, with T the prior's map to R^u and m, c the mean and standard
 deviation of T over the training rows, so

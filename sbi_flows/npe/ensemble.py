@@ -35,8 +35,7 @@ def train_members(
     members: Sequence[nn.Module], rows: Rows, factors: Sequence[float], design: Design, request: Request
 ) -> list[History]:
     """Train each of `members` on `rows`, in place. Member k has factors[k] times the weight decay, and member
-    k > 0 the
-    checkpoint `checkpoint`.k.
+    k > 0 the checkpoint `checkpoint`.k.
 
     Where `rows` are in memory and there is enough to do, workers train members in parallel; this process
     takes over those whose worker dies. Raises what `train` raises.

@@ -46,8 +46,7 @@ from sbi_flows.training.settings import TrainSettings
 
 def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estimate:
     """Train q on the usable rows of `simulations`: in memory if they take at most a quarter of what is free,
-    else
-    read in buffers.
+    else read in buffers.
 
     With buffers, the network, the scaling, m and c are chosen from a seeded sample of at most 20,000 rows.
     Raises what `train`, `Scaler.from_data` and `Simulations.read_block` raise, and `TooFewSimulationsError`.

@@ -45,8 +45,7 @@ def read_in_buffers(
     simulations: Simulations, dim: int, checkpoint: str | None
 ) -> tuple[bool, dict[str, Any]]:
     """Whether to train on `simulations`, with parameters in R^dim, from buffers; and the values of the note
-    that says why:
-    their size, or what the checkpoint began with.
+    that says why: their size, or what the checkpoint began with.
     """
     values = dim + int(np.prod(simulations.event_shape, dtype=np.int64))
     needed = simulations.n_bytes * (1 if simulations.ok.all() else 2) + 4 * len(simulations) * values

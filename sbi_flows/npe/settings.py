@@ -72,8 +72,7 @@ class FitSettings:
         if self.summary not in ("auto", *NETWORKS, "encoder"):
             raise SettingsError(
                 f"summary must be 'auto', {', '.join(map(repr, NETWORKS))}, got {self.summary!r}. An "
-                f"autoencoder goes in "
-                "sf.fit(..., summary=model)."
+                "autoencoder goes in sf.fit(..., summary=model)."
             )
         if self.size not in ("auto", *SIZES):
             raise SettingsError(f"size must be 'auto', {', '.join(map(repr, SIZES))}, got {self.size!r}.")
@@ -116,8 +115,7 @@ def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "mediu
     Vectors: medium, which gave a higher held-out density than small at 1,000 and 10,000 simulations on the
     tasks tried, for twice the time per step; by the clock small, because the number of steps counts. Series:
     small, which was better on Ricker; the summary has to be learned there, and larger networks overfit
-    sooner. Large from 17
-    parameters: a masked network has width / d units per parameter.
+    sooner. Large from 17 parameters: a masked network has width / d units per parameter.
     """
     if d > _MANY_PARAMETERS:
         return "large", "many parameters"

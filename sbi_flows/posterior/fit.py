@@ -138,8 +138,7 @@ def _encoder(model: Summariser, simulator: Simulator, settings: FitSettings) -> 
     if settings.summary not in ("auto", "encoder"):
         raise SettingsError(
             f"FitSettings(summary={settings.summary!r}) and summary= an autoencoder are two summary "
-            f"networks; "
-            "give one."
+            "networks; give one."
         )
     return learned
 
@@ -192,10 +191,8 @@ def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fi
             if clock.left <= 0:
                 raise SettingsError(
                     f"minutes={seconds / 60:.3g} is too short: simulating {len(start.simulations):,} rows "
-                    f"to begin "
-                    f"with took {simulated - began:.2g} s of {seconds:.2g}, and no time is left to train. "
-                    f"Give more "
-                    "minutes."
+                    f"to begin with took {simulated - began:.2g} s of {seconds:.2g}, and no time is left to "
+                    "train. Give more minutes."
                 )
             grown = estimate_by_clock(supply, start, request, clock)
         detector = _detector(grown.estimate, start.simulations, request.seed, seconds)
@@ -218,8 +215,7 @@ def _how_to_allow_more() -> Iterator[None]:
     except TooManyFailuresError as error:
         error.add_note(
             "fit itself has no max_failures: to allow more, simulate with sf.simulate(..., "
-            "max_failures=...), or "
-            "sbi-flows simulate --max-failures, and fit on those simulations."
+            "max_failures=...), or sbi-flows simulate --max-failures, and fit on those simulations."
         )
         raise
 

@@ -127,8 +127,7 @@ class Posterior:
         if not single and (rows.ndim not in (2, 3) or len(rows) != len(stack)):
             raise ShapeError(
                 f"for a stack of {len(stack)} events theta must have shape ({len(stack)}, d) or "
-                f"({len(stack)}, n, d), got "
-                f"{rows.shape}."
+                f"({len(stack)}, n, d), got {rows.shape}."
             )
         found = self._density.log_prob(
             rows.reshape(len(stack), -1, self.prior.d), self._density.contexts(stack)
@@ -234,8 +233,6 @@ def check_pair(posterior: Posterior, simulator: Simulator, who: str) -> None:
     if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
         raise SettingsError(
             f"the posterior was trained on {posterior.facts['simulator']!r} with {posterior.prior} and "
-            f"events {posterior.event_shape}; "
-            f"the simulator passed is {simulator.name!r} with {simulator.prior} and events "
-            f"{simulator.event_shape}. "
-            "Pass the one it was trained on."
+            f"events {posterior.event_shape}; the simulator passed is {simulator.name!r} with "
+            f"{simulator.prior} and events {simulator.event_shape}. Pass the one it was trained on."
         )

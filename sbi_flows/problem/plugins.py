@@ -126,8 +126,7 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Simulator:
     got = "nothing" if value is None else f"a {type(value).__name__}"
     raise PluginError(
         f"{reference}: {attribute!r} in {place} is {got}, not a simulator; simulators there: "
-        f"{_listed(there)}. "
-        "Decorate the function with @sf.simulator(prior)." + _shadow(module.__name__)
+        f"{_listed(there)}. Decorate the function with @sf.simulator(prior)." + _shadow(module.__name__)
     )
 
 

@@ -1,167 +1,147 @@
-"""Figures of a check, as SVG elements: rank distribution functions with their simultaneous band, coverage,
-recovery.
-"""
+"""Figures of a check, as SVG elements: ranks, coverage, recovery, and observed among predicted statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from sbi_flows.diagnostics.bands import ecdf_band, grid
-from sbi_flows.diagnostics.calibration import LOG_LIKELIHOOD, LOG_Q, RANDOM_POINT, RankTest
-from sbi_flows.diagnostics.predictive import PredictiveCheck
-from sbi_flows.diagnostics.recovery import Recovery
-from sbi_flows.report.figures import EXACT_COLOUR, METHOD_COLOURS
-from sbi_flows.report.svg import GREY, INK, RULE, drawing, to_svg
+from sbi_flows.arrays import F
+from sbi_flows.report.svg import GREY, INK, PALETTE, REFERENCE, RULE, drawing, to_svg
 
-BAND = 0.99
+LEVELS = np.linspace(0.02, 0.98, 49)
 _COLUMNS, _MOST_PANELS, _MOST_DOTS = 4, 24, 500
 _MOST_STATISTICS, _FURTHEST, _UNLIKELY = 30, 3.0, 0.01
-_LEVELS = np.linspace(0.02, 0.98, 49)
 
 
-def ecdf_figure(tests: Sequence[RankTest]) -> str:
-    """F(z) - z of the ranks of each quantity, (m,) each, with the band that holds all of it in 99% of cases
-    if it is right.
+@dataclass(frozen=True)
+class BandedCurve:
+    """y (k,) over x (k,), and the band from low (k,) to high (k,) in which it should stay.
 
-    All have one scale but the log-likelihood, whose ranks are fewer.
+    apart: whether it is drawn on a scale of its own, because its band is wider than those of the others.
     """
-    tests = tests[:_MOST_PANELS]
-    columns = min(_COLUMNS, len(tests))
-    rows = -(-len(tests) // columns)
-    with drawing(2.5 * columns, 1.9 * rows + 0.2) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-        furthest = dict.fromkeys((True, False), 0.0)
-        bands = {m: ecdf_band(m, BAND) for m in {len(test.ranks) for test in tests}}
-        for panel, test in zip(panels, tests, strict=False):
-            m = len(test.ranks)
-            z = grid(m)
-            low, high = bands[m]
-            share = np.searchsorted(np.sort(test.ranks), z, side="right") / m
-            outside = bool(((share < low) | (share > high)).any())
-            panel.fill_between(z, low - z, high - z, color=RULE, alpha=0.5, lw=0)
-            panel.axhline(0, color=GREY, lw=0.8)
-            panel.plot(z, share - z, color=METHOD_COLOURS[1] if outside else METHOD_COLOURS[0], lw=1.4)
-            panel.set_title(test.quantity, color=INK)
-            panel.set_xlim(0, 1)
-            own = test.quantity == LOG_LIKELIHOOD
-            furthest[own] = max(furthest[own], float(np.abs([low - z, high - z, share - z]).max()))
-        for panel, test in zip(panels, tests, strict=False):
-            most = 1.1 * furthest[test.quantity == LOG_LIKELIHOOD]
-            panel.set_ylim(-most, most)
-        for panel in panels[len(tests) :]:
-            panel.set_axis_off()
+
+    name: str
+    x: F
+    y: F
+    low: F
+    high: F
+    apart: bool = False
+
+    @property
+    def outside(self) -> bool:
+        """Whether it leaves the band anywhere."""
+        return bool(((self.y < self.low) | (self.y > self.high)).any())
+
+    @property
+    def reach(self) -> float:
+        """The largest distance of curve and band from zero."""
+        return float(np.abs([self.low, self.high, self.y]).max())
+
+
+def ecdf_figure(curves: Sequence[BandedCurve]) -> str:
+    """F(z) - z of the ranks of each quantity in its band. All but those that are `apart` share a scale."""
+    curves = curves[:_MOST_PANELS]
+    with drawing(*_size(len(curves), 1.9)) as figure:
+        panels = _panels(figure, len(curves), sharex=True)
+        for panel, curve in zip(panels, curves, strict=True):
+            _band(panel, curve)
+            panel.plot(curve.x, curve.y, color=PALETTE[1 if curve.outside else 0], lw=1.4)
+            panel.set_title(curve.name, color=INK)
+            most = 1.1 * max(other.reach for other in curves if other.apart == curve.apart)
+            panel.set(xlim=(0, 1), ylim=(-most, most))
         figure.supxlabel("rank of the truth among the draws", fontsize=9)
-        figure.supylabel(
-            "share of lower ranks - z" if rows == 1 else "share of lower ranks, less its right value",
-            fontsize=9,
-        )
-        return to_svg(
-            figure,
-            f"Difference of rank distribution functions of {', '.join(test.quantity for test in tests)}.",
-        )
+        figure.supylabel("ECDF of the ranks minus uniform", fontsize=9)
+        names = ", ".join(curve.name for curve in curves)
+        return to_svg(figure, f"Difference of rank distribution functions of {names}.")
 
 
-def coverage_figure(tests: Sequence[RankTest]) -> str:
-    """The share of truths in intervals and regions of every level, less the level."""
-    tests = [test for test in tests if test.quantity != LOG_LIKELIHOOD][:_MOST_PANELS]
+def coverage_figure(band: BandedCurve, intervals: Mapping[str, F], regions: Mapping[str, F]) -> str:
+    """Coverage less its level at `LEVELS`, for each parameter's central intervals and for joint regions.
+
+    band: of coverage less level; its y is not drawn.
+    """
+    intervals = dict(list(intervals.items())[:_MOST_PANELS])
     with drawing(6.6, 2.9) as figure:
         axes = figure.subplots()
-        m = len(tests[0].ranks)
-        low, high = ecdf_band(m, BAND)
-        z = grid(m)
-        axes.fill_between(z, low - z, high - z, color=RULE, alpha=0.5, lw=0)
-        axes.axhline(0, color=GREY, lw=0.8)
-        for i, test in enumerate(tests):
-            colour = EXACT_COLOUR if test.quantity == LOG_Q else METHOD_COLOURS[i % len(METHOD_COLOURS)]
-            style = {LOG_Q: "-", RANDOM_POINT: ":"}.get(test.quantity, "--")
-            covered = [test.coverage(level) - level for level in _LEVELS]
-            axes.plot(
-                _LEVELS,
-                covered,
-                color=colour,
-                ls=style,
-                lw=1.4,
-                label=_REGIONS.get(test.quantity, test.quantity),
-            )
-        axes.set(xlabel="level", ylabel="share of truths inside, less the level", xlim=(0, 1))
+        _band(axes, band)
+        for i, (name, covered) in enumerate(intervals.items()):
+            axes.plot(LEVELS, covered, color=PALETTE[i % len(PALETTE)], ls="--", lw=1.4, label=name)
+        styles = ((REFERENCE, "-"), (PALETTE[len(intervals) % len(PALETTE)], ":"))
+        for (name, covered), (colour, style) in zip(regions.items(), styles, strict=False):
+            axes.plot(LEVELS, covered, color=colour, ls=style, lw=1.4, label=name)
+        axes.set(xlabel="level", ylabel="coverage minus level", xlim=(0, 1))
         figure.legend(loc="outside right upper")
         return to_svg(figure, "Coverage of intervals and regions by level.")
 
 
-def recovery_figure(found: Sequence[Recovery]) -> str:
-    """Posterior means against the truth of each parameter."""
-    found = found[:_MOST_PANELS]
-    columns = min(_COLUMNS, len(found))
-    rows = -(-len(found) // columns)
-    with drawing(2.5 * columns, 2.2 * rows + 0.2) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel, one in zip(panels, found, strict=False):
-            ends = [float(one.truth.min()), float(one.truth.max())]
+def recovery_figure(found: Mapping[str, tuple[F, F]]) -> str:
+    """Posterior means (m,) against the truth (m,). found: title -> (truth, means)."""
+    titles = list(found)[:_MOST_PANELS]
+    dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": 2.2, "mew": 0, "alpha": 0.5, "color": PALETTE[0]}
+    with drawing(*_size(len(titles), 2.2)) as figure:
+        for panel, title in zip(_panels(figure, len(titles)), titles, strict=True):
+            truth, means = found[title]
+            ends = [float(truth.min()), float(truth.max())]
             panel.plot(ends, ends, color=GREY, lw=0.8)
-            panel.plot(
-                one.truth[:_MOST_DOTS],
-                one.means[:_MOST_DOTS],
-                ls="",
-                marker="o",
-                ms=2.2,
-                mew=0,
-                alpha=0.5,
-                color=METHOD_COLOURS[0],
-            )
-            panel.set_title(f"{one.name}: R = {one.correlation:.2f}", color=INK)
-        for panel in panels[len(found) :]:
-            panel.set_axis_off()
+            panel.plot(truth[:_MOST_DOTS], means[:_MOST_DOTS], **dots)
+            panel.set_title(title, color=INK)
         figure.supxlabel("truth", fontsize=9)
         figure.supylabel("posterior mean", fontsize=9)
-        return to_svg(figure, f"Posterior means against the truth of {', '.join(one.name for one in found)}.")
+        return to_svg(figure, f"Posterior means against the truth: {', '.join(titles)}.")
 
 
-def statistics_figure(found: PredictiveCheck) -> str:
-    """Each statistic of the observed data on the scale on which the middle 90% of those predicted are the
-    band from -1 to 1.
-    """
-    shown = np.argsort(found.p_values, kind="stable")[:_MOST_STATISTICS]
-    middle, half = (found.high + found.low) / 2, (found.high - found.low) / 2
-    places = (found.observed - middle) / np.where(half > 0, half, 1.0)
-    places = np.where(
-        (half == 0) & (found.observed != middle), np.sign(found.observed - middle) * _FURTHEST, places
-    )
+def statistics_figure(names: Sequence[str], observed: F, low: F, high: F, p_values: F) -> str:
+    """Each observed statistic, on the scale that takes low to -1 and high to 1."""
+    shown = np.argsort(p_values, kind="stable")[:_MOST_STATISTICS]
+    offset, half = observed - (high + low) / 2, (high - low) / 2
+    beyond_a_point = np.sign(offset) * _FURTHEST
+    scaled = np.where(half > 0, offset / np.where(half > 0, half, 1.0), beyond_a_point)
     with drawing(6.6, 0.9 + 0.19 * len(shown)) as figure:
         axes = figure.subplots()
-        axes.axvspan(-1, 1, color=METHOD_COLOURS[0], alpha=0.15, lw=0)
+        axes.axvspan(-1, 1, color=PALETTE[0], alpha=0.15, lw=0)
         axes.axvline(0, color=GREY, lw=0.8)
+        at_the_right: dict[str, Any] = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "fontsize": 8,
+        }
         for row, j in enumerate(shown):
-            colour = METHOD_COLOURS[1] if found.p_values[j] <= _UNLIKELY else INK
-            beyond = abs(places[j]) > _FURTHEST
-            axes.plot(
-                np.clip(places[j], -_FURTHEST, _FURTHEST),
-                row,
-                ls="",
-                marker="D" if beyond else "o",
-                ms=4.5,
-                mew=0,
-                color=colour,
-            )
-            axes.text(
-                1.02,
-                row,
-                f"{found.p_values[j]:.3f}",
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                color=colour,
-                fontsize=8,
-            )
-        axes.text(1.02, -1, "p", transform=axes.get_yaxis_transform(), va="center", color=GREY, fontsize=8)
-        axes.set(
-            xlim=(-_FURTHEST - 0.2, _FURTHEST + 0.2),
-            ylim=(len(shown) - 0.4, -0.6),
-            xlabel="place of the observed statistic",
-        )
-        axes.set_yticks(range(len(shown)), [found.names[j] for j in shown])
+            colour = PALETTE[1] if p_values[j] <= _UNLIKELY else INK
+            marker = "D" if abs(scaled[j]) >= _FURTHEST else "o"
+            x = np.clip(scaled[j], -_FURTHEST, _FURTHEST)
+            axes.plot(x, row, ls="", marker=marker, ms=4.5, mew=0, color=colour)
+            axes.text(1.02, row, f"{p_values[j]:.3f}", color=colour, **at_the_right)
+        axes.text(1.02, -1, "p", color=GREY, **at_the_right)
+        axes.set(xlim=(-_FURTHEST - 0.2, _FURTHEST + 0.2), ylim=(len(shown) - 0.4, -0.6))
+        axes.set_xlabel("observed statistic (-1 to 1: the middle 90% of predicted ones)")
+        axes.set_yticks(range(len(shown)), [names[j] for j in shown])
         axes.tick_params(axis="y", length=0)
         return to_svg(figure, f"{len(shown)} statistics of the observed data among those predicted.")
 
 
-_REGIONS = {LOG_Q: "highest-density regions", RANDOM_POINT: "balls (TARP)"}
+def _grid(n: int) -> tuple[int, int]:
+    columns = min(_COLUMNS, n)
+    return -(-n // columns), columns
+
+
+def _size(n: int, height: float) -> tuple[float, float]:
+    rows, columns = _grid(n)
+    return 2.5 * columns, height * rows + 0.2
+
+
+def _panels(figure: Figure, n: int, sharex: bool = False) -> list[Axes]:
+    """n panels in rows of at most 4; the rest of the last row stays empty."""
+    panels = figure.subplots(*_grid(n), squeeze=False, sharex=sharex).ravel()
+    for panel in panels[n:]:
+        panel.set_axis_off()
+    return list(panels[:n])
+
+
+def _band(axes: Axes, curve: BandedCurve) -> None:
+    axes.fill_between(curve.x, curve.low, curve.high, color=RULE, alpha=0.5, lw=0)
+    axes.axhline(0, color=GREY, lw=0.8)

@@ -1,21 +1,25 @@
-"""The house style of figures, and how one becomes an SVG element that can stand inside a page beside
-others.
-"""
+"""The style that all figures share, and how a figure becomes an SVG element of a page."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 
 from matplotlib import style
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 INK, GREY, RULE = "#1c2126", "#5b6670", "#c9ced3"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
+REFERENCE = "#2b2b2b"
+DASHED = (0, (4, 3))
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _STYLE: dict[str, object] = {
     "svg.fonttype": "none",
@@ -31,37 +35,46 @@ _STYLE: dict[str, object] = {
     **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
     **dict.fromkeys(("axes.labelsize", "legend.fontsize"), 9),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 8),
-    **dict.fromkeys(
-        (
-            "axes.spines.top",
-            "axes.spines.right",
-            "legend.frameon",
-            "axes.formatter.useoffset",
-            "text.parse_math",
-        ),
-        False,
-    ),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.formatter.useoffset", "text.parse_math"), False),
 }
+
+
+def colours_of(names: Iterable[str], reference: str | None = None) -> dict[str, str]:
+    """A colour for each name, safe for colour-blind readers; near-black for the reference."""
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    return {name: REFERENCE if name == reference else colour for name, colour in colours.items()}
+
+
+def handles(colours: Mapping[str, str]) -> list[Line2D]:
+    """What a legend shows for each name."""
+    return [Line2D([], [], color=colour, lw=2.2, label=name) for name, colour in colours.items()]
+
+
+def tick(axis: Axis, most: int, integer: bool = False) -> None:
+    """At most `most` intervals between round numbers."""
+    fewest = 1 if integer else 2
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=integer, min_n_ticks=fewest))
+
+
+def short(name: str, most: int = 22) -> str:
+    """The name, cut to `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches in the house style, whatever the user's settings; they are untouched
-    afterwards.
-    """
+    """A figure of this size in inches, in the shared style, whatever the user's settings, which stay."""
     with style.context(_STYLE, after_reset=True):
         yield FigureCanvasSVG(Figure((width, height), layout="constrained")).figure
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """The figure as one element that is the same for the same figure and shares no id, style rule or font
-    with the page around it.
-    """
+    """The figure as one `<svg>` element: always the same bytes, and no id or style shared with the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = re.sub(
-        r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL
-    )
+    surplus = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
+    svg = surplus.sub("", buffer.getvalue())
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
     mark = hashlib.sha256((label + svg).encode()).hexdigest()[:10]
 

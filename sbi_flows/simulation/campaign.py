@@ -3,11 +3,11 @@
 Block k of a vectorised simulator draws its theta, and then everything the simulator uses, from
 `SeedSequence(seed, spawn_key=(k,))`.
 
-A simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row
-1000 g + j has theta from row j of `spawn_key=(g,)`, and a stream of its own, `spawn_key=(g, j)`.
+A simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatever the block size: row 1000 g
++ j has theta from row j of `spawn_key=(g,)`, and a stream of its own, `spawn_key=(g, j)`.
 
-If a vectorised simulator fails on a block, its rows (k, j) are run alone, each with the stream
-`spawn_key=(k, j)`, so that only the bad ones are lost.
+If a vectorised simulator fails on a block, its rows (k, j) are run alone, each with the stream `spawn_key=(k,
+j)`, so that only the bad ones are lost.
 
 Which blocks run where, in what order and how often has no effect on the bytes.
 """

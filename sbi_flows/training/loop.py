@@ -197,10 +197,8 @@ class _Training:
     def _diverged(self, where: str, value: float, epoch: int, rows: NDArray[np.int64]) -> NonFiniteLossError:
         return NonFiniteLossError(
             f"the loss became {value}, or its gradient was not finite, in epoch {epoch} {where}, at "
-            f"learning rate "
-            f"{self.settings.learning_rate:g}. The rows of that batch are in this error's `.rows`. Look for "
-            f"extreme "
-            "values in them; else lower learning_rate.",
+            f"learning rate {self.settings.learning_rate:g}. The rows of that batch are in this error's "
+            "`.rows`. Look for extreme values in them; else lower learning_rate.",
             rows,
         )
 

@@ -1,4 +1,4 @@
-"""The knobs of training, checked when they are set."""
+"""The options of training, checked when they are set."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from sbi_flows.errors import SettingsError
 class TrainSettings:
     """How `train` runs.
 
-    epochs: the length of the schedule; an epoch is a pass over the training rows, or over the next
-    `epoch_rows` of them where there are more. batch_size: rows a step.
-    learning_rate: the peak, reached after `warmup` of the schedule and then lowered to zero along a cosine.
-    weight_decay: AdamW's. clip: largest norm of the gradient. averaging: decay, per step, of the running
-    average of the weights, which is what is validated and kept (0: none). patience: epochs without
-    improvement before stopping.
-    validation_share, validation_most: rows kept apart, all of which are scored after each epoch.
+    epochs: the length of the schedule. An epoch is a pass over the training rows, or over the next
+    `epoch_rows` of them.
+    batch_size: rows per step.
+    learning_rate: the peak, reached after `warmup` (a share of the schedule), then lowered to zero along a
+    cosine.
+    weight_decay: that of AdamW. clip: the largest norm of the gradient.
+    averaging: decay, per step, of the running average of the weights, which is validated and kept (0: no
+    averaging).
+    patience: epochs without improvement before training stops.
+    validation_share, validation_most: rows to hold out, as a share and at most; all are scored after each
+    epoch. Raises `SettingsError`.
     """
 
     epochs: int = 50
@@ -36,15 +40,15 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "validation_most", "epoch_rows"):
             object.__setattr__(self, name, integer(name, getattr(self, name)))
-        for name, low, high in (
-            ("learning_rate", 0, 1),
-            ("warmup", 0, 1),
-            ("clip", 0, float("inf")),
-            ("validation_share", 0, 1),
+        for name, high in (
+            ("learning_rate", 1),
+            ("warmup", 1),
+            ("clip", float("inf")),
+            ("validation_share", 1),
         ):
-            if not low < getattr(self, name) < high:
+            if not 0 < getattr(self, name) < high:
                 raise SettingsError(
-                    f"{name} must lie strictly between {low} and {high}, got {getattr(self, name)!r}."
+                    f"{name} must lie strictly between 0 and {high}, got {getattr(self, name)!r}."
                 )
         if not 0 <= self.weight_decay <= 10:
             raise SettingsError(f"weight_decay must lie in [0, 10], got {self.weight_decay!r}.")

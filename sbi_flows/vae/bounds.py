@@ -1,11 +1,11 @@
-"""Bounds on log p(x) and its estimate, row by row, in nats.
+"""Bounds on log p(x) and its estimate by importance sampling, per row, in nats.
 
     bound       E_q[log p(x | z)] - KL(q(z | x) || p(z))  <=  log p(x)
-    evidence    log (1/n) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   z_i ~ q            Burda et al. (2016),
-    1509.00519
+    evidence    log (1/n) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   z_i ~ q
 
-The expectation of the second rises to log p(x) with n; for given n it is a bound too, whose value depends on
-q. Its standard error is sd(w) / (mean(w) sqrt(n)), which is to be believed where k-hat is below 0.7.
+The expectation of the evidence estimate is a bound too, which depends on q and rises to log p(x) with n. Its
+standard error is sd(w) / (mean(w) sqrt(n)), which can be trusted where k-hat is below 0.7. Burda et al.
+(2016), 1509.00519.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAIRS_AT_ONCE, _NUMBERS_AT_ONCE = 20_000, 10_000_000
 
 
 class Bounded(Protocol):
-    """A module that gives the terms of the bound at rows of x and noise (rows, n, noise_width)."""
+    """A module that gives the terms of the bound from rows of x and noise (rows, n, noise_width)."""
 
     @property
     def noise_width(self) -> int: ...
@@ -61,7 +61,7 @@ class Elbo:
 
 @dataclass(frozen=True)
 class Evidence:
-    """log p(x) of each row with its standard error and k-hat, (rows,), from n draws."""
+    """log p(x) per row with its standard error and k-hat, (rows,), from n draws."""
 
     log_evidence: F
     standard_error: F
@@ -70,7 +70,7 @@ class Evidence:
 
 
 def elbo(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
-    """The terms from n draws a row."""
+    """The terms from n draws per row."""
     likelihood, kl = [], []
     for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
@@ -82,15 +82,13 @@ def elbo(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Elbo:
 
 
 def log_weights(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> F:
-    """log w of n draws for each row, (rows, n)."""
-    found = np.empty((len(x), n))
-    row = 0
+    """log w of n draws per row, (rows, n)."""
+    found = []
     for part, noise in chunks(module, x, n, rng):
         with torch.no_grad():
             terms = module(part, noise)
-        found[row : row + len(part)] = (terms.log_likelihood + terms.log_prior - terms.log_q).numpy()
-        row += len(part)
-    return found
+        found.append(terms.log_likelihood + terms.log_prior - terms.log_q)
+    return torch.cat(found).numpy()
 
 
 def evidence(log_weights: F) -> Evidence:
@@ -103,7 +101,7 @@ def evidence(log_weights: F) -> Evidence:
 
 
 def chunks(module: Bounded, x: Tensor, n: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of x, as many at once as fit, each with its noise (rows, n, w)."""
+    """Rows of x in chunks that fit in memory, each with its noise (rows, n, noise_width)."""
     rows = max(1, min(_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE // module.noise_width) // n)
     for i in range(0, len(x), rows):
         part = x[i : i + rows]

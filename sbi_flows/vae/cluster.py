@@ -5,16 +5,14 @@
     q(c | x) = E_q(z | x)[p(c | z)]
 
 The cluster is summed over exactly, so the bound is that of an autoencoder with p(z) instead of N(0, I). It is
-fitted in three
-steps: an autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation maximisation, each
-S_c widened by the mean covariance of q(z | x), so that p(z) covers what q draws; both together. Components
-are stored by the inverse U_c of their
-Cholesky factor: log N = log det U_c - |U_c (z - m_c)|^2 / 2 - d log(2 pi) / 2.
+fitted in three steps: an autoencoder with the prior N(0, I); a mixture fitted to E[z | x] by expectation
+maximisation, each S_c widened by the mean covariance of q(z | x), so that p(z) covers what q draws; both
+together. Components are stored by the inverse U_c of their Cholesky factor: log N = log det U_c - |U_c (z -
+m_c)|^2 / 2 - d log(2 pi) / 2.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, Unpack
 
 import numpy as np
@@ -26,19 +24,20 @@ from torch import Tensor, nn
 from sbi_flows.arrays import F, integer, rows_of
 from sbi_flows.errors import SettingsError
 from sbi_flows.files import Manifest
+from sbi_flows.flows.conditional import log_standard_normal
 from sbi_flows.rng import stream
 from sbi_flows.training.history import History
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.fitting import FitOptions, restored_on_error
 from sbi_flows.vae.model import VAE
+from sbi_flows.vae.network import LearnedPrior
 
-_LOG_2PI = math.log(2 * math.pi)
 _STARTS, _DRAWS = 10, 64
 _LEAST_VARIANCE = 1e-4
 _TUNING_RATE, _TUNING_DECAY = 5e-4, 0.1
 
 
-class Mixture(nn.Module):
+class Mixture(LearnedPrior):
     """p(z) with `clusters` components. Until it is `placed` they are all N(0, I), and so is the whole."""
 
     placed: Tensor
@@ -60,7 +59,7 @@ class Mixture(nn.Module):
     def log_joint(self, z: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows clusters"]:
         """log pi_c + log N(z; m_c, S_c)."""
         noise = torch.einsum("cij,...cj->...ci", self.factors(), z[..., None, :] - self.means)
-        log_normal = self.log_diagonals.sum(dim=1) - 0.5 * (noise.square().sum(dim=-1) + self.d * _LOG_2PI)
+        log_normal = self.log_diagonals.sum(dim=1) + log_standard_normal(noise)
         return torch.log_softmax(self.logits, dim=0) + log_normal
 
     def log_prob(self, z: Float[Tensor, "*rows d"], noise: Tensor | None = None) -> Float[Tensor, "*rows"]:
@@ -124,14 +123,13 @@ class ClusterVAE(VAE):
         """
         tuning_epochs = integer("tuning_epochs", tuning_epochs, 0)
         n = len(rows_of(x_train, self.event_shape, "x_train"))
-        placed = self._module is not None and self.module.placed
+        placed = self._module is not None and self.module.learned_prior is not None
         frozen, progress = options.get("frozen"), options.get("progress")
         of_the_first = [name for name in options if name not in ("frozen", "progress")]
         if placed and of_the_first:
             raise SettingsError(
-                f"the clusters have been placed: fit now tunes them, and has no use for "
-                f"{', '.join(of_the_first)}. Pass "
-                "tuning_epochs."
+                "the clusters have been placed: fit now tunes them, and has no use for "
+                f"{', '.join(of_the_first)}. Pass tuning_epochs."
             )
         if not placed and n < self.clusters:
             raise SettingsError(
@@ -181,7 +179,7 @@ class ClusterVAE(VAE):
             raise TypeError("a ClusterVAE's prior is a Mixture")
         return prior
 
-    def _prior(self) -> nn.Module:
+    def _prior(self) -> LearnedPrior:
         return Mixture(self.clusters, self.latent)
 
     def _prior_draws(self, n: int, rng: np.random.Generator) -> F:

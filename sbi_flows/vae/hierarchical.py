@@ -1,6 +1,5 @@
 """Several stochastic layers: the prior of z_1 is itself a latent variable model, and so on. After Rezende et
-al. (2014),
-1401.4082.
+al. (2014), 1401.4082.
 
     z_L ~ N(0, I),  z_l ~ N(m(z_{l+1}), s(z_{l+1})),  x ~ p(x | decoder(z_1)),     q(z_1 | x) q(z_2 | z_1) ...
     q(z_L | z_{L-1}) log p(z_l) >= log p(z_l | z_{l+1}) + log p(z_{l+1}) - log q(z_{l+1} | z_l),     z_{l+1} ~
@@ -12,7 +11,6 @@ unbiased. Without a warm-up the upper layers are seldom used (Sønderby et al. 2
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,22 +18,21 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sbi_flows.arrays import F, integer
 from sbi_flows.errors import SettingsError
 from sbi_flows.files import Manifest
+from sbi_flows.flows.conditional import log_standard_normal
 from sbi_flows.flows.sampling import build_sampling_flow
 from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.vae.likelihoods import Gaussian
 from sbi_flows.vae.model import VAE
-from sbi_flows.vae.network import Decoder, Encoder
+from sbi_flows.vae.network import Decoder, Encoder, LearnedPrior
 from sbi_flows.vae.settings import VAESettings
 
-_LOG_2PI = math.log(2 * math.pi)
 
-
-class StochasticLayer(nn.Module):
+class StochasticLayer(LearnedPrior):
     """The prior of z below, sizes[0] numbers: a layer of sizes[1] numbers, and the layers of the rest above
     it.
     """
@@ -62,7 +59,7 @@ class StochasticLayer(nn.Module):
         flat, given = z.reshape(-1, z.shape[-1]), noise.reshape(-1, noise.shape[-1])
         up, log_q = self.encoder.draw(self.encoder.context(flat), given[:, None, :own])
         if self.above is None:
-            log_prior = -0.5 * (up.square().sum(dim=-1) + own * _LOG_2PI)
+            log_prior = log_standard_normal(up)
         else:
             log_prior = self.above.log_prob(up, given[:, None, own:])
         return (self.decoder.log_prob(flat[:, None], up) + log_prior - log_q).reshape(z.shape[:-1])
@@ -84,8 +81,7 @@ class StochasticLayer(nn.Module):
 
 class HierarchicalVAE(VAE):
     """A `VAE` with latent numbers (d_1, ..., d_L) in two or more layers, d_1 next to the data; the other
-    arguments are those
-    of `VAE`.
+    arguments are those of `VAE`.
 
     `encode`, `decode` and `latent_mean` are those of the first layer; the upper layers have the same kind of
     encoder.
@@ -124,7 +120,7 @@ class HierarchicalVAE(VAE):
             raise TypeError("a HierarchicalVAE's prior is a StochasticLayer")
         return prior
 
-    def _prior(self) -> nn.Module:
+    def _prior(self) -> LearnedPrior:
         return StochasticLayer(self.sizes, self.encoder, self.settings)
 
     def _prior_draws(self, n: int, rng: np.random.Generator) -> F:

@@ -1,25 +1,22 @@
-"""Likelihoods p(x | z) = prod_j p(x_j | out_j), where a decoder gives `heads` numbers for each of the m
-elements of x.
+"""Likelihoods p(x | z) = prod_j p(x_j | out_j): a decoder gives `heads` numbers per element of x.
 
-    bernoulli     log p = x l - softplus(l)                                        out: the logit l;  x is 0
-    or 1 binomial      log p = log C(n, x) + x l - n softplus(l)                        out: the logit l;  x
-    in 0, ..., n poisson       log p = x l - exp(l) - log x!                                    out: the log
-    rate l;  x in 0, 1, ... categorical   log p = l_x - logsumexp(l)
-    out: K logits;  x in 0, ..., K - 1 gaussian      log p = -(x - mu)^2 / (2 s^2) - log s - log(2 pi) / 2
-    out: the mean mu, and log s where a network gives it
+    bernoulli     log p = x l - softplus(l)                               out: the logit l;  x is 0 or 1
+    binomial      log p = log C(n, x) + x l - n softplus(l)               out: the logit l;  x in 0, ..., n
+    poisson       log p = x l - exp(l) - log x!                           out: the log rate l;  x in 0, 1, ...
+    categorical   log p = l_x - logsumexp(l)                              out: K logits;  x in 0, ..., K - 1
+    gaussian      log p = -(x - mu)^2 / (2 s^2) - log s - log(2 pi) / 2   out: the mean mu, and perhaps log s
 
-The standard deviation s of a Gaussian is one of four: a given number; "learned", one for all elements;
-"per_feature", one an element; or "network", a function of z. A squared-error loss is the first with s =
-1/sqrt(2), and blurs.
+The standard deviation s of a Gaussian is a given number; "learned", one for all elements; "per_feature", one
+per element; or "network", a function of z. A squared-error loss is a given s = 1/sqrt(2), and blurs.
 
-Outputs are (..., heads, m), x is (..., m), log p is summed over the elements, in nats.
+Outputs are (..., heads, m) and x is (..., m), for m elements. log p is summed over them, in nats.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,9 +26,9 @@ from torch.nn.functional import softplus
 
 from sbi_flows.arrays import F, integer, is_real, spread
 from sbi_flows.errors import ObservationError, SettingsError
+from sbi_flows.flows.conditional import LOG_2PI
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-_LEAST_SHARE = 0.01
+_FLOOR = 0.01  # of starting rates and probabilities, which keeps their logarithms finite
 _MOST_LOG_RATE = 20.0
 _MOST_COUNT = int(math.exp(_MOST_LOG_RATE))
 _MOST_SIZE = 1e30
@@ -39,8 +36,9 @@ _MOST_SIZE = 1e30
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A record of what p(x | z) is. `name` names it; `heads` is the number of decoder outputs an element, 0
-    where it is not known yet.
+    """A distribution p(x | z). heads: decoder outputs per element, 0 until the data have been seen.
+
+    `free` stands for its own parameters, those that do not depend on z.
     """
 
     @property
@@ -48,11 +46,11 @@ class Likelihood(Protocol):
     @property
     def heads(self) -> int: ...
     def free(self, m: int) -> int:
-        """How many free numbers it has that no z moves."""
+        """The number of its own parameters."""
         ...
 
     def completed(self, x: F) -> Likelihood:
-        """Itself with what was left open taken from data (n, m)."""
+        """Itself, with what was left open taken from data (n, m)."""
         ...
 
     def objection(self, x: F) -> str | None:
@@ -60,7 +58,7 @@ class Likelihood(Protocol):
         ...
 
     def start(self, x: F) -> tuple[F, F, F]:
-        """Centre and scale (heads, m) of the outputs, and the free numbers, that suit data (n, m)."""
+        """Centre and scale (heads, m) of the outputs, and its own parameters, that suit data (n, m)."""
         ...
 
     def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ class Likelihood(Protocol):
         ...
 
     def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
-        """log p(x_j | z) of each element, (..., m)."""
+        """log p(x_j | z) per element, (..., m)."""
         ...
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor: ...
@@ -76,6 +74,11 @@ class Likelihood(Protocol):
 
 
 class _Elements:
+    """Elements of x are independent given z."""
+
+    def completed(self, x: F) -> Self:
+        return self
+
     def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         return self.each(x, out, free).sum(dim=-1)
 
@@ -83,25 +86,23 @@ class _Elements:
         raise NotImplementedError
 
 
-class _NothingFree(_Elements):
+class _FromOutputs(_Elements):
+    """All parameters are outputs of the decoder."""
+
     def free(self, m: int) -> int:
         return 0
 
 
 @dataclass(frozen=True)
-class Bernoulli(_NothingFree):
+class Bernoulli(_FromOutputs):
     """x_j is 0 or 1."""
 
     name = "bernoulli"
     heads = 1
 
-    def completed(self, x: F) -> Likelihood:
-        return self
-
     def objection(self, x: F) -> str | None:
-        return _outside(
-            x, (x == 0) | (x == 1), "0 or 1 (threshold grey values first, or use 'gaussian' or 'binomial')"
-        )
+        wanted = "0 or 1 (threshold grey values first, or use 'gaussian' or 'binomial')"
+        return _outside(x, (x == 0) | (x == 1), wanted)
 
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0)), np.ones((1, x.shape[1])), np.zeros(0)
@@ -118,8 +119,8 @@ class Bernoulli(_NothingFree):
 
 
 @dataclass(frozen=True)
-class Binomial(_NothingFree):
-    """x_j counts the successes in `trials`; None takes the largest value of the training data."""
+class Binomial(_FromOutputs):
+    """x_j is a number of successes in `trials`; None takes the largest value in the training data."""
 
     trials: int | None = None
     name = "binomial"
@@ -135,13 +136,12 @@ class Binomial(_NothingFree):
     def _n(self) -> int:
         return self.trials or 0
 
-    def completed(self, x: F) -> Likelihood:
-        return self if self.trials is not None else Binomial(max(int(x.max()), 1))
+    def completed(self, x: F) -> Self:
+        return self if self.trials is not None else type(self)(max(int(x.max()), 1))
 
     def objection(self, x: F) -> str | None:
-        return _outside(
-            x, _whole(x) & (x <= self._n), f"a whole number from 0 to {self._n}, the number of trials"
-        )
+        wanted = f"a whole number from 0 to {self._n}, the number of trials"
+        return _outside(x, _whole(x) & (x <= self._n), wanted)
 
     def start(self, x: F) -> tuple[F, F, F]:
         return _logit(x.mean(axis=0) / self._n), np.ones((1, x.shape[1])), np.zeros(0)
@@ -159,20 +159,17 @@ class Binomial(_NothingFree):
 
 
 @dataclass(frozen=True)
-class Poisson(_NothingFree):
-    """x_j is a count; the log rate is held below 20, and so are counts below exp(20)."""
+class Poisson(_FromOutputs):
+    """x_j is a count. The log rate is at most 20, and counts are at most exp(20)."""
 
     name = "poisson"
     heads = 1
-
-    def completed(self, x: F) -> Likelihood:
-        return self
 
     def objection(self, x: F) -> str | None:
         return _outside(x, _whole(x) & (x <= _MOST_COUNT), f"a whole number from 0 to {_MOST_COUNT}")
 
     def start(self, x: F) -> tuple[F, F, F]:
-        return np.log(x.mean(axis=0) + _LEAST_SHARE)[None], np.ones((1, x.shape[1])), np.zeros(0)
+        return np.log(x.mean(axis=0) + _FLOOR)[None], np.ones((1, x.shape[1])), np.zeros(0)
 
     def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         log_rate = self._log_rate(out)
@@ -190,9 +187,10 @@ class Poisson(_NothingFree):
 
 
 @dataclass(frozen=True)
-class Categorical(_NothingFree):
-    """x_j is one of `classes` classes 0, 1, ...; None takes what the training data have. Its mean is the most
-    probable class.
+class Categorical(_FromOutputs):
+    """x_j is one of `classes` classes 0, 1, ...; None takes the number in the training data.
+
+    `mean` is the most probable class.
     """
 
     classes: int | None = None
@@ -205,15 +203,15 @@ class Categorical(_NothingFree):
     def heads(self) -> int:
         return self.classes or 0
 
-    def completed(self, x: F) -> Likelihood:
-        return self if self.classes is not None else Categorical(max(int(x.max()) + 1, 2))
+    def completed(self, x: F) -> Self:
+        return self if self.classes is not None else type(self)(max(int(x.max()) + 1, 2))
 
     def objection(self, x: F) -> str | None:
         return _outside(x, _whole(x) & (x < self.heads), f"a class from 0 to {self.heads - 1}")
 
     def start(self, x: F) -> tuple[F, F, F]:
-        shares = np.stack([(x == k).mean(axis=0) for k in range(self.heads)])
-        return np.log(shares + _LEAST_SHARE), np.ones(shares.shape), np.zeros(0)
+        frequencies = np.stack([(x == k).mean(axis=0) for k in range(self.heads)])
+        return np.log(frequencies + _FLOOR), np.ones(frequencies.shape), np.zeros(0)
 
     def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         logits = torch.log_softmax(out, dim=-2)
@@ -229,7 +227,7 @@ class Categorical(_NothingFree):
 
 @dataclass(frozen=True)
 class Gaussian(_Elements):
-    """x_j is a number; sd: a given standard deviation, "learned", "per_feature" or "network"."""
+    """x_j is a real number. sd: a given standard deviation, "learned", "per_feature" or "network"."""
 
     sd: float | str = "learned"
     name = "gaussian"
@@ -249,28 +247,22 @@ class Gaussian(_Elements):
     def free(self, m: int) -> int:
         return {"learned": 1, "per_feature": m}.get(str(self.sd), 0)
 
-    def completed(self, x: F) -> Likelihood:
-        return self
-
     def objection(self, x: F) -> str | None:
-        return _outside(
-            x,
-            np.abs(x) <= _MOST_SIZE,
-            f"of a size up to {_MOST_SIZE:g} (networks train in single precision: change the unit)",
-        )
+        wanted = f"at most {_MOST_SIZE:g} in size (networks train in single precision: change the unit)"
+        return _outside(x, np.abs(x) <= _MOST_SIZE, wanted)
 
     def start(self, x: F) -> tuple[F, F, F]:
         sd = spread(x)
         sd = np.where(sd > 0, sd, sd.max() or 1.0)
-        centre, scale = x.mean(axis=0)[None], sd[None]
+        centre, scale = [x.mean(axis=0)], [sd]
         if self.sd == "network":
-            centre, scale = np.stack([centre[0], np.log(sd)]), np.stack([sd, np.ones(len(sd))])
+            centre, scale = [*centre, np.log(sd)], [*scale, np.ones(len(sd))]
         free = {"learned": np.array([0.5 * np.log(np.square(sd).mean())]), "per_feature": np.log(sd)}
-        return centre, scale, free.get(str(self.sd), np.zeros(0))
+        return np.stack(centre), np.stack(scale), free.get(str(self.sd), np.zeros(0))
 
     def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         log_sd = self._log_sd(out, free)
-        return -0.5 * ((x - out[..., 0, :]) * torch.exp(-log_sd)).square() - log_sd - _HALF_LOG_2PI
+        return -0.5 * ((x - out[..., 0, :]) * torch.exp(-log_sd)).square() - log_sd - 0.5 * LOG_2PI
 
     def mean(self, out: Tensor, free: Tensor) -> Tensor:
         return out[..., 0, :]
@@ -287,18 +279,16 @@ class Gaussian(_Elements):
         return out.new_full((1,), math.log(self.sd)).expand(out.shape[-1])
 
 
-LIKELIHOODS: dict[str, type[Any]] = {
-    kind.name: kind for kind in (Bernoulli, Gaussian, Poisson, Categorical, Binomial)
-}
+_KINDS = (Bernoulli, Gaussian, Poisson, Categorical, Binomial)
+LIKELIHOODS: dict[str, type[Any]] = {kind.name: kind for kind in _KINDS}
 
 
 def likelihood_of(given: object) -> Likelihood:
-    """The likelihood that a name or a record stands for. Raises `SettingsError`."""
+    """The likelihood of a name, or the record itself. Raises `SettingsError` for anything else."""
     if isinstance(given, str) and given in LIKELIHOODS:
-        made: Likelihood = LIKELIHOODS[given]()
-        return made
+        return cast("Likelihood", LIKELIHOODS[given]())
     if type(given) in LIKELIHOODS.values():
-        return given  # type: ignore[return-value]
+        return cast("Likelihood", given)
     raise SettingsError(
         f"likelihood must be one of {', '.join(LIKELIHOODS)}, or a record such as vae.Gaussian(sd=0.1) or "
         f"vae.Binomial(16), got {given!r}."
@@ -307,20 +297,19 @@ def likelihood_of(given: object) -> Likelihood:
 
 def to_json(likelihood: Likelihood) -> dict[str, Any]:
     """The record as JSON."""
-    return {"name": likelihood.name, **asdict(likelihood)}  # type: ignore[call-overload]
+    return {"name": likelihood.name, **vars(likelihood)}
 
 
 def from_json(record: dict[str, Any]) -> Likelihood:
     """The record that `to_json` wrote."""
     given = dict(record)
-    made: Likelihood = LIKELIHOODS[given.pop("name")](**given)
-    return made
+    return cast("Likelihood", LIKELIHOODS[given.pop("name")](**given))
 
 
 def check_values(likelihood: Likelihood, x: F) -> None:
-    """Raise `ObservationError` where data (n, m) are none that the likelihood can give."""
+    """Raise `ObservationError` where data (n, m) hold values that the likelihood cannot produce."""
     if (objection := likelihood.objection(x)) is not None:
-        raise ObservationError(f"a {likelihood.name} likelihood takes elements of x that are {objection}")
+        raise ObservationError(f"with a {likelihood.name} likelihood, each element of x must be {objection}")
 
 
 def _outside(x: F, inside: NDArray[np.bool_], wanted: str) -> str | None:
@@ -334,9 +323,9 @@ def _whole(x: F) -> NDArray[np.bool_]:
     return np.asarray((x >= 0) & (x == np.floor(x)))
 
 
-def _logit(share: F) -> F:
-    share = np.clip(share, _LEAST_SHARE, 1 - _LEAST_SHARE)
-    return np.log(share / (1 - share))[None]
+def _logit(probability: F) -> F:
+    p = np.clip(probability, _FLOOR, 1 - _FLOOR)
+    return np.log(p / (1 - p))[None]
 
 
 def _sigmoid(logit: F) -> F:
@@ -344,7 +333,5 @@ def _sigmoid(logit: F) -> F:
 
 
 def _set_count(record: object, name: str, least: int) -> None:
-    value = getattr(record, name)
-    if value is None:
-        return
-    object.__setattr__(record, name, integer(name, value, least))
+    if (value := getattr(record, name)) is not None:
+        object.__setattr__(record, name, integer(name, value, least))

@@ -36,7 +36,7 @@ from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
 from sbi_flows.vae.fitting import FitOptions, Fitting, fit_bound, restored_on_error
 from sbi_flows.vae.interpolation import path_between
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
-from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, check_decoder, set_seen_units
+from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, LearnedPrior, check_decoder, set_seen_units
 from sbi_flows.vae.objective import NoisyRows, check_enough, in_float32
 from sbi_flows.vae.settings import VAESettings, training_for
 
@@ -329,7 +329,7 @@ class VAE:
             check_decoder(net, self.latent, heads, m)
         return module
 
-    def _prior(self) -> nn.Module | None:
+    def _prior(self) -> LearnedPrior | None:
         return None
 
     def _prior_draws(self, n: int, rng: np.random.Generator) -> F:

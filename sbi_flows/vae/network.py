@@ -3,14 +3,17 @@
     p(x, z) = N(z; 0, I) p(x | decoder(z)),     q(z | x) = flow(z | s(x))
     log p(x) >= E_q[log p(x | z)] - KL(q(z | x) || N(0, I))
 
-For a flow z = T^-1(e; s(x)), log q = log N(e) - log |det dz/de|: the bound of the talk, E_e[log p(x, z_K) -
-log N(e) + sum_k log |det_k|], each log |det_k| at z_{k-1}, where its step starts. For a Gaussian q the KL has
-a closed form, which is used. Kingma & Welling (2014), 1312.6114; Rezende & Mohamed (2015), 1505.05770.
+For a flow z_K = T^-1(e; s(x)) of K steps, log q = log N(e; 0, I) - sum_k log |det_k|, each Jacobian at
+z_{k-1}, where its step starts. The bound is then
+
+    E_e[log p(x, z_K) - log N(e; 0, I) + sum_k log |det_k|]
+
+For a Gaussian q the KL is computed in closed form. Kingma & Welling (2014), 1312.6114; Rezende & Mohamed
+(2015), 1505.05770.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,17 +23,15 @@ from torch import Tensor, nn
 
 from sbi_flows.arrays import F, spread
 from sbi_flows.errors import SettingsError, ShapeError
-from sbi_flows.flows.conditional import ConditionalFlow
+from sbi_flows.flows.conditional import ConditionalFlow, log_standard_normal
 from sbi_flows.vae.likelihoods import Likelihood
-
-_LOG_2PI = math.log(2 * math.pi)
 
 
 class Encoder(nn.Module):
-    """q(z | x): a summary network and a conditional flow, the classes that q(theta | y) is made of.
+    """q(z | x): a summary network and a conditional flow, of the same classes as q(theta | y).
 
-    gaussian: "diagonal" or "full_rank" where q is a Gaussian of that kind, else "". counts: x is brought to
-    log(1 + x) first.
+    gaussian: "diagonal" or "full_rank" where q is a Gaussian of that kind, else "".
+    counts: whether x is transformed to log(1 + x) first.
     """
 
     centre: Tensor
@@ -46,7 +47,7 @@ class Encoder(nn.Module):
         self.register_buffer("scale", torch.ones(m))
 
     def seen(self, x: Float[Tensor, "rows m"]) -> Float[Tensor, "rows m"]:
-        """x as the summary network takes it, before centre and scale."""
+        """x, or log(1 + x): what is standardised for the summary network."""
         return torch.log1p(x) if self.counts else x
 
     def context(self, x: Float[Tensor, "rows m"]) -> Float[Tensor, "rows k"]:
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
     def draw(
         self, context: Float[Tensor, "rows k"], noise: Float[Tensor, "rows n d"]
     ) -> tuple[Float[Tensor, "rows n d"], Float[Tensor, "rows n"]]:
-        """n draws z for each context, and log q(z | x), differentiable."""
+        """n differentiable draws z per context, and log q(z | x)."""
         return self.flow.draw(noise, context[:, None])
 
     def kl(self, context: Float[Tensor, "rows k"]) -> Float[Tensor, "rows parts"]:
@@ -68,16 +69,15 @@ class Encoder(nn.Module):
 def gaussian_kl(
     flow: ConditionalFlow, kind: str, context: Float[Tensor, "rows k"]
 ) -> Float[Tensor, "rows parts"]:
-    """KL(q || N(0, I)) in closed form, for each dimension of a "diagonal" Gaussian, in one part for a
-    "full_rank" one.
+    """KL(q || N(0, I)) in closed form: d parts for a "diagonal" Gaussian, one part for a "full_rank" one.
 
-    A Gaussian flow is the affine map z = m + L e, so its images of 0 and of the unit vectors are all that
-    there is to know: KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
+    A Gaussian flow is the affine map z = m + L e. Its values at 0 and at the unit vectors give m and L, and
+    KL = (|m|^2 + |L|^2 - d) / 2 - log det L.
     """
     d = flow.d
     unit = torch.ones(1, d) if kind == "diagonal" else torch.eye(d)
-    places = torch.cat([torch.zeros(1, d), unit]).to(context)
-    images, log_det = flow.to_value(places.expand(len(context), -1, -1), context[:, None])
+    points = torch.cat([torch.zeros(1, d), unit]).to(context)
+    images, log_det = flow.to_value(points.expand(len(context), -1, -1), context[:, None])
     mean, columns = images[:, 0], images[:, 1:] - images[:, :1]
     if kind == "diagonal":
         sd = columns[:, 0]
@@ -86,9 +86,7 @@ def gaussian_kl(
 
 
 class Decoder(nn.Module):
-    """p(x | z): a network, whose outputs are scaled to the data's units, and a likelihood with its free
-    numbers.
-    """
+    """p(x | z): a network with outputs in the units of the data, and a likelihood with its own parameters."""
 
     centre: Tensor
     scale: Tensor
@@ -114,9 +112,7 @@ class Decoder(nn.Module):
         return self.likelihood.log_prob(x, self(z), self.free)
 
     def set_units(self, start: tuple[F, F, F], *, own: bool) -> None:
-        """Give values in the units of the data, from `Likelihood.start`; a module of the user's own is in
-        them already.
-        """
+        """Set the units of the outputs, from `Likelihood.start`; those of a user's own module stay."""
         centre, scale, free = map(torch.from_numpy, start)
         with torch.no_grad():
             self.free.copy_(free)
@@ -130,9 +126,7 @@ class Decoder(nn.Module):
 
 
 class Terms(NamedTuple):
-    """log p(x | z), log p(z) and log q(z | x) of each draw (rows, n), and the KL in closed form (rows, parts)
-    where there is one.
-    """
+    """log p(x | z), log p(z), log q(z | x) per draw, (rows, n); kl (rows, parts) in closed form, or None."""
 
     log_likelihood: Tensor
     log_prior: Tensor
@@ -140,46 +134,57 @@ class Terms(NamedTuple):
     kl: Tensor | None
 
 
-class Autoencoder(nn.Module):
-    """Both of them, and a prior with a log_prob(z, noise) where it is not N(0, I); it may use so many numbers
-    of noise.
+class LearnedPrior(nn.Module):
+    """p(z) where it is not N(0, I).
+
+    placed: whether it is in use; until then p(z) = N(0, I). noise_width: random numbers per draw.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, prior: nn.Module | None = None) -> None:
+    placed: Tensor | bool
+    noise_width: int
+
+    def log_prob(
+        self, z: Float[Tensor, "*rows d"], noise: Float[Tensor, "*rows w"]
+    ) -> Float[Tensor, "*rows"]:
+        """log p(z) in nats, or an unbiased estimate of p(z) from noise, as its logarithm."""
+        raise NotImplementedError
+
+
+class Autoencoder(nn.Module):
+    """Encoder, decoder, and prior; None is N(0, I)."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, prior: LearnedPrior | None = None) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
 
     @property
-    def placed(self) -> bool:
-        """Whether the prior is another than N(0, I): until it has been placed it is not."""
-        return self.prior is not None and bool(self.prior.placed)
+    def learned_prior(self) -> LearnedPrior | None:
+        """The prior in use, None where p(z) = N(0, I)."""
+        return self.prior if self.prior is not None and self.prior.placed else None
 
     @property
     def noise_width(self) -> int:
-        """Numbers of noise that one draw takes."""
-        above = 0 if self.prior is None else int(self.prior.noise_width)  # type: ignore[arg-type]
-        return self.encoder.flow.d + above
+        """Random numbers per draw."""
+        prior = self.learned_prior
+        return self.encoder.flow.d + (prior.noise_width if prior else 0)
 
     def shift(self, by: Float[Tensor, " m"]) -> None:
-        """Become the model of x + by, for likelihoods whose first head is a mean."""
+        """Turn the model of x into that of x + by, where the likelihood's first head is a mean."""
         self.encoder.centre.add_(by)
         self.decoder.centre[0].add_(by)
 
     def forward(self, x: Float[Tensor, "rows m"], noise: Float[Tensor, "rows n w"]) -> Terms:
-        """The terms of the bound at the draws that the noise makes."""
-        noise, above = noise.tensor_split([self.encoder.flow.d], dim=-1)
-        context = self.encoder.context(x)
+        """The terms of the bound; each row of noise gives one draw."""
+        noise, for_prior = noise.tensor_split([self.encoder.flow.d], dim=-1)
+        context, prior = self.encoder.context(x), self.learned_prior
         z, log_q = self.encoder.draw(context, noise)
-        kl = self.encoder.kl(context) if self.encoder.gaussian and not self.placed else None
-        if self.prior is not None and self.placed:
-            log_prior: Tensor = self.prior.log_prob(z, above)  # type: ignore[operator]
-        else:
-            log_prior = -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * _LOG_2PI)
+        kl = None if prior or not self.encoder.gaussian else self.encoder.kl(context)
+        log_prior = prior.log_prob(z, for_prior) if prior else log_standard_normal(z)
         return Terms(self.decoder.log_prob(x[:, None], z), log_prior, log_q, kl)
 
 
 def set_seen_units(reader: nn.Module, seen: Float[np.ndarray, "rows m"], *, each: bool) -> None:
-    """Standardise what a network sees: each element, or all alike."""
+    """Set a network's standardisation of its input: per element, or one scale for all."""
     sd = spread(seen if each else seen.reshape(-1, 1))
     parts = {"centre": seen.mean(axis=0), "scale": np.where(sd > 0, sd, 1.0)}
     with torch.no_grad():
@@ -188,17 +193,26 @@ def set_seen_units(reader: nn.Module, seen: Float[np.ndarray, "rows m"], *, each
 
 
 def check_decoder(net: nn.Module, latent: int, heads: int, m: int) -> None:
-    """Try a decoder of the user's on two rows. Raises `SettingsError` where it fails, `ShapeError` where it
-    gives something else.
-    """
+    """Try a user's decoder. Raises `SettingsError` if it fails, `ShapeError` for an output of wrong shape."""
     wanted = f"(rows, {latent}) to (rows, {heads}, {m})"
+    out = tried("decoder", net, wanted, torch.zeros(2, latent, dtype=torch.float64))
+    if out.shape[:1] != (2,) or out.numel() != 2 * heads * m:
+        raise ShapeError(
+            f"decoder must take {wanted}: (2, {heads}, {m}) for two rows, got {tuple(out.shape)}."
+        )
+
+
+def tried(name: str, module: nn.Module, wanted: str, *zeros: Tensor) -> Tensor:
+    """A user's module applied to two rows of zeros. Raises `SettingsError` if it fails, `ShapeError` if its
+    output is not a tensor.
+    """
     try:
         with torch.no_grad():
-            out = net(torch.zeros(2, latent, dtype=torch.float64))
+            out = module(*zeros)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise SettingsError(
-            f"decoder must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error})."
+            f"{name} must take {wanted}; on two rows of zeros it failed ({type(error).__name__}: {error})."
         ) from error
-    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-    if not isinstance(out, Tensor) or out.numel() != 2 * heads * m or out.shape[0] != 2:
-        raise ShapeError(f"decoder must take {wanted}, so give (2, {heads}, {m}) for two rows, got {shape}.")
+    if not isinstance(out, Tensor):
+        raise ShapeError(f"{name} must take {wanted}, got {type(out).__name__}.")
+    return out

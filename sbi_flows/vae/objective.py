@@ -5,8 +5,8 @@ of such a row.
     log p(z_is)]
 
 With `free_bits` f, the KL of each part (a dimension of a diagonal Gaussian; else all d together, then d f),
-averaged over the batch, counts
-as f where it is lower: no latent dimension gains by being switched off. Kingma et al. (2016), 1606.04934.
+averaged over the batch, counts as f where it is lower: no latent dimension gains by being switched off.
+Kingma et al. (2016), 1606.04934.
 """
 
 from __future__ import annotations

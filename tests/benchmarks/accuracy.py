@@ -133,8 +133,7 @@ def gaussian_figures() -> None:
         )
         print(
             f"Gaussian, d = {d}, 20,000 simulations, {seconds:.0f} s: mean log density {divergence:.3f} "
-            f"nats below the exact one, "
-            f"C2ST {scores[0]:.2f} (rejection ABC {scores[1]:.2f})"
+            f"nats below the exact one, C2ST {scores[0]:.2f} (rejection ABC {scores[1]:.2f})"
         )
 
 

@@ -1,8 +1,8 @@
 """One cell of the accuracy benchmark: (task, budget, method, seed), kept as one JSON file, resumable.
 
 Stages: fit and draw (all draws go into `<cell>.draws.npz`), then one C2ST per observation, each written at
-once. A cell is finished when all of its observations have a score; its draws are then
-removed. Files are replaced whole or not at all.
+once. A cell is finished when all of its observations have a score; its draws are then removed. Files are
+replaced whole or not at all.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 EPOCHS]] [--quick]`. Not run by pytest.
 
 Both learn Ricker from the same 10,000 simulations, one after the other on the same machine, each in a process
-of its own (peak memory is the process's). sbi: NPE, neural spline flow, convolutional embedding of
-log(1 + counts), defaults.
+of its own (peak memory is the process's). sbi: NPE, neural spline flow, convolutional embedding of log(1 +
+counts), defaults.
 
     time to sbi's density   seconds of the shortest of our complete fits (1/128, 1/64, ... of the default
                             epochs) whose mean held-out log density is at least sbi's; sbi's mass outside the

@@ -74,10 +74,9 @@ def sentences(options: argparse.Namespace) -> None:
             )
             print(
                 f"sentences, {name}, seed {seed}: KL {kl:.3f}  active {active}/8  -ELBO "
-                f"{-terms.bound.mean():.3f}  NLL {nll:.3f}  "
-                f"grammatical: draws {grammatical(model.sample(1000)):.2f}, between {between:.3f}  distinct "
-                f"of 9 {distinct:.1f}  "
-                f"reconstructed word for word {exactly:.1%}  {seconds:.0f} s",
+                f"{-terms.bound.mean():.3f}  NLL {nll:.3f}  grammatical: draws "
+                f"{grammatical(model.sample(1000)):.2f}, between {between:.3f}  distinct of 9 "
+                f"{distinct:.1f}  reconstructed word for word {exactly:.1%}  {seconds:.0f} s",
                 flush=True,
             )
             if name == "no cure":
@@ -149,10 +148,9 @@ def strings(options: argparse.Namespace) -> None:
         best50, ends = top([string for strings in path for string in strings]), path[-1]
         print(
             f"strings, prior weight {weight}: worth {worth[start].mean():.2f} -> "
-            f"{last[np.isfinite(last)].mean():.2f} where valid, "
-            f"{valid(ends):.0%} of the ends are; |z| {np.linalg.norm(found.z, axis=1).mean():.1f}; best "
-            f"{_TOP} on the way {best50:.2f}, "
-            f"best {best.max():.2f} of {language.HIGHEST}; {len(set(ends))} ends, "
+            f"{last[np.isfinite(last)].mean():.2f} where valid, {valid(ends):.0%} of the ends are; |z| "
+            f"{np.linalg.norm(found.z, axis=1).mean():.1f}; best {_TOP} on the way {best50:.2f}, best "
+            f"{best.max():.2f} of {language.HIGHEST}; {len(set(ends))} ends, "
             f"{np.mean([s not in set(x) for s in ends]):.0%} new",
             flush=True,
         )
@@ -192,9 +190,8 @@ def blur(options: argparse.Namespace) -> None:
         ratios[sd] = sharpness(again) / sharpness(test)
         print(
             f"blur, sd {sd}: Laplacian energy of reconstructions {ratios[sd]:.3f} of the data's, of means "
-            f"at the prior's z "
-            f"{sharpness(means) / sharpness(test):.3f}; rmse {np.sqrt(np.square(again - test).mean()):.3f}, "
-            f"{model.active_units(test).sum()}/16 active",
+            f"at the prior's z {sharpness(means) / sharpness(test):.3f}; rmse "
+            f"{np.sqrt(np.square(again - test).mean()):.3f}, {model.active_units(test).sum()}/16 active",
             flush=True,
         )
     report("blur: learned sd", ratios["learned"], 0.75, at_least=True)

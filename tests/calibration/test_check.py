@@ -1,4 +1,4 @@
-"""`sf.check` on an exact posterior, on ones made too wide and too narrow, and on one that learnt nothing."""
+"""`sf.check` on an exact posterior, on too wide and too narrow ones, and on one that learnt nothing."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ class Known:
     ) -> None:
         self.prior, self.event_shape, self.names = SIMULATOR.prior, (2,), SIMULATOR.prior.names
         self.facts: dict[str, Any] = {"simulator": "gaussian", "seed": 0, "versions": {}}
-        self.law = multivariate_normal(np.zeros(2), width**2 * posterior_moments(np.zeros(2))[1])
+        self.distribution = multivariate_normal(np.zeros(2), width**2 * posterior_moments(np.zeros(2))[1])
         self.mean = mean
 
     def sample(self, y: np.ndarray, n: int, *, seed: int) -> Any:
-        noise = np.random.default_rng(seed).multivariate_normal(np.zeros(2), self.law.cov, (len(y), n))
+        noise = np.random.default_rng(seed).multivariate_normal(
+            np.zeros(2), self.distribution.cov, (len(y), n)
+        )
         return SimpleNamespace(values=np.array([self.mean(row) for row in y])[:, None] + noise)
 
     def log_prob(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
         centre = np.array([self.mean(row) for row in y])
         offsets = theta - (centre if theta.ndim == 2 else centre[:, None])
-        return np.asarray(self.law.logpdf(offsets)).reshape(offsets.shape[:-1])
+        return np.asarray(self.distribution.logpdf(offsets)).reshape(offsets.shape[:-1])
 
 
 def checked(posterior: Any, seed: int = 0) -> sf.Check:
@@ -54,10 +56,10 @@ def test_an_exact_posterior_is_trusted() -> None:
 @pytest.mark.parametrize(
     ("width", "level"), [(0.7, "do not trust"), (0.88, "caution"), (1.14, "caution"), (1.5, "do not trust")]
 )
-def test_a_wrong_width_is_called_with_its_size(width: float, level: str) -> None:
+def test_a_wrong_dispersion_is_found_with_its_size(width: float, level: str) -> None:
     check = checked(Known(width))
     assert check.level == level
-    assert {one.test: one.level for one in check.outcomes}["dispersion"] == level
+    assert check.quantities["dispersion"].iloc[:2].between(0.92 * width, 1.08 * width).all()
 
 
 def test_a_posterior_that_ignores_the_data_is_not_trusted_although_its_ranks_are_uniform() -> None:
@@ -70,14 +72,15 @@ def test_a_posterior_that_ignores_the_data_is_not_trusted_although_its_ranks_are
 
     check = checked(PriorOnly(1.0))
     assert check.level == "do not trust"
-    assert "nothing reliable was learnt" in check.text
+    assert check.outcomes[-1].level == "do not trust"
+    assert check.gain == pytest.approx(0, abs=1e-6)
 
 
 def test_a_posterior_with_swapped_parameters_is_not_trusted() -> None:
     assert checked(Known(1.0, lambda y: posterior_moments(y)[0][::-1])).level == "do not trust"
 
 
-def test_a_trained_posterior_is_judged_and_the_page_is_written(
+def test_a_trained_posterior_is_tested_and_the_page_is_written(
     gaussian_posterior: sf.Posterior, tmp_path: Path
 ) -> None:
     check = sf.check(gaussian_posterior, SIMULATOR, n=300, seed=1)
@@ -95,9 +98,9 @@ def test_a_trained_posterior_is_judged_and_the_page_is_written(
 
 
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
-    with pytest.raises(TooFewSimulationsError, match="at least 100 pairs"):
+    with pytest.raises(TooFewSimulationsError, match="100.*n=20"):
         sf.check(gaussian_posterior, SIMULATOR, n=20)
-    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
+    with pytest.raises(SettingsError, match="gaussian"):
         sf.check(gaussian_posterior, make_gaussian(3))
 
 
@@ -126,41 +129,39 @@ def test_a_poorly_trained_network_is_not_trusted(n: int, epochs: int, simulator:
     posterior = sf.fit(simulator, n_simulations=n, seed=1, settings=settings, say=None)
     found = sf.check(posterior, make_ricker(steps=30), n=600, seed=2)
     assert found.level == "do not trust", found.text
-    assert "Next: more simulations" in found.text
 
 
-def test_an_observation_can_be_judged_too(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
+def test_an_observation_can_be_tested_too(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     found = sf.check(gaussian_posterior, SIMULATOR, n=400, seed=1, y_obs=[0.5, -0.2])
     assert found.table["test"].iloc[-1] == "local C2ST"
-    assert "at the observation" in found.table["sentence"].iloc[-1]
-    assert "predictions" in found.table["test"].tolist()
+    assert found.predictive_check is not None
+    assert found.predicted is not None
+    assert found.predicted.shape == (500, 2)
     found.to_html(tmp_path / "check.html")
     assert (tmp_path / "check.html").read_text().count("<svg") == 5
-    with pytest.raises(TooFewSimulationsError, match="twice as many at an observation"):
+    with pytest.raises(TooFewSimulationsError, match="200.*n=150"):
         sf.check(gaussian_posterior, SIMULATOR, n=150, y_obs=[0.5, -0.2])
 
 
 def test_an_observation_far_from_all_simulations_is_never_trusted(gaussian_posterior: sf.Posterior) -> None:
     far = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([300.0, -300.0]))
     assert far.level == "do not trust"
-    assert "outside the training distribution" in far.text
     near = sf.check(gaussian_posterior, SIMULATOR, n=200, y_obs=np.array([0.3, -0.3]))
-    found = {outcome.test: outcome.level for outcome in near.outcomes}
-    assert found["misspecification"] == "trust"
+    levels = [
+        next(found.level for found in check.outcomes if found.quantity == "y_obs") for check in (far, near)
+    ]
+    assert levels == ["do not trust", "trust"]
 
 
-def test_what_is_no_posterior_or_no_simulator_is_refused_in_words(gaussian_posterior: sf.Posterior) -> None:
+def test_what_is_not_a_posterior_or_a_simulator_is_refused(gaussian_posterior: sf.Posterior) -> None:
     for wrong, words in (
-        (
-            ("p.safetensors", SIMULATOR),
-            r"takes a posterior .* got str. Load it first: sf.load\('p.safetensors'\)",
-        ),
-        ((gaussian_posterior, gaussian_posterior), "takes a simulator made with"),
-        ((gaussian_posterior, make_gaussian(3)), "Pass the one it was trained on"),
+        (("p.safetensors", SIMULATOR), r"sf.load\('p.safetensors'\)"),
+        ((gaussian_posterior, gaussian_posterior), "Posterior"),
+        ((gaussian_posterior, make_gaussian(3)), "gaussian"),
     ):
         with pytest.raises(SettingsError, match=words):
             sf.check(*wrong)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="n must be an integer, got '200'"):
+    with pytest.raises(SettingsError, match="n .*'200'"):
         sf.check(gaussian_posterior, SIMULATOR, n="200")  # type: ignore[arg-type]
 
 
@@ -188,9 +189,11 @@ def test_the_log_likelihood_is_ranked_where_there_is_one_and_one_that_fails_lose
     assert "log-likelihood" in ranked.quantities["quantity"].tolist()
     assert ranked.left_out == ()
     lost = sf.check(posterior, with_likelihood(wrong), n=100, seed=1)
-    assert "not judged: it failed with RuntimeError: no convergence" in lost.text
-    assert "likelihood of the truth" not in lost.table["test"].tolist()
+    (note,) = lost.left_out
+    assert (note.kind, note.values) == ("likelihood untested", {"reason": "RuntimeError: no convergence"})
+    assert note in lost.text
+    assert "log-likelihood" not in lost.quantities["quantity"].tolist()
     none = sf.check(posterior, with_likelihood(wrong), n=100, seed=1, n_likelihood=0)
     assert none.left_out == ()
-    with pytest.raises(SettingsError, match="n_likelihood must be 0 or an integer of at least 100, got 20"):
+    with pytest.raises(SettingsError, match="n_likelihood .*100.* 20"):
         sf.check(posterior, with_likelihood(right), n=100, n_likelihood=20)

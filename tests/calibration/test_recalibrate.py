@@ -1,6 +1,4 @@
-"""A planted width and shift of the noise is found and taken away, and what is offered is checked on fresh
-pairs.
-"""
+"""A planted scale and shift of the noise is found and removed, and the result is checked on fresh pairs."""
 
 from __future__ import annotations
 
@@ -17,17 +15,18 @@ from simulators.gaussian import make_gaussian
 SIMULATOR = make_gaussian(2)
 
 
-def test_a_planted_fault_is_found_said_and_mended(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
+def test_a_planted_fault_is_found_noted_and_mended(gaussian_posterior: sf.Posterior, tmp_path: Path) -> None:
     planted = replace(gaussian_posterior, noise_shift=np.array([0.2, 0.0]), noise_scale=np.array([0.6, 1.5]))
     found = sf.recalibrate(planted, SIMULATOR, n=1000, n_check=400, seed=1)
     assert found.before.level == "do not trust"
     assert found.after.ok
     assert found.better
-    assert "Use the new one" in found.text
     assert found.after.gain > found.before.gain + 0.1
     assert found.posterior.noise_scale == pytest.approx(np.ones(2), abs=0.15)
-    assert found.posterior.notes[-1].kind == "recalibrated"
-    assert found.posterior.notes[-1].values["pairs"] == 1000
+    again = sf.recalibrate(found.posterior, SIMULATOR, n=500, n_check=100, seed=1)
+    assert found.posterior.notes == (*planted.notes, found.posterior.notes[-1])
+    assert [note.kind for note in again.posterior.notes].count("recalibrated") == 1
+    assert again.posterior.notes[-1].values["pairs"] == 500
     assert planted.noise_scale is not None
     assert planted.noise_scale[0] == 0.6
     found.posterior.save(tmp_path / "p.safetensors")
@@ -64,7 +63,7 @@ def test_an_ensemble_is_mended_as_the_mixture_that_it_is() -> None:
 
 
 def test_too_few_pairs_or_another_simulator_are_refused(gaussian_posterior: sf.Posterior) -> None:
-    with pytest.raises(TooFewSimulationsError, match="at least 500 usable pairs, got 100"):
+    with pytest.raises(TooFewSimulationsError, match="500.* 100"):
         sf.recalibrate(gaussian_posterior, SIMULATOR, n=100)
-    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
+    with pytest.raises(SettingsError, match="gaussian"):
         sf.recalibrate(gaussian_posterior, make_gaussian(3))

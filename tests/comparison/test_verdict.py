@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import sbi_flows as sf
-from sbi_flows.comparison.agreement import Agreement, agreement, distance_apart
-from sbi_flows.comparison.verdict import believe
+from sbi_flows.comparison.agreement import Agreement, Reason, agreement, distance_apart
+from sbi_flows.comparison.verdict import believe, reasons_against
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from simulators.gaussian import make_gaussian
 
@@ -28,78 +28,79 @@ def predictive(p: float) -> PredictiveCheck:
     return PredictiveCheck(("trend",), one, one, one, one + p, p)
 
 
+def found(reasons: list[Reason]) -> list[tuple[str, str]]:
+    return [(level, note.kind) for level, note in reasons]
+
+
 @pytest.mark.parametrize(
-    ("p", "members", "c2st", "reference", "level", "words"),
+    ("p", "level"),
+    [(0.5, None), (0.011, None), (0.01, "caution"), (0.005, "caution"), (0.001, "do not trust")],
+)
+def test_unlikely_data_are_a_reason(p: float, level: str | None) -> None:
+    reasons = reasons_against(predictive(p), None, None, None)
+    assert found(reasons) == ([] if level is None else [(level, "unlikely data")])
+    assert all(note.values == {"p": p, "worst": "trend"} for _, note in reasons)
+
+
+@pytest.mark.parametrize(
+    ("members", "level", "kind"),
     [
-        (0.5, None, None, None, "trust", "within the training distribution."),
-        (0.5, Agreement(0.1, CHANCE), 0.6, GOOD, "trust", "within the training distribution."),
-        (
-            0.005,
-            None,
-            None,
-            None,
-            "caution",
-            "But it predicts data unlike those observed (p = 0.005; worst predicted: trend)",
-        ),
-        (0.001, None, None, None, "do not trust", "Check the simulator."),
-        (
-            0.5,
-            Agreement(0.3, CHANCE),
-            None,
-            None,
-            "caution",
-            "their means lie 0.30 sd apart (p = 0.005; 0.10 sd on simulated data)",
-        ),
-        (0.5, Agreement(1.2, CHANCE), None, None, "do not trust", "Simulate more."),
-        (0.5, Agreement(0.09, CHANCE / 3), None, None, "trust", "within the training distribution."),
-        (
-            0.5,
-            Agreement(0.7, APART),
-            None,
-            None,
-            "caution",
-            "on simulated data too: their means lie 0.65 sd apart there, 0.70 here",
-        ),
-        (
-            0.5,
-            Agreement(0.7, NO_NULL),
-            None,
-            None,
-            "caution",
-            "its networks disagree: their means lie 0.70 sd apart",
-        ),
-        (
-            0.5,
-            None,
-            0.66,
-            GOOD,
-            "caution",
-            "tells the neural draws from exact ones with accuracy 0.66. Train longer",
-        ),
-        (0.5, None, 0.9, GOOD, "do not trust", "use the exact draws."),
-        (0.5, None, 0.9, POOR, "caution", "accuracy 0.90, though these are few."),
+        (Agreement(0.1, CHANCE), None, None),
+        (Agreement(0.09, CHANCE / 3), None, None),
+        (Agreement(0.3, CHANCE), "caution", "networks disagree"),
+        (Agreement(1.2, CHANCE), "do not trust", "networks disagree"),
+        (Agreement(0.7, APART), "caution", "networks disagree everywhere"),
+        (Agreement(0.4, NO_NULL), None, None),
+        (Agreement(0.7, NO_NULL), "caution", "networks disagree"),
+        (Agreement(1.2, NO_NULL), "do not trust", "networks disagree"),
     ],
 )
-def test_each_reason_has_its_level(
-    p: float,
-    members: Agreement | None,
-    c2st: float | None,
-    reference: sf.Verdict | None,
-    level: str,
-    words: str,
+def test_networks_that_disagree_are_a_reason(members: Agreement, level: str | None, kind: str | None) -> None:
+    reasons = reasons_against(predictive(0.5), members, None, None)
+    assert found(reasons) == ([] if level is None else [(level, kind)])
+    for _, note in reasons:
+        assert note.values["apart"] == members.apart
+        assert note.values.get("p", members.p) == pytest.approx(members.p, nan_ok=True)
+        assert note.values.get("usual", 0) == (np.median(members.null) if "usual" in note.values else 0)
+
+
+@pytest.mark.parametrize(
+    ("c2st", "reference", "level"),
+    [
+        (0.6, GOOD, None),
+        (0.66, GOOD, "caution"),
+        (0.9, GOOD, "do not trust"),
+        (0.9, POOR, "caution"),
+        (None, GOOD, None),
+    ],
+)
+def test_a_distance_from_the_exact_posterior_is_a_reason(
+    c2st: float | None, reference: sf.Verdict, level: str | None
 ) -> None:
-    found = believe(INSIDE, predictive(p), members, c2st, reference)
-    assert found.level == level
-    assert words in found.text
-    assert found.quantile == 0.4
+    reasons = reasons_against(predictive(0.5), None, c2st, reference)
+    assert found(reasons) == ([] if level is None else [(level, "unlike exact")])
+    assert all(note.values == {"c2st": c2st, "few": not reference.ok} for _, note in reasons)
 
 
 def test_the_worst_level_wins_and_all_reasons_are_said() -> None:
     outside = sf.Verdict("caution", "the observation lies at the edge.", 0.995)
-    found = believe(outside, predictive(0.001), Agreement(0.7, CHANCE), 0.7, GOOD)
-    assert found.level == "do not trust"
-    for words in ("at the edge", "It predicts data", "Its networks disagree", "A classifier"):
-        assert words in found.text
+    reasons = reasons_against(predictive(0.001), Agreement(0.7, CHANCE), 0.7, GOOD)
+    assert len(reasons) == 3
+    verdict = believe(outside, reasons)
+    assert verdict.level == "do not trust"
+    assert verdict.quantile == 0.995
+    assert all(str(note)[1:] in verdict.text for _, note in reasons)
+    assert "at the edge" in verdict.text
+
+
+def test_without_reasons_the_verdict_is_that_on_the_observation() -> None:
+    assert believe(INSIDE, []) == INSIDE
+    untested = believe(INSIDE, [], predictions_tested=False)
+    assert untested.ok
+    assert "predictions" in untested.text
+    doubted = believe(INSIDE, reasons_against(predictive(0.005), None, None, None))
+    assert doubted.level == "caution"
+    assert doubted.text.startswith(INSIDE.text.rstrip("."))
 
 
 def test_members_that_disagree_are_measured_and_ranked_among_simulated_data(

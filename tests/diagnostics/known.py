@@ -26,7 +26,7 @@ class Known:
     sample: (y, n, rng) -> (m, n, 2).
     log_prob: (theta (m, n, 2), y) -> (m, n); log_prior: theta -> (m, n).
     to_line, from_line: theta to z and back; log_slope: log dz/dtheta, summed over coordinates.
-    centre, sd: of z given y, (m, 2) each.
+    moments: y -> centre and sd of z, (m, 2) each.
     """
 
     joint: Callable[[int, np.random.Generator], tuple[F, F]]
@@ -36,8 +36,7 @@ class Known:
     to_line: Callable[[F], F]
     from_line: Callable[[F], F]
     log_slope: Callable[[F], F]
-    centre: Callable[[F], F]
-    sd: Callable[[F], F]
+    moments: Callable[[F], tuple[F, F]]
     lost_constant: float = 0.0
     without_jacobian: Callable[[F, int, np.random.Generator], F] | None = None
     of_width: Callable[[float], Tested] | None = None
@@ -75,8 +74,7 @@ def gaussian() -> Known:
         log_prob,
         lambda theta: norm.logpdf(theta).sum(axis=-1),
         *(same, same, flat),
-        lambda y: y @ slope.T,
-        lambda y: np.broadcast_to(np.sqrt(np.diag(covariance)), (len(y), D)),
+        lambda y: (y @ slope.T, np.broadcast_to(np.sqrt(np.diag(covariance)), (len(y), D))),
         lost_constant=log_det,
     )
 
@@ -116,9 +114,7 @@ def beta_binomial() -> Known:
         draw,
         lambda theta, y: beta.logpdf(theta, (a + y)[:, None], (b + trials - y)[:, None]).sum(axis=-1),
         lambda theta: beta.logpdf(theta, a, b).sum(axis=-1),
-        *(logit, expit, logit_slope),
-        lambda y: moments(y)[0],
-        lambda y: moments(y)[1],
+        *(logit, expit, logit_slope, moments),
         without_jacobian=lambda y, n, rng: draw(y, n, rng, less=1.0),
     )
 
@@ -144,17 +140,7 @@ def bounded_uniform() -> Known:
         z = logit(draw(y, 400, np.random.default_rng(0)))
         return z.mean(axis=1), z.std(axis=1)
 
-    return Known(
-        joint,
-        draw,
-        log_prob,
-        inside,
-        logit,
-        expit,
-        logit_slope,
-        lambda y: moments(y)[0],
-        lambda y: moments(y)[1],
-    )
+    return Known(joint, draw, log_prob, inside, logit, expit, logit_slope, moments)
 
 
 def bimodal() -> Known:
@@ -185,8 +171,7 @@ def bimodal() -> Known:
         *of_width(1.0),
         lambda theta: norm.logpdf(theta).sum(axis=-1),
         *(same, same, flat),
-        lambda y: np.zeros((len(y), D)),
-        lambda y: np.sqrt(variance + np.square(variance / 0.16 * y)),
+        lambda y: (np.zeros((len(y), D)), np.sqrt(variance + np.square(variance / 0.16 * y))),
         lost_constant=2 * float(np.log(sd)),
         of_width=of_width,
     )
@@ -201,20 +186,18 @@ PROBLEMS = {
 
 
 def stretched(known: Known, width: float, shift: float = 0.0) -> Tested:
-    """z -> c + shift sd + width (z - c), where c is the centre; where there are modes, a width is that of
-    each.
-    """
+    """z -> c + shift sd + width (z - c) about the centre c; where there are modes, width is that of each."""
     if known.of_width is not None and width != 1:
         return known.of_width(width)
 
     def sampler(y: F, n: int, rng: np.random.Generator) -> F:
-        middle, sd = known.centre(y)[:, None], known.sd(y)[:, None]
+        middle, sd = (moment[:, None] for moment in known.moments(y))
         return known.from_line(
             middle + shift * sd + width * (known.to_line(known.sample(y, n, rng)) - middle)
         )
 
     def log_prob(theta: F, y: F) -> F:
-        middle, sd = known.centre(y)[:, None], known.sd(y)[:, None]
+        middle, sd = (moment[:, None] for moment in known.moments(y))
         before = known.from_line(middle + (known.to_line(theta) - middle - shift * sd) / width)
         with np.errstate(invalid="ignore"):
             found = (

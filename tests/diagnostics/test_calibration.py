@@ -161,8 +161,8 @@ def test_the_likelihood_detects_data_that_the_posterior_ignores() -> None:
 def test_the_likelihood_of_the_truth_gives_a_lossy_posterior_caution_and_a_narrow_one_less(
     centre: float, spread: float, level: str
 ) -> None:
-    """y | theta ~ N(theta, 1), theta ~ N(0, 1), posterior N(y / 2, 1 / 2): correct, the prior, and one
-    0.3 times as wide.
+    """y | theta ~ N(theta, 1), theta ~ N(0, 1), posterior N(y / 2, 1 / 2): correct, the prior, and one 0.3
+    times as wide.
     """
     rng = np.random.default_rng(4)
     theta = rng.standard_normal((400, 1))

@@ -75,7 +75,7 @@ def test_recovery_contraction_and_gain_are_those_of_the_closed_form() -> None:
     design = np.array([[1.0, 0.5], [-0.3, 1.0]])
     information = 0.5 * np.log(np.linalg.det(np.eye(2) + design @ design.T / 0.49))
     assert abs(found.mean - information) < 5 * found.error
-    variance = known.sd(y)[0] ** 2
+    variance = known.moments(y)[1][0] ** 2
     for j, one in enumerate(recovery(pairs)):
         assert one.contraction == pytest.approx(1 - variance[j], abs=0.03)
         assert one.correlation == pytest.approx(np.sqrt(1 - variance[j]), abs=0.03)

@@ -1,6 +1,5 @@
 """Statistics of a series: a run, a trend and a spike are found where they are, noise of the measurement is
-told from noise of
-the process, and all are finite for any series.
+told from noise of the process, and all are finite for any series.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Columns that say nothing about the parameters are hidden from all members but one; the mixture weights tell
-whether
-that was right.
+whether that was right.
 """
 
 from __future__ import annotations

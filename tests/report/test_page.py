@@ -1,6 +1,4 @@
-"""The page: complete in itself, everything that is told escaped, numbers rounded by the posterior's width,
-empty parts left out.
-"""
+"""The page is self-contained, escapes its values, rounds sensibly, and leaves out empty parts."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ import pytest
 
 from sbi_flows.report.figures import history_figure, intervals_figure
 from sbi_flows.report.page import ReportPage, format_number, format_seconds, render_page
+from sbi_flows.verdict import Verdict
 
 ROW = {
     "method": "exact",
@@ -28,11 +27,11 @@ PAGE = ReportPage(
     title="Classic series",
     subtitle="100 counts",
     lead="rho is 10.",
-    verdict_level="do not trust",
-    verdict_text="unlike the simulations",
+    verdict=Verdict("do not trust", "unlike the simulations"),
+    subject="neural posterior",
     table=[{**ROW, "ess": 660.4, "seconds": 512.0, "simulations": None}],
     methods=[("exact", "#2b2b2b", "the reference")],
-    figures={"marginals": intervals_figure(DRAWS, ["rho"])},
+    figures={"marginals": intervals_figure(DRAWS, {"exact": "#2b2b2b"}, ["rho"])},
 )
 
 
@@ -90,7 +89,7 @@ def test_everything_but_the_figures_is_escaped() -> None:
         evil,
         evil,
         evil,
-        "trust",
+        Verdict("trust", evil),
         evil,
         [row],
         [(evil, "#000", evil)],

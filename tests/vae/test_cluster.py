@@ -1,4 +1,4 @@
-"""The mixture is the density it says it is, its draws are of it, and clusters that are there are found."""
+"""The mixture's density and draws agree with scipy, and clear clusters are found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_model import SMALL
 
 
 def three_clouds(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Three well separated clouds in R^5, and which of them each row is of."""
+    """Three well separated clouds in R^5, and the cloud of each row."""
     rng = stream(seed, "clouds")
     label = rng.integers(0, 3, n)
     return 4 * stream(5, "centres").standard_normal((3, 5))[label] + rng.standard_normal((n, 5)), label
@@ -38,14 +38,14 @@ def placed() -> Mixture:
     return mixture
 
 
-def test_a_mixture_that_is_not_placed_is_standard_normal() -> None:
+def test_a_mixture_before_placing_is_standard_normal() -> None:
     z = torch.from_numpy(stream(0, "z").standard_normal((20, 4)))
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1)
     torch.testing.assert_close(Mixture(3, 4).double().log_prob(z), expected)
 
 
-def test_its_density_is_that_of_its_components_and_draws_are_of_it() -> None:
-    """Means of 20,000 draws within 4.5 standard errors in each of 2 columns: a false alarm in 1 of 70,000."""
+def test_its_density_is_that_of_scipy_and_its_draws_have_its_mean() -> None:
+    """Means of 20,000 draws within 4.5 standard errors in each of 2 columns, one false alarm in 70,000."""
     mixture = placed()
     with torch.no_grad():
         shares, means, factors = (
@@ -62,7 +62,7 @@ def test_its_density_is_that_of_its_components_and_draws_are_of_it() -> None:
     assert (np.abs(draws.mean(axis=0) - shares @ means) < 4.5 * draws.std(axis=0) / np.sqrt(20_000)).all()
 
 
-def test_clusters_are_found_kept_in_a_file_and_made_again_from_the_seed(tmp_path: Path) -> None:
+def test_clusters_are_found_saved_and_reproduced_by_the_seed(tmp_path: Path) -> None:
     x, label = three_clouds(400)
     models = [
         vae.ClusterVAE(clusters=3, event_shape=5, latent=2, likelihood="gaussian", settings=SMALL, seed=1)
@@ -73,7 +73,7 @@ def test_clusters_are_found_kept_in_a_file_and_made_again_from_the_seed(tmp_path
             x, epochs=40, tuning_epochs=5, train_settings=sf.TrainSettings(batch_size=32, learning_rate=1e-2)
         )
     found = models[0].assign(x)
-    # Each cluster holds rows of one cloud only: 98% allows for the few that lie between.
+    # Each cluster holds rows of one cloud. 98% allows for the few rows in between.
     purity = sum(np.bincount(label[found == c], minlength=3).max() for c in range(3)) / len(x)
     assert purity > 0.98
     assert np.allclose(models[0].responsibilities(x).sum(axis=1), 1)
@@ -86,6 +86,6 @@ def test_clusters_are_found_kept_in_a_file_and_made_again_from_the_seed(tmp_path
     assert np.array_equal(loaded.sample(5), models[0].sample(5))
 
 
-def test_bad_numbers_of_clusters_are_refused() -> None:
-    with pytest.raises(SettingsError, match="clusters must be a positive integer, got 0"):
+def test_a_bad_number_of_clusters_is_refused() -> None:
+    with pytest.raises(SettingsError, match="clusters .* 0"):
         vae.ClusterVAE(clusters=0, event_shape=5, latent=2)

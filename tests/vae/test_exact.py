@@ -1,6 +1,4 @@
-"""Models whose evidence is known: what the bound misses of it is what theory says, and importance sampling
-finds it.
-"""
+"""Models with known evidence: the gap of the bound is that of theory, and importance sampling is exact."""
 
 from __future__ import annotations
 
@@ -22,10 +20,8 @@ LIKELIHOODS = [vae.Bernoulli(), vae.Binomial(5), vae.Poisson(), vae.Categorical(
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=lambda likelihood: likelihood.name)
-def test_the_evidence_of_every_likelihood_is_that_of_quadrature(likelihood: Likelihood) -> None:
-    """One latent number, the prior itself as proposal: |z| < 4.5 for each of 20 rows, a false alarm in 1 of
-    7,000.
-    """
+def test_the_evidence_of_every_likelihood_agrees_with_quadrature(likelihood: Likelihood) -> None:
+    """One latent number, the prior itself as proposal: |z| < 4.5 per row of 20, one false alarm in 7,000."""
     heads = likelihood.heads
     net = nn.utils.skip_init(nn.Linear, 1, heads * 6)
     with torch.no_grad():
@@ -43,9 +39,7 @@ def test_the_evidence_of_every_likelihood_is_that_of_quadrature(likelihood: Like
 
 
 def test_the_exact_posterior_as_encoder_leaves_no_gap_and_no_error() -> None:
-    """x = a z + 0.5 e with one latent number: q set to the posterior by hand gives log w = log p(x) for every
-    draw.
-    """
+    """x = a z + 0.5 e, z one number: with q set to the posterior by hand, log w = log p(x) per draw."""
     net = nn.utils.skip_init(nn.Linear, 1, 1)
     with torch.no_grad():
         net.weight.fill_(2.0)
@@ -64,7 +58,7 @@ def test_the_exact_posterior_as_encoder_leaves_no_gap_and_no_error() -> None:
     x = model.sample(10)
     exact = -0.5 * x[:, 0] ** 2 / 4.25 - 0.5 * np.log(2 * np.pi * 4.25)
     assert np.allclose(model.log_weights(x, 50), exact[:, None], rtol=0, atol=1e-6)
-    # The bound averages log p(x | z) over draws while its KL is exact, so it is exact only in the mean.
+    # The bound averages log p(x | z) over draws while its KL is exact, so it is exact only on average.
     assert np.allclose(model.elbo(x, 20_000).bound, exact, rtol=0, atol=0.05)
 
 
@@ -79,9 +73,7 @@ def test_the_gap_on_a_linear_gaussian_model_is_the_closed_form(encoder: str) -> 
 
 @pytest.mark.parametrize("k", [-0.3, 0.2, 0.7, 1.2])
 def test_k_hat_finds_the_shape_of_a_pareto_tail(k: float) -> None:
-    """100 rows of 10,000 weights, 300 of them in the tail: the mean of k-hat, which is shrunk towards 1/2,
-    lies within 0.06.
-    """
+    """100 rows of 10,000 weights, 300 in the tail: the mean of k-hat within 0.06 of k shrunk to 1/2."""
     u = stream(0, "tail").random((100, 10_000))
     found = k_hat(np.log((u ** (-k) - 1) / k + 1))
     assert found.mean() == pytest.approx((300 * k + 5) / 310, abs=0.06)

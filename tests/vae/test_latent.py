@@ -1,4 +1,4 @@
-"""Arithmetic in latent space does what its formulas say."""
+"""Arithmetic in latent space agrees with its formulas."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def test_an_attribute_vector_is_the_difference_of_means() -> None:
     expected = z[has].mean(axis=0) - z[~has].mean(axis=0)
     assert np.allclose(vae.attribute_vector(model, x, has), expected)
     assert np.allclose(vae.attribute_vector(model, x, has.astype(int)), expected)
-    with pytest.raises(SettingsError, match="all events have the attribute, or none has"):
+    with pytest.raises(SettingsError, match="labels"):
         vae.attribute_vector(model, x, np.ones(40))
-    with pytest.raises(ShapeError, match=r"shape \(40,\), got \(3,\)"):
+    with pytest.raises(ShapeError, match=r"\(40,\), got \(3,\)"):
         vae.attribute_vector(model, x, [1, 0, 1])
 
 
 def test_the_attribute_vector_of_a_number_follows_the_number_alone() -> None:
-    """It is parallel to Cov(z)^-1 Cov(z, number), z from q(z | x), and as long as the halves lie apart along
-    that direction.
+    """It is parallel to Cov(z)^-1 Cov(z, number), z from q(z | x); its length is the distance of the halves
+    along it.
     """
     model, x = made(), events(400, 2)
     model.fit(events(), epochs=30)
@@ -60,9 +60,9 @@ def test_the_attribute_vector_of_a_number_follows_the_number_alone() -> None:
     assert np.array_equal(found, vae.attribute_vector(model, x, number))
 
 
-def test_labels_of_any_size_and_coding_have_a_direction() -> None:
-    """Its sign is that of the slope, however skewed the label; scales cancel; two values are two kinds, also
-    where most have the larger.
+def test_labels_of_any_scale_and_coding_have_a_direction() -> None:
+    """Its sign is that of the slope, however skewed the label; scales cancel; two values are two kinds, even
+    if most events have the larger.
     """
     model, x = made(), events(400, 2)
     model.fit(events(), epochs=30)
@@ -80,14 +80,14 @@ def test_labels_of_any_size_and_coding_have_a_direction() -> None:
     assert capped @ expected > 0
 
 
-def test_what_is_no_model_or_a_function_that_fails_is_said() -> None:
-    with pytest.raises(SettingsError, match="must be a vae.VAE or a vae.SentenceVAE, got int"):
+def test_bad_models_and_failing_functions_are_refused() -> None:
+    with pytest.raises(SettingsError, match="got int"):
         vae.optimise(3, torch.sum, np.ones((2, 2)))  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="must be a vae.VAE"):
+    with pytest.raises(SettingsError, match="got int"):
         vae.attribute_vector(3, [1], [1])  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match=r"f failed in step 0 with RuntimeError: .*after its .double\(\)"):
+    with pytest.raises(SettingsError, match=r"step 0 .* .double\(\)"):
         vae.optimise(made(), lambda z: z @ torch.ones(2), np.ones((2, 2)))
-    with pytest.raises(SettingsError, match="Call fit"):
+    with pytest.raises(SettingsError, match="fit"):
         vae.optimise(vae.SentenceVAE(latent=2), lambda z: z.sum(dim=1), np.ones((2, 2)))
 
 
@@ -108,7 +108,7 @@ def test_optimising_a_quadratic_ends_where_its_gradient_and_the_prior_balance() 
     assert np.array_equal(
         vae.optimise(model, f, start, steps=5).best, vae.optimise(model, f, start, steps=5).z
     )
-    with pytest.raises(ShapeError, match="f must give one number per row"):
+    with pytest.raises(ShapeError, match="one number per row"):
         vae.optimise(model, lambda z: z, start)
     with pytest.raises(SettingsError, match="prior_weight"):
         vae.optimise(model, f, start, prior_weight=-1)

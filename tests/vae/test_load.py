@@ -1,4 +1,4 @@
-"""One file, the same autoencoder; and nothing that has been altered is believed."""
+"""A saved autoencoder is the same after loading, and an altered file is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_everything_is_bit_identical_after_a_file_and_so_is_the_file(encoder: st
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_training_goes_on_from_a_file_as_from_memory(tmp_path: Path) -> None:
+def test_training_continues_from_a_file_as_from_memory(tmp_path: Path) -> None:
     model = made(likelihood=vae.Gaussian(sd="per_feature"))
     model.fit(events(), epochs=2)
     model.save(tmp_path / "a")
@@ -54,19 +54,17 @@ def test_training_goes_on_from_a_file_as_from_memory(tmp_path: Path) -> None:
     assert np.array_equal(model.elbo(events(4, 2)).bound, loaded.elbo(events(4, 2)).bound)
 
 
-def test_a_decoder_of_ones_own_is_passed_in_again(tmp_path: Path) -> None:
+def test_a_users_decoder_is_passed_to_load(tmp_path: Path) -> None:
     model = made(decoder=network())
     model.fit(events(), epochs=1)
     model.save(tmp_path / "a")
     assert np.array_equal(vae.load(tmp_path / "a", decoder=network()).sample(5), model.sample(5))
-    with pytest.raises(
-        SettingsError, match=r"needs the decoder module that it was made with: vae.load\(path, decoder=...\)"
-    ):
+    with pytest.raises(SettingsError, match="decoder=..."):
         vae.load(tmp_path / "a")
-    with pytest.raises(CorruptFileError, match="do not fit together"):
+    with pytest.raises(CorruptFileError, match="fit together"):
         vae.load(tmp_path / "a", decoder=nn.Sequential(network()))
     made().save(tmp_path / "b")
-    with pytest.raises(SettingsError, match="needs no decoder"):
+    with pytest.raises(SettingsError, match="no decoder"):
         vae.load(tmp_path / "b", decoder=network())
 
 
@@ -83,24 +81,24 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(CorruptFileError):
         vae.load(path)
-    with pytest.raises(StorageError, match="A variational autoencoder was expected"):
+    with pytest.raises(StorageError, match="variational autoencoder"):
         vae.load(tmp_path / "none")
 
 
-def test_weights_that_do_not_give_the_stored_values_are_refused(tmp_path: Path) -> None:
+def test_weights_that_do_not_reproduce_the_check_values_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     made().save(path)
     arrays, manifest = read_file(path, "variational autoencoder")
     arrays["net/decoder.net.linear.bias"] = arrays["net/decoder.net.linear.bias"] + 0.01
     write_file(path, arrays, manifest)
-    with pytest.raises(CorruptFileError, match="does not reproduce its stored check values"):
+    with pytest.raises(CorruptFileError, match="check values"):
         vae.load(path)
     del arrays["net/decoder.net.linear.bias"]
     write_file(path, arrays, manifest)
-    with pytest.raises(CorruptFileError, match="do not fit together"):
+    with pytest.raises(CorruptFileError, match="fit together"):
         vae.load(path)
 
 
-def test_what_was_not_fitted_is_not_saved_where_it_waits_for_data(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"Call fit\(x_train\) first"):
+def test_a_model_that_waits_for_data_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"fit\(x_train\)"):
         vae.VAE(event_shape=3, latent=1, likelihood="binomial", settings=SMALL).save(tmp_path / "a")

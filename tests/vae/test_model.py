@@ -1,6 +1,4 @@
-"""The autoencoder: what goes in and out, what a seed fixes, and that its bound is a bound with the right
-gradient.
-"""
+"""The autoencoder: shapes, seeds, and a bound that is a bound with the correct gradient."""
 
 from __future__ import annotations
 
@@ -73,9 +71,7 @@ def test_the_ends_of_a_path_are_reconstructions(fitted: vae.VAE) -> None:
 
 
 def test_the_bound_is_below_the_evidence(fitted: vae.VAE) -> None:
-    """E[log of a mean] is at least E[mean of logs] for the same weights: it holds for each row whatever the
-    draws.
-    """
+    """The log of the mean weight is at least the mean log weight, in each row whatever the draws."""
     log_weights = fitted.log_weights(events(20, 2), 200)
     found = fitted.log_evidence(events(20, 2), 200)
     assert (log_weights.mean(axis=1) <= found.log_evidence).all()
@@ -103,8 +99,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(encoder: str
 
 
 @pytest.mark.parametrize("encoder", ["diagonal", "full_rank"])
-def test_the_closed_kl_is_the_mean_of_the_log_ratio(encoder: str) -> None:
-    """|z| < 4.5 for each of 10 rows: a false alarm in 1 of 10,000."""
+def test_the_kl_in_closed_form_is_the_mean_log_ratio(encoder: str) -> None:
+    """|z| < 4.5 for each of 10 rows, one false alarm in 10,000."""
     model = made(encoder)
     with torch.no_grad():
         for i, parameter in enumerate(model.module.encoder.parameters()):
@@ -118,7 +114,7 @@ def test_the_closed_kl_is_the_mean_of_the_log_ratio(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_the_gradient_of_the_loss_is_that_of_finite_differences_with_the_same_noise(encoder: str) -> None:
+def test_the_gradient_of_the_loss_agrees_with_finite_differences(encoder: str) -> None:
     module = made(encoder).module
     x = torch.from_numpy(events(6, 2).reshape(6, 6))
     batch = (
@@ -142,7 +138,7 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences_with_the_same_no
         )
 
 
-def test_free_bits_leave_a_low_kl_alone() -> None:
+def test_free_bits_do_not_penalise_a_low_kl() -> None:
     module = made().module.train()
     x = torch.from_numpy(events(6, 2).reshape(6, 6))
     batch = (x, torch.from_numpy(stream(0, "noise").standard_normal((6, 1, 2))), torch.ones(6).double())
@@ -154,7 +150,7 @@ def test_free_bits_leave_a_low_kl_alone() -> None:
     assert torch.equal(loss_with(0.5)(module, batch), loss_with(0.0)(module, batch))
 
 
-def test_warmups_rise_as_drawn() -> None:
+def test_the_weight_of_the_kl_rises_in_each_cycle() -> None:
     assert [vae.Warmup(4).weight(t) for t in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
     assert [vae.Warmup(8, cycles=2, ramp=0.5).weight(t) for t in (0, 1, 2, 3, 4, 5, 7, 8)] == [
         0,
@@ -192,11 +188,11 @@ def test_a_frozen_part_stays_as_it_is(part: str) -> None:
 
 @pytest.mark.slow
 def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is() -> None:
-    """80 events are learned by heart, draws of the model are not. The bound on 2,000 others gains 5 of its
+    """The encoder overfits 80 events, but not draws from the model. The bound on 2,000 others gains 5
     standard errors or more.
     """
     model, test = made(latent=3, settings=vae.VAESettings(width=64)), events(2000, 3)
-    with pytest.raises(SettingsError, match="has been trained"):
+    with pytest.raises(SettingsError, match="trained"):
         model.refine_encoder(events(80))
     model.fit(
         events(80), epochs=150, train_settings=sf.TrainSettings(weight_decay=0.0, patience=150, batch_size=16)
@@ -213,9 +209,7 @@ def test_refining_the_encoder_tightens_the_bound_and_leaves_the_model_as_it_is()
     ("model", "options"),
     [(vae.HierarchicalVAE, {"latent": (2, 2)}), (vae.ClusterVAE, {"latent": 2, "clusters": 2})],
 )
-def test_refining_leaves_a_prior_that_is_learned_as_it_is(
-    model: type[vae.VAE], options: dict[str, object]
-) -> None:
+def test_refining_does_not_change_a_learned_prior(model: type[vae.VAE], options: dict[str, object]) -> None:
     made = model(event_shape=(2, 3), settings=SMALL, **options)  # type: ignore[arg-type]
     made.fit(events(), epochs=2)
     before = {name: value.clone() for name, value in made.module.state_dict().items()}
@@ -231,16 +225,16 @@ def test_refining_leaves_a_prior_that_is_learned_as_it_is(
 def test_a_count_of_classes_is_taken_from_the_training_data() -> None:
     x = stream(0, "classes").integers(0, 3, (100, 4))
     model = vae.VAE(event_shape=4, latent=2, likelihood="categorical", settings=SMALL)
-    with pytest.raises(SettingsError, match=r"Call fit\(x_train\) first"):
+    with pytest.raises(SettingsError, match=r"fit\(x_train\)"):
         model.sample(3)
     model.fit(x, epochs=2)
     assert model.likelihood == vae.Categorical(3)
     assert set(np.unique(model.decode(np.zeros((1, 2))))) <= {0.0, 1.0, 2.0}
-    with pytest.raises(ObservationError, match="a class from 0 to 2; got 3"):
+    with pytest.raises(ObservationError, match="from 0 to 2; got 3"):
         model.elbo(np.full((1, 4), 3))
 
 
-def test_a_second_fit_goes_on_and_a_checkpoint_ends_at_the_same_bytes(tmp_path: Path) -> None:
+def test_a_second_fit_continues_and_a_checkpoint_ends_at_the_same_bytes(tmp_path: Path) -> None:
     whole, begun = made(), made()
     whole.fit(events(), epochs=4)
     begun.fit(events(), epochs=4, checkpoint=tmp_path / "c")
@@ -253,39 +247,39 @@ def test_a_second_fit_goes_on_and_a_checkpoint_ends_at_the_same_bytes(tmp_path: 
     assert not np.array_equal(whole.elbo(events(4, 2)).bound, bound)
 
 
-def test_bad_input_is_refused_in_words() -> None:
+def test_bad_input_is_refused() -> None:
     model = made()
-    with pytest.raises(ShapeError, match=r"one event of shape \(2, 3\) or a stack.* got \(4, 6\)"):
+    with pytest.raises(ShapeError, match=r"\(2, 3\).* got \(4, 6\)"):
         model.elbo(np.zeros((4, 6)))
-    with pytest.raises(ShapeError, match="has no rows"):
+    with pytest.raises(ShapeError, match="no rows"):
         model.elbo(np.zeros((0, 2, 3)))
-    with pytest.raises(ObservationError, match="got nan in row 1, element 2"):
+    with pytest.raises(ObservationError, match="nan in row 1, element 2"):
         model.elbo(np.stack([np.zeros((2, 3)), np.array([[0, 0, np.nan], [0, 0, 0]])]))
-    with pytest.raises(ObservationError, match="x_train must be numbers"):
+    with pytest.raises(ObservationError, match="x_train .* numbers"):
         model.fit([["a"]])
     with pytest.raises(ObservationError, match="0 or 1"):
         model.fit(events() * 0.5)
     with pytest.raises(TooFewSimulationsError):
         model.fit(events(20), epochs=1)
-    with pytest.raises(SettingsError, match="warm-up of 5 epochs must end before"):
+    with pytest.raises(SettingsError, match="warm-up of 5"):
         model.fit(events(), epochs=5, warmup=5)
-    with pytest.raises(SettingsError, match="frozen must be"):
+    with pytest.raises(SettingsError, match="frozen"):
         model.fit(events(), frozen="prior")
     with pytest.raises(SettingsError, match="free_bits"):
         model.fit(events(), free_bits=-1)
-    with pytest.raises(SettingsError, match="encoder must be one of"):
+    with pytest.raises(SettingsError, match="maf"):
         made("maf")
-    with pytest.raises(SettingsError, match="latent must be"):
+    with pytest.raises(SettingsError, match="latent"):
         made(latent=0)
     with pytest.raises(SettingsError, match="event_shape must be"):
         made(event_shape=(2, 0))
-    with pytest.raises(SettingsError, match="seed must be"):
+    with pytest.raises(SettingsError, match="seed"):
         made(seed=-1)
-    with pytest.raises(SettingsError, match="n must be a positive integer"):
+    with pytest.raises(SettingsError, match="n must be.* 0"):
         model.sample(0)
-    with pytest.raises(SettingsError, match="path must be 'linear' or 'spherical'"):
+    with pytest.raises(SettingsError, match="great circle"):
         model.interpolate(events(1)[0], events(1)[0], 3, path="great circle")
-    with pytest.raises(ShapeError, match="from one event to one event"):
+    with pytest.raises(ShapeError, match="one event"):
         model.interpolate(events(2), events(1)[0], 3)
     with pytest.raises(SettingsError, match="width"):
         vae.VAESettings(width=0)

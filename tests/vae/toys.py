@@ -1,6 +1,4 @@
-"""Latent variable models whose evidence is known: linear-Gaussian in closed form, others with one or two
-latent numbers by quadrature.
-"""
+"""Latent variable models with known evidence: linear-Gaussian in closed form, others by quadrature."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ class Toy:
         )
 
     def gaps(self, encoder: str, *, steps: int, seed: int = 0) -> tuple[float, float]:
-        """Mean of log p(x) - bound over 4000 events, and its standard error, after so many steps of 128
-        events.
-        """
+        """Mean and standard error of log p(x) - bound over 4000 events, after `steps` steps of 128 events."""
         model = self.model(encoder, seed)
         x = model.sample(12_800, seed=seed + 1)
         settings = sf.TrainSettings(batch_size=128, learning_rate=4e-3, patience=steps, averaging=0.99)
@@ -74,8 +70,8 @@ class Toy:
 
 
 def linear_gaussian() -> tuple[Toy, float]:
-    """z in R^4, x = A z + b + 0.5 e in R^6; the least gap of a diagonal Gaussian is (sum_i log P_ii - log det
-    P) / 2, P = I + 4 A'A.
+    """z in R^4, x = A z + b + 0.5 e in R^6, and the least gap of a diagonal Gaussian, (sum_i log P_ii - log
+    det P) / 2 with P = I + 4 A'A.
     """
     rng = stream(7, "linear-Gaussian toy")
     a, sd = rng.standard_normal((6, 4)) + 4 * rng.standard_normal((6, 1)), 0.5
@@ -109,25 +105,20 @@ def product() -> Toy:
 
 
 def least_gap_of_product(*, full: bool, sd: float = 0.3) -> float:
-    """E log p(x) less the best bound of any Gaussian q(z | x) for `product`, found for each x: what no
-    encoder of that kind can go below.
+    """For `product`: the mean of log p(x) less the best bound of any Gaussian q(z | x), found per x. No
+    encoder of that kind has a smaller gap. full: whether q may be correlated.
 
-    With q = N(m, S),  E (x - z_1 z_2)^2 = x^2 - 2 x (m_1 m_2 + S_12) + (m_1^2 + S_11)(m_2^2 + S_22) + 2
-    S_12^2 + 4 m_1 m_2 S_12.
+    With q = N(m, S), E (x - z_1 z_2)^2 = x^2 - 2 x (m_1 m_2 + S_12) + (m_1^2 + S_11)(m_2^2 + S_22) + 2 S_12^2
+        + 4 m_1 m_2 S_12.
     """
 
-    def minus_bound(place: F, x: float) -> float:
-        m, (a, b), c = place[:2], np.exp(place[2:4]), place[4] if full else 0.0
+    def minus_bound(point: F, x: float) -> float:
+        m, (a, b), c = point[:2], np.exp(point[2:4]), point[4] if full else 0.0
         s = np.array([[a * a, a * c], [a * c, b * b + c * c]])
         both, cross = m[0] * m[1], s[0, 1]
-        squares = (
-            x * x
-            - 2 * x * (both + cross)
-            + (m[0] ** 2 + s[0, 0]) * (m[1] ** 2 + s[1, 1])
-            + 2 * cross**2
-            + 4 * both * cross
-        )
-        kl = 0.5 * (m @ m + np.trace(s) - 2) - place[2] - place[3]
+        squares = x * x - 2 * x * (both + cross) + 2 * cross**2 + 4 * both * cross
+        squares += (m[0] ** 2 + s[0, 0]) * (m[1] ** 2 + s[1, 1])
+        kl = 0.5 * (m @ m + np.trace(s) - 2) - point[2] - point[3]
         return float(0.5 * squares / sd**2 + np.log(sd) + 0.5 * np.log(2 * np.pi) + kl)
 
     box, grid = [(-4.0, 4.0)] * 2 + [(-4.0, 1.0)] * 2 + [(-4.0, 4.0)], np.linspace(-9, 9, 121)
@@ -154,8 +145,8 @@ def _by_quadrature(mean: Callable[[Tensor], Tensor], sd: float = 0.3) -> Toy:
 
     def log_evidence(x: F) -> F:
         constant = -np.log(sd) - 0.5 * np.log(2 * np.pi)
-        places = np.linspace(x.min(), x.max(), 400)
-        found = [logsumexp(log_prior - 0.5 * np.square((place - means) / sd)) for place in places]
-        return np.asarray(CubicSpline(places, found)(x[:, 0]) + constant)
+        points = np.linspace(x.min(), x.max(), 400)
+        found = [logsumexp(log_prior - 0.5 * np.square((point - means) / sd)) for point in points]
+        return np.asarray(CubicSpline(points, found)(x[:, 0]) + constant)
 
     return Toy(Curve(mean), 2, 1, sd, log_evidence)

@@ -92,13 +92,11 @@ Results = Callable[[], dict[int, Trained]]
 @contextmanager
 def in_parallel(first: Task, count: int, resumes: bool, notes: Notes) -> Iterator[Results]:
     """Train `count` further networks in parallel with what is done in the block. What is yielded waits for
-    them and returns
-    those that were not lost.
+    them and returns those that were not lost.
 
     resumes: whether the run resumes from a checkpoint. Then only networks with a checkpoint of their own do,
     since a new one would take the whole time again, and they may be later. Whatever happens to a network, the
-    one that is
-    trained here is not lost: a note says what happened, and the network is left out.
+    one that is trained here is not lost: a note says what happened, and the network is left out.
     """
     with ExitStack() as stack:
         futures: dict[int, Future[Trained]] = {}

@@ -52,8 +52,8 @@ class ReplayRows:
 
     convert: convert(theta, y) gives the numbers to train on, one row per simulation, as those of the starting
     set.
-    used: rows that have been trained on; drawn: rows in all batches; failed: rows left out.
-    `batches` never waits, and raises what ended the supply.
+    used: rows that have been trained on; drawn: rows in all batches; failed: rows left out. `batches` never
+    waits, and raises what ended the supply.
     """
 
     def __init__(self, supply: Supply, convert: Convert, settings: TrainSettings, start: StartRows) -> None:

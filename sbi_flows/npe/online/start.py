@@ -32,11 +32,10 @@ class Start:
 
 def starting_set(supply: Supply, seconds: float, *, rows: int | None = None) -> Start:
     """As many simulations as 3% of `seconds` makes, at most 25,000; at least 2,000, or 50 per parameter, if a
-    fifth of
-    the time makes them.
+    fifth of the time makes them.
 
-    rows: this many instead: the starting set of a run that resumes.
-    Where a fifth of the time does not make 50 usable rows, and 25 per parameter, it may take longer.
+    rows: this many instead: the starting set of a run that resumes. Where a fifth of the time does not make
+    50 usable rows, and 25 per parameter, it may take longer.
     Raises `TooFewSimulationsError` where four fifths do not make them, and what the supply raises.
     """
     goal = _Goal.of(supply.simulator.prior.d, seconds, rows)
@@ -115,8 +114,6 @@ def _simulations(supply: Supply, blocks: list[Block]) -> Simulations:
 def _too_few(supply: Supply, seconds: float, usable: int, wanted: int) -> str:
     return (
         f"{supply.simulator.name}: {usable} usable simulations in {_GIVEN_UP_SHARE * seconds:.3g} s, of the "
-        f"{wanted} without which "
-        "training cannot begin. Give more minutes; or, if a call of the simulator may hang, simulate with "
-        "sf.simulate(..., time_limit=...) "
-        "and pass simulations=."
+        f"{wanted} without which training cannot begin. Give more minutes; or, if a call of the simulator "
+        "may hang, simulate with sf.simulate(..., time_limit=...) and pass simulations=."
     )

@@ -50,8 +50,7 @@ class Trial:
 
     def __call__(self, threads: int, seconds: float, between: Between = lambda: None) -> float:
         """The mean seconds of a step with this many torch threads, over `seconds` or at least 3 steps.
-        `between` is
-        called before each of them.
+        `between` is called before each of them.
         """
         trained = copy.deepcopy(self.module).train()
         parameters = [p for p in trained.parameters() if p.requires_grad]

@@ -1,26 +1,23 @@
-"""Latent stochastic differential equations: the paths of prior and posterior, and how far one is from the
-other.
+"""Latent stochastic differential equations: paths of the prior and the posterior, and the KL between them.
 
-    prior        dz = h(z, t) dt + g(z, t) dW,  z_0 ~ p_0          posterior    dz = (h + g u) dt + g dW,  z_0
-    ~ q_0 log dP/dQ    = log p_0(z_0) / q_0(z_0) - int u dW - 1/2 int |u|^2 dt,       u = (f - h) / g
-    log p(x)    >= E_q[sum_k log p(x_k | z(t_k))] - KL(q_0 || p_0) - 1/2 E_q[int |u|^2 dt]
+    prior           dz = h(z, t) dt + g(z, t) dW,     z_0 ~ p_0
+    posterior       dz = (h + g u) dt + g dW,         z_0 ~ q_0,        u = (f - h) / g, f its drift
+    log dP/dQ       = log p_0(z_0) / q_0(z_0) - int u dW - 1/2 int |u|^2 dt
+    log p(x)       >= E_q[sum_k log p(x_k | z(t_k))] - KL(q_0 || p_0) - 1/2 E_q[int |u|^2 dt]
 
-(Li et al. 2020, 2001.01328; Girsanov). The posterior is given by u, so its KL needs no division by g. The
-martingale int u dW has mean zero and no place in the bound, but the importance weights p / q of paths need
-it: without it they estimate something above log p(x).
-On the steps of the Euler scheme, u frozen over each, all of this is exact: the weight of z_0, ..., z_S is the
-ratio of two Markov chains.
+(Li et al. 2020, 2001.01328; Girsanov). The networks give u, so that the KL needs no division by g. The
+martingale int u dW has mean zero, so the bound leaves it out. The importance weights p / q of paths need it:
+without it their mean exceeds p(x). On the steps of the Euler scheme, with u constant over each, all of this
+is exact: the weight of z_0, ..., z_S is the ratio of the densities of two Markov chains.
 
-A step from s to s + 1 of the solver's own clock is one of size delta_s of this series:  dz = delta f ds +
-sqrt(delta) g dW_s. So series with times of their own take their steps side by side. torchsde (imported here
-and nowhere else, when first needed) takes them; the
-increments dW_s are drawn beforehand, row by row: they do not depend on what else is in a batch, and the
-martingale is made of them.
+The solver runs on a clock of its own. A step from s to s + 1 is one of size delta_s in the time of each
+series:  dz = delta f ds + sqrt(delta) g dW_s. So series with different times take their steps in parallel.
+The increments dW_s are drawn beforehand, row by row: they do not depend on the rest of the batch, and the
+martingale is computed from them. torchsde takes the steps; it is imported here only, when first needed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -34,11 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbi_flows.arrays import F
-from sbi_flows.flows.conditional import ConditionalFlow
+from sbi_flows.flows.conditional import ConditionalFlow, log_standard_normal
 from sbi_flows.vae.network import Decoder, Terms, gaussian_kl
 from sbi_flows.vae.sde.networks import BackwardEncoder, Control, Own
-
-_LOG_2PI = math.log(2 * math.pi)
 
 Equation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -51,11 +46,12 @@ def solve(
     method: str,
     ends: list[int],
 ) -> Float[Tensor, "ends rows c"]:
-    """dy = f ds + g dW, with steps of length 1 from s = ends[0], where (f, g) = equation(s, y); y at each of
-    `ends`, differentiable.
+    """Solve dy = f ds + g dW, (f, g) = equation(s, y), by steps of length 1: y at each of `ends`,
+    differentiable.
 
-    method: "euler", of strong order 1/2, or "milstein", 1 where g_i depends on y_i alone. increments: W_{s+1}
-    - W_s.
+    y: its value at s = ends[0].
+    increments: W_{s+1} - W_s.
+    method: "euler", of strong order 1/2, or "milstein", of order 1 if g_i depends on y_i alone.
     """
     import torchsde
 
@@ -73,25 +69,20 @@ def solve_by_adjoint(
     ends: list[int],
     parameters: tuple[Tensor, ...],
 ) -> Float[Tensor, "ends rows c"]:
-    """As `solve`, with gradients by y and `parameters` from an equation solved backwards: the steps in
-    between are not kept in memory.
+    """As `solve`, with the gradients by y and `parameters` from an equation solved backwards: no steps are
+    kept in memory.
     """
     import torchsde
 
     clock = torch.tensor(ends, dtype=y.dtype)
-    options = {
-        "bm": _brownian(increments),
-        "method": method,
-        "adjoint_method": "milstein",
-        "dt": 1.0,
-        "adjoint_params": parameters,
-    }
+    methods = {"method": method, "adjoint_method": "milstein"}
+    options = {"bm": _brownian(increments), "dt": 1.0, "adjoint_params": parameters, **methods}
     found: Tensor = torchsde.sdeint_adjoint(_Ito(equation), y, clock, **options)
     return found
 
 
 class _Ito:
-    """What torchsde calls an equation."""
+    """An equation in the form that torchsde expects."""
 
     noise_type, sde_type = "diagonal", "ito"
 
@@ -106,7 +97,7 @@ class _Ito:
 
 
 def _brownian(increments: Tensor) -> Any:
-    """Increments over whole steps as torchsde's Brownian motion: W(b) - W(a) for whole numbers a and b."""
+    """torchsde's Brownian motion from given increments: W(b) - W(a) for whole numbers a and b."""
     import torchsde
 
     class Increments(torchsde.BaseBrownian):  # type: ignore[misc]
@@ -124,7 +115,7 @@ def _brownian(increments: Tensor) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class GenerativeNetworks:
-    """Those of p. start: mean and standard deviation of z_0."""
+    """The networks of p. start: mean and standard deviation of z_0."""
 
     drift: nn.Module
     diffusion: nn.Module
@@ -134,8 +125,9 @@ class GenerativeNetworks:
 
 @dataclass(frozen=True, eq=False)
 class PosteriorNetworks:
-    """Those of q. flow: of the noise that makes z_0, given the reader's state.
+    """The networks of q.
 
+    flow: the distribution of the noise that gives z_0, conditional on the reader's state.
     gaussian: "diagonal" or "full_rank" where the flow is a Gaussian of that kind, else "".
     """
 
@@ -146,7 +138,7 @@ class PosteriorNetworks:
 
 
 class LatentPaths(nn.Module):
-    """The generative model and its posterior: all networks of a latent SDE. Times are in units of its own."""
+    """All networks of a latent SDE, with times in the model's own units."""
 
     def __init__(self, model: GenerativeNetworks, posterior: PosteriorNetworks) -> None:
         super().__init__()
@@ -159,43 +151,39 @@ class LatentPaths(nn.Module):
 
     @property
     def d(self) -> int:
-        """Latent numbers."""
+        """Number of latent variables."""
         return self.flow.d
 
     def set_clock(self, origin: float, unit: float) -> None:
-        """Tell the user's own modules when the model's time 0 is, and how long its unit of time."""
+        """Tell the user's own modules the model's time origin and unit of time."""
         for part in (self.drift, self.diffusion):
             if isinstance(part, Own):
                 part.origin, part.unit = origin, unit
 
     def parameters_of(self, part: str | None) -> list[nn.Parameter]:
-        """Those of p, the "model", or those of q, the "encoder"; none for None."""
-        model = [
-            *self.drift.parameters(),
-            *self.diffusion.parameters(),
-            *self.decoder.parameters(),
-            self.mean,
-            self.log_sd,
-        ]
-        names = {id(parameter) for parameter in model}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in names]
+        """The parameters of p, for "model", or of q, for "encoder"; none for None."""
+        modules = (self.drift, self.diffusion, self.decoder)
+        model = [*(parameter for one in modules for parameter in one.parameters()), self.mean, self.log_sd]
+        of_model = {id(parameter) for parameter in model}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in of_model]
         return {"model": model, "encoder": others}.get(str(part), [])
 
     def shift(self, by: Float[Tensor, " m"]) -> None:
-        """Become the model of x + by, for likelihoods whose first head is a mean."""
+        """Turn the model of x into that of x + by, where the likelihood's first head is a mean."""
         self.reader.centre.add_(by)
         self.decoder.centre[0].add_(by)
 
     def first(self, noise: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """z_0 of the prior from N(0, I)."""
+        """z_0 of the prior, from noise from N(0, I)."""
         return self.mean + self.log_sd.exp() * noise
 
 
 class OnSteps(nn.Module):
-    """A `LatentPaths` on the steps between some times, in the form in which `objective` and `bounds` take it.
+    """A `LatentPaths` on a grid of time steps: the module that `objective` and `bounds` evaluate.
 
-    counts: steps between each time and the next. weighted: the terms make importance weights of paths, by the
-    martingale; they are then not for training.
+    counts: steps between each time and the next.
+    method, adjoint: the solver, and whether gradients are solved backwards.
+    weighted: whether the terms include the martingale, for importance weights of paths rather than training.
     """
 
     def __init__(
@@ -215,38 +203,35 @@ class OnSteps(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """Numbers of noise that one path takes."""
+        """Random numbers per path."""
         return (1 + len(self.interval)) * self.paths.d
 
     def forward(self, packed: Float[Tensor, "rows T w"], noise: Float[Tensor, "rows n k"]) -> Terms:
-        """The terms of the bound at the paths that the noise makes; the KL in two columns: z_0, and the
-        path.
+        """The terms of the bound, one path per row of noise. The KL has two parts, for z_0 and for the path
+        from there.
         """
         z, log_ratio, kl_start, kl_path = self.run(packed, noise)
-        m = self.paths.decoder.m
+        decoder, m = self.paths.decoder, self.paths.decoder.m
         x, seen = packed[:, None, :, :m], packed[:, None, :, m : 2 * m] > 0.5
-        each = self.paths.decoder.likelihood.each(x, self.paths.decoder(z), self.paths.decoder.free)
+        each = decoder.likelihood.each(x, decoder(z), decoder.free)
         log_likelihood = torch.where(seen, each, torch.zeros_like(each)).sum(dim=(2, 3))
-        return Terms(
-            log_likelihood, torch.zeros_like(log_ratio), log_ratio, torch.stack([kl_start, kl_path], dim=1)
-        )
+        kl = torch.stack([kl_start, kl_path], dim=1)
+        return Terms(log_likelihood, torch.zeros_like(log_ratio), log_ratio, kl)
 
     def run(self, packed: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """z at the times, (rows, n, T, d); log q / p of z_0 and, where it is weighted, of the path, (rows,
-        n); KLs of both, (rows,).
+        """z at the times, (rows, n, T, d); log q / p of z_0 and, if weighted, of the path, (rows, n); the KLs
+        of z_0 and of the path, (rows,).
         """
         paths, (rows, n, _) = self.paths, noise.shape
         m, d = paths.decoder.m, paths.d
         x, seen, times = packed[..., :m], packed[..., m : 2 * m] > 0.5, packed[..., -1]
         states, following, left = paths.reader(x, seen, times)
-        first = noise[..., :d]
-        start, log_q = paths.flow.draw(first, states[:, :1])
-        log_ratio = log_q + 0.5 * (start.square().sum(dim=2) + d * _LOG_2PI)
-        kl = (
-            gaussian_kl(paths.flow, paths.gaussian, states[:, 0]).sum(dim=1)
-            if paths.gaussian
-            else log_ratio.mean(dim=1)
-        )
+        start, log_q = paths.flow.draw(noise[..., :d], states[:, :1])
+        log_ratio = log_q - log_standard_normal(start)
+        if paths.gaussian:
+            kl = gaussian_kl(paths.flow, paths.gaussian, states[:, 0]).sum(dim=1)
+        else:
+            kl = log_ratio.mean(dim=1)
         steered = _Steered(self, times, states, following, left, n)
         increments = noise[..., d:].reshape(rows * n, -1, d)
         y = torch.cat([paths.first(start).reshape(rows * n, d), noise.new_zeros(rows * n, 1)], dim=1)
@@ -275,24 +260,23 @@ class OnSteps(nn.Module):
             return y[None]
         if not (self.adjoint and torch.is_grad_enabled()):
             return solve(steered.equation, y, increments, method=self.method, ends=ends)
-        shared = (
-            *self.paths.drift.parameters(),
-            *self.paths.diffusion.parameters(),
-            *self.paths.control.parameters(),
-        )
+        networks = (self.paths.drift, self.paths.diffusion, self.paths.control)
+        shared = [parameter for network in networks for parameter in network.parameters()]
         found = [y]
         for k, piece in enumerate(pairwise(ends)):
             equation, context = steered.within(k, piece[1] - 1)
-            y = solve_by_adjoint(
-                equation, y, increments, method=self.method, ends=list(piece), parameters=(*shared, context)
-            )[-1]
+            given, parts = (*shared, context), list(piece)
+            ys = solve_by_adjoint(equation, y, increments, method=self.method, ends=parts, parameters=given)
+            y = ys[-1]
             found.append(y)
         return torch.stack(found)
 
 
 class _Steered:
-    """The posterior's equation of n paths a series, with 1/2 int |u|^2 dt as one more component, on the
-    solver's clock.
+    """The posterior's equation for n paths per series, on the solver's clock, with 1/2 int |u|^2 dt as a last
+    component.
+
+    states, following, left: from the `BackwardEncoder`, at each time.
     """
 
     def __init__(
@@ -304,11 +288,10 @@ class _Steered:
         def of_paths(part: Tensor) -> Tensor:
             return part.repeat_interleave(n, dim=0).movedim(1, 0)
 
-        sizes = (times[:, 1:] - times[:, :-1]) / torch.from_numpy(steps.counts).to(times)
-        within = np.arange(len(self.interval)) - np.repeat(
-            np.array(steps.ends[:-1], dtype=np.int64), steps.counts
-        )
-        size = sizes[:, self.interval]
+        gaps = times[:, 1:] - times[:, :-1]
+        size = (gaps / torch.from_numpy(steps.counts).to(times))[:, self.interval]
+        starts = np.array(steps.ends[:-1], dtype=np.int64)
+        within = np.arange(len(self.interval)) - np.repeat(starts, steps.counts)
         time = times[:, self.interval] + size * torch.from_numpy(within).to(times)
         self.size, self.time = of_paths(size), of_paths(time)
         self.ahead = of_paths((following[:, 1:][:, self.interval] - time).clamp(min=0))
@@ -318,9 +301,7 @@ class _Steered:
         self.context: Tensor | None = None
 
     def within(self, k: int, last: int) -> tuple[Equation, Tensor]:
-        """The equation within interval k, whose last step is given, and the tensor that holds what it knows
-        of the data.
-        """
+        """The equation within interval k, up to the step `last`, and the context that it depends on there."""
         other, context = copy(self), self.states[k]
         other.context, other.last = context, last
         return other.equation, context
@@ -339,12 +320,10 @@ class _Steered:
     def martingale(
         self, z: Float[Tensor, "S paths d"], increments: Float[Tensor, "paths S d"]
     ) -> Float[Tensor, " paths"]:
-        """int u dW of paths whose z at the beginning of each step is given."""
+        """int u dW per path. z: at the beginning of each step."""
         total = z.new_zeros(z.shape[1])
         for k, interval in enumerate(self.interval):
-            u = (
-                self.paths.control(z[k], self.states[interval], self.ahead[k])
-                * (self.steered[k] * self.size[k].sqrt())[:, None]
-            )
-            total = total + (u * increments[:, k]).sum(dim=1)
+            u = self.paths.control(z[k], self.states[interval], self.ahead[k])
+            scaled = u * (self.steered[k] * self.size[k].sqrt())[:, None]
+            total = total + (scaled * increments[:, k]).sum(dim=1)
         return total

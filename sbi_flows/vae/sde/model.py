@@ -1,6 +1,5 @@
 """A latent SDE fitted to series: a hidden state moves by a stochastic differential equation and is seen at
-some times, with
-noise.
+some times, with noise.
 
     dz = h(z, t) dt + g(z, t) dW,  x_k ~ p(x | decoder(z(t_k)))          log p(x_0, ..., x_{T-1}) >= the bound
     of `sde.bound`
@@ -66,8 +65,7 @@ class LatentSDE(BuiltSDE):
         **options: Unpack[FitOptions],
     ) -> History:
         """Train on series x_train and keep the weights whose bound on x_valid (a tenth of x_train unless
-        given) is best after
-        the warm-up.
+        given) is best after the warm-up.
 
         times_valid: of x_valid, where they are not `times`.
         Options, by name (`vae.fitting.FitOptions` explains each): epochs (300), warmup, draws (paths per
@@ -186,8 +184,7 @@ class LatentSDE(BuiltSDE):
         self, times: ArrayLike, x: ArrayLike, beyond: ArrayLike, n: int = 100, *, seed: int = 0
     ) -> Paths:
         """n paths of q for each series at times (A,) or (rows, A) from its last one on (the last of `times`,
-        also where x has
-        NaN there), where the prior takes them.
+        also where x has NaN there), where the prior takes them.
         """
         series = self._series(times, x)
         wanted = times_of(beyond, len(series), None, "beyond")
@@ -195,8 +192,7 @@ class LatentSDE(BuiltSDE):
             row = int(np.argmax(wanted[:, 0] < series.times[:, -1]))
             raise ObservationError(
                 f"times beyond series {row} start at its last, {series.times[row, -1]:g}, got "
-                f"{wanted[row, 0]:g}. For those before, "
-                "reconstruct(times, x, at=...)."
+                f"{wanted[row, 0]:g}. For those before, reconstruct(times, x, at=...)."
             )
         return self.reconstruct(times, x, n, at=wanted, seed=seed)
 

@@ -3,11 +3,11 @@ the encoder of the data.
 
     prior        dz = h(z, t) dt + g(z, t) dW,              z_0 ~ N(m, diag(s^2))
     posterior    dz = (h + g u)(z, t, c) dt + g dW,         u = a(z, c, r) - B(z, c, r) z
-    encoder      c_k = GRU(x_k, which of it was seen, r_k; c_{k+1}),  from the last time to the first
+    encoder      c_k = GRU(x_k, mask of x_k, r_k; c_{k+1}),  from the last time to the first
 
-r is the time to the next observation and c the state of the encoder there. A Gaussian process observed with
-Gaussian noise is steered by a u that is affine in z, which a and B give without more ado. All times are in
-units of the model's own.
+r is the time to the next observation and c the state of the encoder there. For a Gaussian process observed
+with Gaussian noise, the exact u is affine in z, a form that a and B contain. All times are in the model's own
+units.
 """
 
 from __future__ import annotations
@@ -25,15 +25,12 @@ _NEAR = 0.1
 
 
 class Perceptron(nn.Module):
-    """Two hidden layers; the last starts at zero. (rows, m) -> (rows, k)."""
+    """Two hidden layers, and a last layer that starts at zero: (rows, m) -> (rows, k)."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
         super().__init__()
-        self.first, self.second, self.last = (
-            nn.Linear(inputs, hidden),
-            nn.Linear(hidden, hidden),
-            nn.Linear(hidden, outputs),
-        )
+        self.first, self.second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -44,7 +41,7 @@ class Perceptron(nn.Module):
 
 
 class Drift(nn.Module):
-    """h(z) = -A z + MLP(z), or of z and t; it starts at -z / 2, which goes nowhere."""
+    """h(z) = -A z + MLP(z), or of z and t. It starts at -z / 2, which reverts to 0."""
 
     def __init__(self, d: int, hidden: int, *, timed: bool) -> None:
         super().__init__()
@@ -60,9 +57,7 @@ class Drift(nn.Module):
 
 
 class Diffusion(nn.Module):
-    """g_i(z_i) > 0, or of z_i and t, by a network for each i, none of which sees another component; or a
-    number for each.
-    """
+    """g_i(z_i) > 0, or of z_i and t: one network per component, which sees no other; or one constant each."""
 
     def __init__(self, d: int, hidden: int, *, constant: bool, timed: bool) -> None:
         super().__init__()
@@ -83,8 +78,8 @@ class Diffusion(nn.Module):
 
 
 class Own(nn.Module):
-    """A module of the user's as one of the model's: its t is time from the origin in units, its value is
-    multiplied by unit ** power.
+    """A user's module in the model's units: it is given the user's time, and its value is multiplied by unit
+    ** power.
     """
 
     def __init__(self, net: nn.Module, power: float) -> None:
@@ -98,8 +93,8 @@ class Own(nn.Module):
 
 
 class Control(nn.Module):
-    """u = a - B z, where a and B are outputs of one network of z, the context and the time to the next
-    observation; it starts at 0.
+    """u = a - B z, with a and B from one network of z, the context and the time to the next observation. It
+    starts at 0.
     """
 
     centre: Tensor
@@ -114,19 +109,17 @@ class Control(nn.Module):
     def forward(
         self, z: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"], ahead: Float[Tensor, " rows"]
     ) -> Float[Tensor, "rows d"]:
-        d = z.shape[1]
-        place = (z - self.centre) / self.scale
+        d, standard = z.shape[1], (z - self.centre) / self.scale
         when = torch.stack([torch.log1p(ahead), _NEAR / (_NEAR + ahead)], dim=1)
-        a, b = self.net(torch.cat([place, context, when], dim=1)).split([d, d * d], dim=1)
-        out: Tensor = a - torch.einsum("rij,rj->ri", b.reshape(-1, d, d), place)
+        a, b = self.net(torch.cat([standard, context, when], dim=1)).split([d, d * d], dim=1)
+        out: Tensor = a - torch.einsum("rij,rj->ri", b.reshape(-1, d, d), standard)
         return out
 
 
 class BackwardEncoder(nn.Module):
-    """The state c_k of a recurrent network that has read everything from the last time back to the k-th.
+    """The state c_k of a recurrent network that has read the data from the last time back to the k-th.
 
-    A time at which nothing was seen leaves no trace: neither in the state nor in the time between
-    observations.
+    A time without observations changes neither the state nor the time between observations.
     """
 
     centre: Tensor
@@ -142,10 +135,9 @@ class BackwardEncoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "rows T m"], seen: Bool[Tensor, "rows T m"], times: Float[Tensor, "rows T"]
     ) -> tuple[Float[Tensor, "rows T k"], Float[Tensor, "rows T"], Bool[Tensor, "rows T"]]:
-        """c, the time of the first observation that is not before each time, and whether there is one."""
-        known = torch.where(
-            seen, ((torch.log1p(x) if self.counts else x) - self.centre) / self.scale, torch.zeros_like(x)
-        )
+        """c, the time of the next observation (now or later), and whether there is one, at each time."""
+        standard = ((torch.log1p(x) if self.counts else x) - self.centre) / self.scale
+        known = torch.where(seen, standard, torch.zeros_like(x))
         there = seen.any(dim=2)
         state = x.new_zeros(len(x), self.cell.hidden_size)
         following, any_left = times[:, -1], torch.zeros_like(there[:, -1])

@@ -1,4 +1,4 @@
-"""Paths of a latent SDE at some times, and the bands that they fill."""
+"""Paths of a latent SDE at given times, and their bands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from sbi_flows.errors import SettingsError
 
 @dataclass(frozen=True)
 class Paths:
-    """n paths for each of some rows at times (rows, T): latent z (rows, n, T, d), signal E[x | z] (rows, n,
-    T, features), and observed,
-    the signal with the noise of p(x | z), of the same shape.
+    """n paths per row at times (rows, T).
+
+    latent: z, (rows, n, T, d).
+    signal: E[x | z], (rows, n, T, features).
+    observed: the signal with the noise of p(x | z), of the same shape.
     """
 
     times: F
@@ -28,8 +30,9 @@ class Paths:
         return np.asarray(self.signal.mean(axis=1))
 
     def band(self, level: float = 0.9, *, noise: bool = False) -> tuple[F, F]:
-        """Quantiles between which lies the share `level` of the signal, or of what is observed with noise,
-        (rows, T, features) each.
+        """Lower and upper quantiles of the paths, (rows, T, features) each, with probability `level` between.
+
+        noise: of what is observed, with its noise, instead of the signal. Raises `SettingsError`.
         """
         level = real("level", level, positive=True)
         if not isinstance(noise, bool | np.bool_):
@@ -38,7 +41,6 @@ class Paths:
             raise SettingsError("a band needs two paths or more. Raise n.")
         if level >= 1:
             raise SettingsError(f"level must lie between 0 and 1, got {level!r}.")
-        low, high = np.quantile(
-            self.observed if noise else self.signal, [0.5 - level / 2, 0.5 + level / 2], axis=1
-        )
+        paths = self.observed if noise else self.signal
+        low, high = np.quantile(paths, [0.5 - level / 2, 0.5 + level / 2], axis=1)
         return low, high

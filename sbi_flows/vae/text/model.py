@@ -218,8 +218,7 @@ class SentenceVAE:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SentenceVAE:
         """What `save` wrote. Raises `StorageError`, `CorruptFileError` (also if its check values do not come
-        out),
-        `FormatVersionError`.
+        out), `FormatVersionError`.
         """
 
         def rebuilt(record: Manifest, arrays: Arrays) -> SentenceVAE:

@@ -1,11 +1,10 @@
-"""Sentences as rows of whole numbers.
+"""Sentences as rows of integers.
 
-    "the dog barks"  ->  5 2 1 0 0 0        words are numbered from 1 in alphabetical order; 0 is the end, and
-    everything after it
+    "the dog barks"  ->  5 2 1 0 0 0
 
-A row has `most` columns. The 0 that follows the last word is part of the sentence: it says that the sentence
-ends there. The others are padding and mean nothing. A sentence of `most` words fills its row, and its end
-goes without saying.
+Words are numbered from 1 in alphabetical order, and a row has `most` columns. The 0 that follows the last
+word is part of the sentence: it marks the end. Further zeros are padding and mean nothing. A sentence of
+`most` words fills its row and needs no end mark.
 """
 
 from __future__ import annotations
@@ -24,48 +23,43 @@ Tokens = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that a model knows, sorted, and how many a sentence has at most."""
+    """The words that a model knows, sorted, and the largest number of words in a sentence."""
 
     words: tuple[str, ...]
     most: int
 
     @classmethod
     def of(cls, sentences: Sequence[Sequence[str]], most: int | None) -> Vocabulary:
-        """That of these sentences; most=None takes the longest of them."""
-        longest = max(len(sentence) for sentence in sentences)
-        return cls(
-            tuple(sorted({word for sentence in sentences for word in sentence})),
-            longest if most is None else most,
-        )
+        """The vocabulary of these sentences; most=None takes the length of the longest."""
+        words = {word for sentence in sentences for word in sentence}
+        return cls(tuple(sorted(words)), max(map(len, sentences)) if most is None else most)
 
     def tokens(self, sentences: Sequence[Sequence[str]], name: str) -> Tokens:
-        """The sentences as rows (n, most). Raises `ObservationError` for a word that is not known and a
-        sentence that is too long.
+        """The sentences as rows (n, most). Raises `ObservationError` for unknown words and for sentences that
+        are too long.
         """
         number = {word: i + 1 for i, word in enumerate(self.words)}
         rows = np.zeros((len(sentences), self.most), np.int64)
         for i, sentence in enumerate(sentences):
             if len(sentence) > self.most:
                 raise ObservationError(
-                    f"{name}: the sentence in row {i} has {len(sentence)} words, and this model knows "
-                    f"sentences of at most {self.most}. "
-                    f"Leave it out, or make the model with most_words={len(sentence)}."
+                    f"{name}: the sentence in row {i} has {len(sentence)} words, more than {self.most}, the "
+                    f"most of this model. Leave it out, or make the model with most_words={len(sentence)}."
                 )
-            for j, word in enumerate(sentence):
+            for word in sentence:
                 if word not in number:
-                    listed = (
-                        " A list is one sentence, word by word; a sentence in one string goes without it."
-                        if len(word.split()) > 1
-                        else ""
-                    )
-                    raise ObservationError(
-                        f"{name}: the word {word!r} in row {i} is not among the {len(self.words)} that this "
-                        f"model was first trained on. "
-                        f"Leave the sentence out, or train a new model on sentences that have the "
-                        f"word.{listed}"
-                    )
-                rows[i, j] = number[word]
+                    raise ObservationError(f"{name}: {self._unknown(word, i)}")
+            rows[i, : len(sentence)] = [number[word] for word in sentence]
         return rows
+
+    def _unknown(self, word: str, row: int) -> str:
+        hint = (
+            " If the list is meant as one sentence, pass the string itself." if len(word.split()) > 1 else ""
+        )
+        return (
+            f"the word {word!r} in row {row} is not among the {len(self.words)} of the first training data. "
+            f"Leave the sentence out, or train a new model on sentences that have the word.{hint}"
+        )
 
     def sentences(self, tokens: Tokens) -> list[list[str]]:
         """The sentences of such rows."""
@@ -73,16 +67,16 @@ class Vocabulary:
 
 
 def sentences_of(given: Iterable[Sentence], name: str = "x") -> list[list[str]]:
-    """A collection of sentences, each a string, cut at white space, or a sequence of words, as lists of
+    """A collection of sentences, each a string to be split at white space or a sequence of words, as lists of
     words.
 
-    Raises `ShapeError` for what is no ordered collection or is empty, and `ObservationError` for what is no
-    sentence or has no words.
+    Raises `ShapeError` unless the collection is ordered and not empty, `ObservationError` for a sentence that
+    is not one or has no words.
     """
     if isinstance(given, str | bytes | Set | Mapping) or not isinstance(given, Iterable):
         raise ShapeError(
-            f"{name} must be a list of sentences, in an order, got {_short(given)}. Pass a single one as "
-            f"[sentence]."
+            f"{name} must be an ordered collection of sentences, got {_short(given)}. Pass a single one as "
+            "[sentence]."
         )
     found = [_words(sentence, f"{name}, row {i}") for i, sentence in enumerate(given)]
     if not found:
@@ -99,9 +93,9 @@ def _words(sentence: object, name: str) -> list[str]:
         raise ObservationError(f"{name} must be a string or a sequence of words, got {_short(sentence)}.")
     for word in words:
         if not isinstance(word, str) or not word:
-            raise ObservationError(f"{name}: a word must be a string that is not empty, got {_short(word)}.")
+            raise ObservationError(f"{name}: each word must be a non-empty string, got {_short(word)}.")
     if not words:
-        raise ObservationError(f"{name} is a sentence without words, got {_short(sentence)}. Leave it out.")
+        raise ObservationError(f"{name} has no words, got {_short(sentence)}. Leave it out.")
     return [str(word) for word in words]
 
 

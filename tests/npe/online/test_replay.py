@@ -1,6 +1,5 @@
 """Rows that grow while they are trained on: fresh first, each once where simulating is fast, else replayed;
-and where
-to simulate.
+and where to simulate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The Ornstein-Uhlenbeck process seen with noise: dz = theta (mu - z) dt + sigma dW, x_k = z(t_k) + tau e_k;
-its likelihood, and the
-control that makes its posterior."""
+"""The Ornstein-Uhlenbeck process observed with noise: its likelihood, and the control of its posterior.
+
+dz = theta (mu - z) dt + sigma dW,    x_k = z(t_k) + tau e_k
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ class Direct(nn.Module):
 
 @dataclass(frozen=True)
 class OU:
-    """The process, from z ~ N(mean, sd^2) at the first time; None is the stationary law."""
+    """The process, from z ~ N(mean, sd^2) at the first time; None is the stationary distribution."""
 
     theta: float = 1.0
     mu: float = 0.0
@@ -76,7 +77,7 @@ class OU:
         return (signal + self.tau * rng.standard_normal(signal.shape))[..., None]
 
     def between(self, gap: F) -> tuple[F, F]:
-        """What is left of z - mu after a time, and the variance that has come to it."""
+        """The factor by which z - mu decays over a time, and the variance that it gains."""
         decay = np.exp(-self.theta * gap)
         return decay, self.sigma**2 / (2 * self.theta) * (1 - decay**2)
 
@@ -113,8 +114,8 @@ class OU:
         return found_a, found_b
 
     def oracle_bound(self, times: F, x: F, dt: float, paths: int, rng: np.random.Generator) -> F:
-        """The bound of the exact control u = sigma (a - b z), held over each step of the Euler scheme, from
-        the exact posterior of z_0.
+        """The bound with the exact posterior of z_0 and the exact control u = sigma (a - b z), constant over
+        each Euler step.
         """
         grid = np.concatenate(
             [np.linspace(s, e, round((e - s) / dt), endpoint=False) for s, e in pairwise(times)]
@@ -143,7 +144,7 @@ class OU:
         return np.asarray(total.mean(axis=1))
 
     def model(self, dt: float, seed: int = 0, **settings: object) -> vae.LatentSDE:
-        """A latent SDE whose prior and likelihood these are."""
+        """A latent SDE with this prior and likelihood."""
         mean, sd = self.start
         return vae.LatentSDE(
             features=1,

@@ -1,6 +1,4 @@
-"""What must hold exactly for a latent SDE: paths' weights are densities, bounds are bounds, times and gaps
-are what they are.
-"""
+"""What holds exactly for a latent SDE: weights of paths, bounds, solver orders, gradients, encoder."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ TIMES = np.array([0.0, 0.1, 0.4, 0.5, 1.0])
 
 
 def series(n: int = 60, seed: int = 0, missing: float = 0.2) -> F:
-    """Two features: the process and its negative, a share of them missing."""
+    """Two features, the process and its negative; each value is missing with probability `missing`."""
     rng = stream(seed, "series")
     x = OU().sample(TIMES, n, rng)
     x = np.concatenate([x, -x], axis=2)
@@ -39,7 +37,7 @@ def made(**options: object) -> vae.LatentSDE:
 
 
 def steered(model: vae.LatentSDE, seed: int = 0, size: float = 0.3) -> vae.LatentSDE:
-    """The model with random weights everywhere, so that q is far from p."""
+    """The model with random changes to q, so that it is far from p."""
     rng = stream(seed, "random weights")
     with torch.no_grad():
         for parameter in [*model.module.control.parameters(), *model.module.flow.parameters()]:
@@ -51,8 +49,8 @@ def steered(model: vae.LatentSDE, seed: int = 0, size: float = 0.3) -> vae.Laten
 def test_weights_of_paths_are_ratios_of_densities(
     options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """E_q[p(path) / q(path)] = 1, to 4.5 standard errors (one false alarm in 147,000) of 20,000 paths;
-    without the martingale it is not.
+    """E_q[p(path) / q(path)] = 1 within 4.5 standard errors of 20,000 paths (one false alarm in 147,000).
+    Without the martingale it is not.
     """
     model = steered(made(settings=options))
     x = series(1)
@@ -74,8 +72,8 @@ def test_weights_of_paths_are_ratios_of_densities(
 
 
 def test_the_bound_is_below_the_likelihood_and_weights_estimate_it() -> None:
-    """Euler steps z' = z - theta z dt + sigma sqrt(dt) e are the exact steps of another OU process, whose
-    likelihood is known.
+    """Euler steps z' = z - theta z dt + sigma sqrt(dt) e are exact steps of another OU process, with known
+    likelihood.
     """
     dt, decay = 0.1, 0.9
     rate = -np.log(decay) / dt
@@ -98,15 +96,15 @@ def test_the_bound_is_below_the_likelihood_and_weights_estimate_it() -> None:
     )
 
 
-def test_before_fitting_the_path_of_q_is_that_of_p() -> None:
+def test_before_a_fit_paths_of_q_are_paths_of_p() -> None:
     terms = made().elbo(TIMES, series(5))
     assert (terms.kl_parts[:, 1] == 0).all()
     assert (terms.kl_parts[:, 0] >= 0).all()
 
 
-def test_solvers_are_of_their_strong_order_on_geometric_brownian_motion() -> None:
-    """dy = a y dt + b y dW: E |y_h(1) - y(1)| ~ h^(1/2) by Euler, h by Milstein; slopes within 0.15, by 4,000
-    shared Brownian paths.
+def test_solvers_have_their_strong_order_on_geometric_brownian_motion() -> None:
+    """dy = a y dt + b y dW: E |y_h(1) - y(1)| ~ h^(1/2) for Euler, h for Milstein. Slopes within 0.15, from
+    4,000 shared Brownian paths.
     """
     a, b, finest = 0.5, 1.0, 512
     fine = torch.from_numpy(stream(0, "Brownian motion").standard_normal((4000, finest, 1))) / finest**0.5
@@ -133,7 +131,7 @@ def test_solvers_are_of_their_strong_order_on_geometric_brownian_motion() -> Non
         assert abs(slope - order) < 0.15
 
 
-def test_the_adjoint_gives_the_gradient_of_the_solver_as_steps_shrink() -> None:
+def test_the_gradient_of_the_adjoint_tends_to_that_of_the_solver() -> None:
     x = series(20)
     errors = []
     for dt in (0.05, 0.0125):
@@ -156,12 +154,12 @@ def test_the_adjoint_gives_the_gradient_of_the_solver_as_steps_shrink() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
-def test_times_at_which_nothing_was_seen_leave_no_trace_in_what_is_known() -> None:
+def test_times_without_observations_do_not_change_the_encoder() -> None:
     model, x = steered(made()), series(4)
     given = model._series(TIMES, x)
-    padded, places = given.with_times(np.full((4, 2), [0.2, 1.5]))
+    padded, positions = given.with_times(np.full((4, 2), [0.2, 1.5]))
     before, after = (model.module.reader(*_parts(model, part)) for part in (given, padded))
-    assert places.tolist() == [[2, 6]] * 4
+    assert positions.tolist() == [[2, 6]] * 4
     for was, now in zip(before, after, strict=True):
         assert torch.equal(was, now[:, [0, 1, 3, 4, 5]])
     assert not after[2][:, 6].any()

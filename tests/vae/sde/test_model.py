@@ -1,4 +1,4 @@
-"""A latent SDE as its users meet it: fitted, asked, saved, and refusing what it cannot take."""
+"""A latent SDE in use: fits, paths, files, and what it refuses."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_everything_is_bit_identical_after_a_file_and_so_is_the_file(
     arrays, manifest = read_file(tmp_path / "a", "latent SDE")
     arrays["net/mean"] = arrays["net/mean"] + 0.01
     write_file(tmp_path / "a", arrays, manifest)
-    with pytest.raises(CorruptFileError, match="does not reproduce its stored check values"):
+    with pytest.raises(CorruptFileError, match="check values"):
         vae.LatentSDE.load(tmp_path / "a")
-    with pytest.raises(CorruptFileError, match="not a 'variational autoencoder'"):
+    with pytest.raises(CorruptFileError, match="latent SDE"):
         vae.load(tmp_path / "b")
 
 
-def test_modules_of_ones_own_are_passed_in_again(tmp_path: Path) -> None:
+def test_a_users_modules_are_passed_to_load(tmp_path: Path) -> None:
     model = OU().model(0.1, **SMALL)
     x = OU().sample(TIMES, 60, stream(0, "x"))
     before = [p.detach().clone() for p in model.module.parameters_of("model")]
@@ -111,14 +111,11 @@ def test_modules_of_ones_own_are_passed_in_again(tmp_path: Path) -> None:
     own = vae.PriorSDE(drift=Reverting(2.0, 1.0), diffusion=Constant(3.0))
     loaded = vae.LatentSDE.load(tmp_path / "a", prior=own, decoder=Direct())
     assert np.array_equal(loaded.elbo(TIMES, x).bound, model.elbo(TIMES, x).bound)
-    with pytest.raises(
-        SettingsError,
-        match=r"needs the diffusion module that it was made with: .*prior=vae.PriorSDE\(diffusion=...\)",
-    ):
+    with pytest.raises(SettingsError, match=r"PriorSDE\(diffusion=...\)"):
         vae.LatentSDE.load(tmp_path / "a", prior=vae.PriorSDE(drift=Reverting(1.0, 0.0)), decoder=Direct())
 
 
-def test_the_unit_of_time_does_not_matter() -> None:
+def test_the_unit_and_origin_of_time_do_not_matter() -> None:
     """Seconds or days, from any origin: the same bound and the same paths, up to rounding."""
     bounds = []
     for unit, origin in ((1.0, 0.0), (86_400.0, 1.7e9)):
@@ -128,7 +125,7 @@ def test_the_unit_of_time_does_not_matter() -> None:
     assert np.allclose(*bounds, rtol=1e-3)
 
 
-def test_each_series_may_have_times_of_its_own(fitted: vae.LatentSDE) -> None:
+def test_each_series_may_have_its_own_times(fitted: vae.LatentSDE) -> None:
     x = series(3, 1)
     own = TIMES + np.array([[0.0], [0.02], [0.05]]) * np.arange(5)
     together = fitted.reconstruct(own, x, 4)
@@ -139,7 +136,7 @@ def test_each_series_may_have_times_of_its_own(fitted: vae.LatentSDE) -> None:
     assert abs(one[0]) < 1.0
 
 
-def test_paths_go_on_from_the_last_observation(fitted: vae.LatentSDE) -> None:
+def test_paths_continue_from_the_last_observation(fitted: vae.LatentSDE) -> None:
     x = series(2, 1)
     beyond = fitted.extrapolate(TIMES, x, [1.0, 1.3, 2.0], 300)
     within = fitted.reconstruct(TIMES, x, 300, at=[0.0, 1.0])
@@ -153,7 +150,7 @@ def test_paths_go_on_from_the_last_observation(fitted: vae.LatentSDE) -> None:
 
 
 @pytest.mark.parametrize("diffusion", ["state", "constant"])
-def test_the_other_solver_and_the_adjoint_are_trained_too(diffusion: str) -> None:
+def test_milstein_and_the_adjoint_can_be_trained(diffusion: str) -> None:
     model = made(
         settings={"solver": "milstein", "adjoint": True, "diffusion": diffusion, "encoder": "diagonal"}
     )
@@ -163,12 +160,12 @@ def test_the_other_solver_and_the_adjoint_are_trained_too(diffusion: str) -> Non
     frozen.fit(TIMES, OU().sample(TIMES, 60, stream(0, "x")), epochs=1, frozen="model")
 
 
-def test_a_checkpoint_is_gone_on_from_and_bound_to_its_run(tmp_path: Path) -> None:
+def test_a_checkpoint_resumes_only_its_own_run(tmp_path: Path) -> None:
     whole, again = made(), made()
     whole.fit(TIMES, series(), epochs=2)
     again.fit(TIMES, series(), epochs=2, checkpoint=tmp_path / "c")
     assert np.array_equal(whole.elbo(TIMES, series(3)).bound, again.elbo(TIMES, series(3)).bound)
-    with pytest.raises(BankMismatchError, match="another run"):
+    with pytest.raises(BankMismatchError):
         made().fit(TIMES * 2, series(), epochs=2, checkpoint=tmp_path / "c")
 
 
@@ -182,21 +179,17 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(fitted: vae.LatentSDE) -> N
 @pytest.mark.parametrize(
     ("times", "x", "words"),
     [
-        (TIMES[:4], series(3), r"times must be \(5,\) or \(3, 5\), as many as x has, got \(4,\)"),
-        (TIMES[::-1], series(3), "times must increase, got 1 and then 0.5 in series 0"),
-        (np.array([0, 0.1, 0.1, 0.2, 0.3]), series(3), "join equal ones"),
+        (TIMES[:4], series(3), r"\(3, 5\).* got \(4,\)"),
+        (TIMES[::-1], series(3), "1 and then 0.5 in series 0"),
+        (np.array([0, 0.1, 0.1, 0.2, 0.3]), series(3), "0.1 and then 0.1"),
         (np.array([0, 0.1, 0.2, 0.3, np.nan]), series(3), "finite"),
-        (
-            TIMES,
-            series(3)[..., :1],
-            r"x must be one series of shape \(T, 2\) or a stack \(n, T, 2\), got \(3, 5, 1\)",
-        ),
-        (TIMES, np.full((3, 5, 2), np.nan), "nothing but missing values"),
-        (TIMES, np.full((3, 5, 2), np.inf), "got inf in series 0, time 0, element 0"),
-        (TIMES, "abc", "must be numbers"),
+        (TIMES, series(3)[..., :1], r"\(n, T, 2\), got \(3, 5, 1\)"),
+        (TIMES, np.full((3, 5, 2), np.nan), "missing"),
+        (TIMES, np.full((3, 5, 2), np.inf), "inf in series 0, time 0, element 0"),
+        (TIMES, "abc", "numbers"),
     ],
 )
-def test_series_that_are_none_are_refused(times: object, x: object, words: str) -> None:
+def test_bad_series_are_refused(times: object, x: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         made().elbo(times, x)  # type: ignore[arg-type]
 
@@ -204,47 +197,44 @@ def test_series_that_are_none_are_refused(times: object, x: object, words: str) 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"features": 0}, "features must be"),
-        ({"settings": {"dt": 0.0}}, "dt must be a positive number"),
-        ({"settings": {"solver": "srk"}}, "solver must be one of euler, milstein"),
-        ({"settings": {"adjoint": 1}}, "adjoint must be True or False"),
-        ({"prior": {"drift": None}}, r"prior must be vae.PriorSDE\(...\)"),
-        ({"prior": vae.PriorSDE(mean=[1.0])}, "mean must have one number for each of 2"),
-        (
-            {"prior": vae.PriorSDE(drift=torch.nn.Linear(2, 2))},
-            r"drift must take z \(2, 2\) and t \(2,\) to \(2, 2\); .* failed",
-        ),
-        ({"prior": vae.PriorSDE(diffusion=Reverting(1.0, -1.0))}, "diffusion must be positive"),
-        ({"decoder": 3}, "decoder must be a torch.nn.Module"),
+        ({"features": 0}, "features"),
+        ({"settings": {"dt": 0.0}}, "dt .* 0.0"),
+        ({"settings": {"solver": "srk"}}, "euler, milstein"),
+        ({"settings": {"adjoint": 1}}, "adjoint"),
+        ({"prior": {"drift": None}}, "PriorSDE"),
+        ({"prior": vae.PriorSDE(mean=[1.0])}, r"mean .* \(2,\)"),
+        ({"prior": vae.PriorSDE(drift=torch.nn.Linear(2, 2))}, "drift .* failed"),
+        ({"prior": vae.PriorSDE(diffusion=Reverting(1.0, -1.0))}, "diffusion .* positive"),
+        ({"decoder": 3}, "decoder"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused(options: dict[str, object], words: str) -> None:
+def test_bad_options_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         made(**options)
 
 
-def test_what_comes_at_the_wrong_time_is_refused(fitted: vae.LatentSDE) -> None:
-    with pytest.raises(InputError, match=r"paths start at the first time 0 of series 0, got -1"):
+def test_times_out_of_place_are_refused(fitted: vae.LatentSDE) -> None:
+    with pytest.raises(InputError, match="series 0, got -1"):
         fitted.reconstruct(TIMES, series(2), at=[-1.0, 0.5])
-    with pytest.raises(InputError, match=r"start at its last, 1, got 0.5. For those before, reconstruct"):
+    with pytest.raises(InputError, match="got 0.5.* reconstruct"):
         fitted.extrapolate(TIMES, series(2), [0.5])
-    with pytest.raises(SettingsError, match=r"Call fit first, or set vae.SDESettings\(dt=...\)"):
+    with pytest.raises(SettingsError, match=r"SDESettings\(dt=...\)"):
         vae.LatentSDE(features=2, latent=2).elbo(TIMES, series(2))
-    with pytest.raises(SettingsError, match="makes .* steps of these times"):
+    with pytest.raises(SettingsError, match="larger dt"):
         fitted.sample([0.0, 1e9], 1)
-    with pytest.raises(InputError, match="element 1 of x is missing at all times"):
+    with pytest.raises(InputError, match="element 1 .* missing"):
         made().fit(TIMES, np.where([True, False], series(), np.nan), epochs=1)
-    with pytest.raises(InputError, match="as many times as one another, got 5 and 4"):
+    with pytest.raises(InputError, match="5 and 4"):
         made().fit(TIMES, series(), series()[:, :4], times_valid=TIMES[:4], epochs=1)
-    with pytest.raises(InputError, match="must end before training does"):
+    with pytest.raises(InputError, match="warm-up of 2"):
         made().fit(TIMES, series(), epochs=2, warmup=2)
-    with pytest.raises(InputError, match="level must lie between 0 and 1"):
+    with pytest.raises(InputError, match="level"):
         fitted.reconstruct(TIMES, series(2), 2).band(1.0)
 
 
-def test_paths_that_run_off_to_infinity_are_called_that() -> None:
+def test_paths_that_diverge_are_refused() -> None:
     model = made(prior=vae.PriorSDE(drift=Reverting(300.0, 0.0)))
-    with pytest.raises(SettingsError, match=r"ran off to infinity at steps of dt = 0.1. Choose a smaller dt"):
+    with pytest.raises(SettingsError, match="dt = 0.1.* smaller dt"):
         model.sample(np.linspace(0, 50, 2), 1)
 
 
@@ -252,7 +242,7 @@ def test_one_time_is_a_series_too(fitted: vae.LatentSDE) -> None:
     assert fitted.sample([0.0], 3).shape == (3, 1, 2)
     assert fitted.elbo([0.0], [[0.5, np.nan]]).kl_parts[0, 1] == 0
     assert np.isfinite(fitted.log_weights([0.0], [[0.5, np.nan]], 3)).all()
-    with pytest.raises(InputError, match="two times or more"):
+    with pytest.raises(InputError, match="two times"):
         made().fit([0.0], series()[:, :1], epochs=1)
 
 
@@ -278,10 +268,9 @@ print(before, "torchsde" in sys.modules)
 
 
 @pytest.mark.slow
-def test_a_learned_posterior_comes_near_the_exact_control() -> None:
-    """With the model at the truth, on steps of 0.1: its gap above that of the exact control on the same
-    steps. Three seeds gave 0.14 to
-    0.19; before the training it is 17.
+def test_a_learned_posterior_comes_close_to_the_exact_control() -> None:
+    """With the true model and steps of 0.1: the gap to the bound of the exact control on the same steps.
+    Three seeds gave 0.14 to 0.19; before training it is 17.
     """
     times = np.linspace(0, 2, 11)
     x, valid, test = (
@@ -309,39 +298,36 @@ class _Mixed(torch.nn.Module):
 
 
 def test_fields_that_are_not_finite_or_not_diagonal_are_refused() -> None:
-    with pytest.raises(SettingsError, match="drift must be finite, got"):
+    with pytest.raises(SettingsError, match="drift .* finite"):
         vae.LatentSDE(features=2, latent=2, prior=vae.PriorSDE(drift=_Constant(np.nan)))
     with pytest.raises(SettingsError, match="component 1 changes with z_0"):
         vae.LatentSDE(features=2, latent=2, prior=vae.PriorSDE(diffusion=_Mixed()))
 
 
-def test_the_wrong_modules_are_not_called_a_corrupt_file(tmp_path: Path) -> None:
+def test_wrong_modules_are_a_mistake_of_the_call_not_of_the_file(tmp_path: Path) -> None:
     fields = {"drift": _Constant(-1.0), "diffusion": _Constant(0.5)}
     model = vae.LatentSDE(
         features=2, latent=2, prior=vae.PriorSDE(**fields), settings=vae.SDESettings(dt=0.5)
     )
     model.save(tmp_path / "m")
     swapped = vae.PriorSDE(drift=fields["diffusion"], diffusion=fields["drift"])
-    with pytest.raises(
-        SettingsError, match="cannot be made with the modules that were passed .*diffusion must be positive"
-    ):
+    with pytest.raises(SettingsError, match="drift, diffusion.*positive"):
         vae.LatentSDE.load(tmp_path / "m", prior=swapped)
 
 
-def test_dates_are_no_times_and_one_path_has_no_band() -> None:
+def test_dates_are_refused_as_times_and_one_path_as_a_band() -> None:
     model = vae.LatentSDE(features=1, latent=1, settings=vae.SDESettings(dt=0.5))
-    with pytest.raises(ObservationError, match="a unit of your choice"):
+    with pytest.raises(ObservationError, match="dates"):
         model.prior_paths(np.arange(3).astype("M8[D]"), 2)
-    with pytest.raises(SettingsError, match="two paths or more"):
+    with pytest.raises(SettingsError, match="two paths"):
         model.prior_paths([0.0, 1.0], 1).band()
-    with pytest.raises(SettingsError, match="noise must be True or False, got 'x'"):
+    with pytest.raises(SettingsError, match="noise .* 'x'"):
         model.prior_paths([0.0, 1.0], 2).band(noise="x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
-    [({"sd": [1.0, -1.0]}, "sd must be finite and positive"), ({"mean": [np.nan]}, "mean must be finite")],
+    ("options", "words"), [({"sd": [1.0, -1.0]}, "sd .* positive"), ({"mean": [np.nan]}, "mean .* finite")]
 )
-def test_a_start_that_cannot_be_is_refused_at_once(options: dict[str, object], words: str) -> None:
+def test_a_bad_mean_or_sd_of_the_start_is_refused_at_once(options: dict[str, object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         vae.PriorSDE(**options)  # type: ignore[arg-type]

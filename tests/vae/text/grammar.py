@@ -1,11 +1,11 @@
-"""A small English, all of whose sentences have a known probability: subject and verb agree in number, nothing
-else is tied together.
+"""A small English grammar whose sentences have known probabilities. Subject and verb agree in number; all
+else is independent.
 
     S -> singular | plural              N_n -> Det_n Noun_n | Det_n Adj Noun_n
     n -> N_n V_n | N_n V_n Adv | N_n T_n N_m | N_n V_n Prep N_m
 
-No rule leads back to itself and each sentence has one derivation, so log p(x) is the sum of its log rule
-probabilities, and the entropy that of the first rule plus the mean of those of what it leads to.
+No rule is recursive and each sentence has one derivation. So log p(x) is the sum of the log probabilities of
+its rules, and the entropy is that of the first rule plus the mean entropy of what it expands to.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ RULES = _rules()
 
 @cache
 def entropy(symbol: str = "S") -> float:
-    """Of the sentences that a symbol stands for, in nats."""
+    """The entropy of the sentences that a symbol expands to, in nats."""
     if symbol not in RULES:
         return 0.0
     return sum(p * (-np.log(p) + sum(entropy(part) for part in parts)) for p, parts in RULES[symbol])
@@ -70,7 +70,7 @@ def sentences(n: int, rng: np.random.Generator) -> list[list[str]]:
 
 
 def log_prob(sentence: Sequence[str]) -> float:
-    """log p of a sentence in nats, -inf where it is not one."""
+    """log p of a sentence in nats, -inf if the grammar cannot produce it."""
     found = [log_p for log_p, end in _readings("S", tuple(sentence), 0) if end == len(sentence)]
     return found[0] if found else -np.inf
 
@@ -84,7 +84,7 @@ def _drawn(symbol: str, rng: np.random.Generator) -> list[str]:
 
 
 def _readings(symbol: str, sentence: tuple[str, ...], start: int) -> Iterator[tuple[float, int]]:
-    """Each way in which a symbol can stand for what begins at `start`: log p, and where it ends."""
+    """Each derivation of a part of the sentence from a symbol, from `start` on: log p, and where it ends."""
     if symbol not in RULES:
         if start < len(sentence) and sentence[start] == symbol:
             yield 0.0, start + 1

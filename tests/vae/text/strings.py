@@ -1,15 +1,14 @@
-"""A language of strings after the notation of chemists: valid where brackets close and no atom has more bonds
-than it can.
+"""A language of strings after the notation of chemists: valid if brackets close and no atom has more bonds
+than it can form.
 
-    "CC(=O)N"       atoms C, N, O, F with 4, 3, 2 and 1 bonds to give; "=" and "#" before an atom make its
-                    bond double and triple; "(...)" hangs a side chain on the atom before it, and the chain
-                    goes on from there
+    "CC(=O)N"       atoms C, N, O, F form 4, 3, 2 and 1 bonds; "=" and "#" before an atom make its bond double
+                    or triple; "(...)" is a side chain of the atom before it, after which the chain continues
 
-    worth(s) = 6.5 - 0.75 |carbons - 5| - 1.2 |nitrogens and oxygens - 4| - 0.9 |double bonds - 2| - 1.5 bonds
-    between atoms that are no C
+    worth(s) = 6.5 - 0.75 |carbons - 5| - 1.2 |nitrogens and oxygens - 4| - 0.9 |double bonds - 2|
+               - 1.5 (bonds between two atoms that are not carbon)
 
-No sum of things that there can only be more of: it is highest, 6.5, for strings of nine atoms or more, which
-`strings` does not give.
+Worth does not simply grow with any count. Its maximum, 6.5, takes strings of nine atoms or more, which
+`strings` does not produce.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ import numpy as np
 
 BONDS = {"C": 4, "N": 3, "O": 2, "F": 1}
 _ORDER = {"=": 2, "#": 3}
-_SHARES = (0.8, 0.07, 0.07, 0.06)
+_FREQUENCIES = (0.8, 0.07, 0.07, 0.06)
 _BRANCHES = 0.15
 HIGHEST = 6.5
 
 
 def atoms_and_bonds(string: str) -> tuple[str, list[tuple[int, int, int]]] | None:
-    """The atoms in their order and the bonds (atom, atom, order), None where the string is not valid."""
+    """The atoms in order and the bonds (atom, atom, order); None if the string is not valid."""
     atoms, bonds, opened = "", [], []
     at, order, fresh = -1, 1, True
     for sign in string:
@@ -46,16 +45,13 @@ def atoms_and_bonds(string: str) -> tuple[str, list[tuple[int, int, int]]] | Non
     used = np.zeros(len(atoms), int)
     for one, other, number in bonds:
         used[[one, other]] += number
-    whole = atoms and not opened and not fresh
-    return (
-        (atoms, bonds)
-        if whole and all(n <= BONDS[atom] for n, atom in zip(used, atoms, strict=True))
-        else None
-    )
+    complete = atoms and not opened and not fresh
+    possible = all(n <= BONDS[atom] for n, atom in zip(used, atoms, strict=True))
+    return (atoms, bonds) if complete and possible else None
 
 
 def worth(string: str) -> float:
-    """-inf where the string is not valid."""
+    """The score above; -inf if the string is not valid."""
     found = atoms_and_bonds(string)
     if found is None:
         return -np.inf
@@ -81,10 +77,10 @@ def strings(n: int, rng: np.random.Generator) -> list[str]:
 
 
 def _chain(atoms: int, give: int, rng: np.random.Generator, hanging: bool = False) -> str:
-    """So many atoms or fewer, where bonds run out; `hanging` from an atom with `give` bonds to give."""
+    """Up to `atoms` atoms, fewer if bonds run out. hanging: from an atom with `give` bonds left."""
     text = ""
     while atoms > 0 and give > 0:
-        atom = rng.choice(list(BONDS), p=_SHARES)
+        atom = rng.choice(list(BONDS), p=_FREQUENCIES)
         order = min(int(rng.choice(3, p=(0.78, 0.18, 0.04))) + 1, BONDS[atom], give) if text or hanging else 1
         text += {1: "", 2: "=", 3: "#"}[order] + atom
         give = BONDS[atom] - (order if text != atom or hanging else 0)

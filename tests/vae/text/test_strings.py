@@ -1,4 +1,4 @@
-"""The language of strings of the benchmark, and an ascent through a sentence autoencoder."""
+"""The string language of the benchmark, and optimisation in the latent space of a sentence autoencoder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from . import strings as language
         ("CX", False),
     ],
 )
-def test_a_string_is_valid_where_brackets_close_and_bonds_suffice(string: str, valid: bool) -> None:
+def test_a_string_is_valid_if_brackets_close_and_bonds_suffice(string: str, valid: bool) -> None:
     assert (language.atoms_and_bonds(string) is not None) == valid
     assert (language.worth(string) > -np.inf) == valid
 
@@ -56,7 +56,7 @@ def test_strings_are_valid_and_different_and_the_same_for_a_seed() -> None:
     assert found == language.strings(500, stream(0, "strings"))
 
 
-def test_an_ascent_leads_from_sentences_to_sentences() -> None:
+def test_optimisation_in_latent_space_decodes_to_sentences() -> None:
     letters = [list(string) for string in language.strings(100, stream(0, "strings"))]
     model = vae.SentenceVAE(latent=2, settings=vae.SentenceSettings(embedding=4, width=8))
     model.fit(letters, epochs=1)

@@ -1,0 +1,275 @@
+"""What `sf.compare` returns: the methods side by side, a verdict on the neural posterior, and the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sbi_flows.arrays import F
+from sbi_flows.comparison.agreement import Agreement
+from sbi_flows.comparison.verdict import FAR, NEAR, believe, beyond_chance, reasons_against
+from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
+from sbi_flows.diagnostics.predictive import PredictiveCheck
+from sbi_flows.draws import Draws, weighted_quantile
+from sbi_flows.files import write_bytes
+from sbi_flows.notes import Note
+from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import stream
+from sbi_flows.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas
+
+    from sbi_flows.report.page import ReportPage, Row
+
+NEURAL, ABC, ADJUSTED, EXACT = "neural posterior", "rejection ABC", "ABC, linear adjustment", "exact"
+_DISTANCE_DRAWS = 2000
+_MOST_IN_LEAD, _MOST_VALUES = 6, 30
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `sf.compare` found.
+
+    draws: method -> Draws.
+    predictive: method -> data sets simulated at its draws, (n, *event).
+    seconds: method -> computing time.
+    truth: theta (d,), where it is known.
+    left_out: what could not be run, and why.
+    predictive_check: of the neural posterior.
+    agreement: of the networks of an ensemble, here and on simulated data; None for a single network.
+    """
+
+    simulator: Simulator
+    posterior: Posterior
+    y_obs: F
+    draws: Mapping[str, Draws]
+    predictive: Mapping[str, F]
+    seconds: Mapping[str, float]
+    truth: F | None
+    left_out: tuple[Note, ...]
+    seed: int
+    predictive_check: PredictiveCheck | None = None
+    agreement: Agreement | None = None
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The verdict on the neural posterior here, never better than the worst of its parts.
+
+        They are the observation's place among the simulations, the predictions, the agreement of the networks
+        and the distance from the exact posterior. The last takes as long as `distances`, once.
+        """
+        score = reference = None
+        if EXACT in self.draws:
+            row, reference = self.distances.set_index("b").loc[NEURAL], self.draws[EXACT].verdict
+            score = beyond_chance(float(row["c2st"]), int(row["n"]))
+        against = reasons_against(self.predictive_check, self.agreement, score, reference)
+        tested = self.predictive_check is not None
+        return believe(self.draws[NEURAL].verdict, against, predictions_tested=tested)
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """A row per method and parameter: mean, sd, 90% interval, ESS, seconds, simulations."""
+        import pandas
+
+        rows = []
+        for method, draws in self.draws.items():
+            weights = np.full(len(draws), 1 / len(draws)) if draws.weights is None else draws.weights
+            summary = draws.summary()
+            for j, name in enumerate(draws.names):
+                rows.append(
+                    {
+                        "method": method,
+                        "parameter": name,
+                        "mean": float(summary["mean"].iloc[j]),
+                        "sd": float(summary["sd"].iloc[j]),
+                        "q05": weighted_quantile(draws.values[:, j], weights, 0.05),
+                        "q95": weighted_quantile(draws.values[:, j], weights, 0.95),
+                        "truth": None if self.truth is None else float(self.truth[j]),
+                        "ess": draws.ess,
+                        "seconds": self.seconds[method],
+                        "simulations": draws.facts["simulations"],
+                    }
+                )
+        return pandas.DataFrame(rows)
+
+    @cached_property
+    def distances(self) -> pandas.DataFrame:
+        """C2ST (0.5: equal, 1: disjoint) and sliced Wasserstein distance (in sd) from a reference.
+
+        The reference, column `a`, is the exact posterior where there is one, else the neural posterior. Each
+        C2ST trains a classifier on at most 2,000 draws of both: a few seconds per method, once per
+        comparison.
+        """
+        import pandas
+
+        rows = []
+        a = EXACT if EXACT in self.draws else NEURAL
+        for b in (method for method in self.draws if method != a):
+            n = min(len(self.draws[a]), len(self.draws[b]), _DISTANCE_DRAWS)
+            rng = stream(self.seed, "distances")
+            first, second = (rng.permutation(self.draws[method].to_numpy())[:n] for method in (a, b))
+            score, distance = c2st(first, second), sliced_wasserstein(first, second, rng=rng)
+            rows.append({"a": a, "b": b, "c2st": score, "sliced_wasserstein": distance, "n": n})
+        return pandas.DataFrame(rows)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as one self-contained HTML file. Raises `StorageError`."""
+        write_report([self], path)
+
+
+def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> None:
+    """Write one page with a section for each comparison. Raises `StorageError`."""
+    from sbi_flows.report.page import render_page
+
+    heading = "Posterior report: " + ", ".join(dict.fromkeys(c.simulator.name for c in comparisons))
+    write_bytes(path, render_page([_section(comparison) for comparison in comparisons], heading).encode())
+
+
+def _section(comparison: Comparison) -> ReportPage:
+    from sbi_flows.report.page import ReportPage
+    from sbi_flows.report.svg import colours_of
+
+    simulator, posterior, checked = comparison.simulator, comparison.posterior, comparison.predictive_check
+    colours = colours_of(comparison.draws, reference=EXACT)
+    distances = [{**row, "sentence": _sentence(row["c2st"])} for row in _records(comparison.distances)]
+    return ReportPage(
+        title=simulator.name,
+        subtitle=f"{len(comparison.draws)} methods on one observation of shape {simulator.event_shape}",
+        lead=_lead(comparison),
+        verdict=comparison.verdict,
+        subject=NEURAL,
+        table=_records(comparison.table),
+        methods=[(name, colours[name], _describe(draws)) for name, draws in comparison.draws.items()],
+        figures=_figures(comparison, colours),
+        notes=[*posterior.notes, *comparison.left_out, *_notes(comparison)],
+        facts=_provenance(comparison),
+        reproduce=_lines(comparison),
+        distances=distances,
+        predictions=[] if checked is None else _predictions(checked),
+        predictive_p=None if checked is None else checked.p,
+    )
+
+
+def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
+    return [dict(row) for row in table.to_dict(orient="records")]
+
+
+def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, str]:
+    from sbi_flows.report.check_figures import statistics_figure
+    from sbi_flows.report.figures import history_figure, intervals_figure, observed_figure
+    from sbi_flows.report.joint import pair_figure
+
+    prior, truth, checked = comparison.simulator.prior, comparison.truth, comparison.predictive_check
+    history = comparison.posterior.history
+    values = {method: draws.to_numpy() for method, draws in comparison.draws.items()}
+    none = np.empty((0, *comparison.simulator.event_shape))
+    predictive = {method: comparison.predictive.get(method, none) for method in values}
+    figures = {
+        "observed": observed_figure(comparison.y_obs, predictive, colours),
+        "marginals": intervals_figure(values, colours, prior.names, truth),
+        "pairs": pair_figure(values, colours, prior.names, (prior.lower, prior.upper), truth),
+        "history": history_figure(history.train_loss, history.valid_loss, history.best_epoch),
+    }
+    if checked is not None:
+        columns = (checked.observed, checked.low, checked.high, checked.p_values)
+        figures["statistics"] = statistics_figure(checked.names, *columns)
+    return figures
+
+
+def _provenance(comparison: Comparison) -> dict[str, str]:
+    simulator, facts = comparison.simulator, comparison.posterior.facts
+    failed = f" ({facts['failed']:,} more failed)" if facts["failed"] else ""
+    seconds = comparison.posterior.seconds.items()
+    return {
+        "simulator": f"{simulator.name}: {', '.join(simulator.prior.names)}",
+        "prior": str(simulator.prior),
+        "data": f"shape {simulator.event_shape}",
+        "simulations": f"{facts['simulations']:,}{failed}",
+        "seed": str(facts["seed"]),
+        "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        **{f"time to {step}": f"{duration:.1f} s" for step, duration in seconds},
+    }
+
+
+def _predictions(found: PredictiveCheck) -> list[Row]:
+    columns = (found.observed, found.low, found.high, found.p_values)
+    keys = ("name", "observed", "low", "high", "p")
+    rows = zip(found.names, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+def _lead(comparison: Comparison) -> str:
+    neural = comparison.draws[NEURAL]
+    means = neural.summary()[["mean", "sd"]].to_numpy()
+    shown = zip(neural.names[:_MOST_IN_LEAD], means, strict=False)
+    lead = ", ".join(f"{name} = {mean:.3g} ± {sd:.2g}" for name, (mean, sd) in shown)
+    lead = f"The neural posterior gives {lead} (mean ± sd)."
+    if EXACT in comparison.draws:
+        distances = comparison.distances
+        scores = "; ".join(
+            f"{b} {score:.2f}" for b, score in zip(distances["b"], distances["c2st"], strict=True)
+        )
+        lead += f" C2ST against the exact posterior (0.5: indistinguishable, 1: disjoint): {scores}."
+    return lead
+
+
+def _notes(comparison: Comparison) -> list[Note]:
+    notes = []
+    members = comparison.agreement
+    if members is not None and (n := len(members.null)):
+        usual = float(np.median(members.null))
+        notes.append(Note("networks apart", apart=members.apart, usual=usual, n=n, p=members.p))
+    facts = comparison.draws[EXACT].facts if EXACT in comparison.draws else {}
+    if "efficiency" in facts:
+        found = {name: facts[name] for name in ("efficiency", "pareto_k")}
+        notes.append(Note("importance proposal", **found))
+    return notes
+
+
+def _describe(draws: Draws) -> str:
+    facts = draws.facts
+    if "tolerance" in facts:
+        left_out = f"; left out: {facts['left_out']}" if facts["left_out"] else ""
+        return (
+            f"{facts['accepted']:,} of {facts['simulations']:,} simulations within a distance of "
+            f"{facts['tolerance']:.3g} on {facts['summaries']} summaries{left_out}. Verdict {draws.verdict}"
+        )
+    if facts["simulations"]:
+        return (
+            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held out."
+        )
+    return f"{draws.origin.removeprefix('exact, ').capitalize()}: {draws.verdict.text}"
+
+
+def _sentence(score: float) -> str:
+    return "hard to tell apart" if score < NEAR else "close" if score < FAR else "easy to tell apart"
+
+
+def _lines(comparison: Comparison) -> list[str]:
+    facts, n = comparison.posterior.facts, len(comparison.draws[NEURAL])
+    name, minutes = facts["simulator"], facts["minutes"]
+    budget = f"--minutes {minutes:g}" if minutes else f"-n {facts['simulations'] + facts['failed']}"
+    clock = ["# --minutes: the clock decides the number of steps, so figures repeat closely but not exactly"]
+    return [
+        *(clock if minutes else []),
+        "# add the settings given to sf.fit, if any. A simulator that is not a plug-in is named by its file,",
+        f"# model.py:{name}, and compare also takes --simulator model.py:{name}",
+        f"sbi-flows fit {name} {budget} --seed {facts['seed']} -o {name}.safetensors",
+        f"sbi-flows compare {name}.safetensors observed.csv -n {n} --seed {comparison.seed} -o report.html",
+        f"# observed.csv, one value per line: {_first(comparison.y_obs)}",
+    ]
+
+
+def _first(y: F) -> str:
+    flat = y.reshape(-1)
+    more = f" ... ({flat.size} in all)" if flat.size > _MOST_VALUES else ""
+    digits = (12 if value == round(value, 6) else 17 for value in flat[:_MOST_VALUES])
+    shown = (f"{value:.{most}g}" for value, most in zip(flat, digits, strict=False))
+    return f"{' '.join(shown)}{more}"
