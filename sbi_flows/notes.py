@@ -16,7 +16,7 @@ SIZE_REASONS = {
     "many parameters": "because of {parameters} parameters",
     "timed": "because the time is limited",
     "series": "because a larger network overfits single series",
-    "vector": "for {parameters} parameter(s), a vector and a fixed number of simulations",
+    "vector": "for {parameters} parameter(s) and a fixed number of simulations",
 }
 FEWER_NETWORKS = {
     "cores": "one per core",

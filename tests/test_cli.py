@@ -58,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     (folder / "model.py").write_text(MODEL)
     (folder / "observed.csv").write_text("count\n9\n7\n11\n8\n10\n6\n")
-    done = run("fit", f"{folder}/model.py:counts", "-n", 1000, "--seed", 3, "-o", folder / "p.safetensors")
+    sizes = ("-n", 1000, "--seed", 3, "--size", "small", "--members", 2)
+    done = run("fit", f"{folder}/model.py:counts", *sizes, "-o", folder / "p.safetensors")
     assert done.exit_code == 0, done.output
     return folder
 
@@ -86,7 +87,8 @@ def test_simulate_makes_a_bank_that_fit_takes(folder: Path) -> None:
     assert "1,000 ok" in again.stdout
     assert "250 were asked for" in again.stdout
     fitted = run(
-        "fit", f"{folder}/model.py:counts", "--simulations", bank, "-o", folder / "b.safetensors", "--json"
+        *("fit", f"{folder}/model.py:counts", "--simulations", bank, "--size", "small", "--members", 2),
+        *("-o", folder / "b.safetensors", "--json"),
     )
     assert json.loads(fitted.stdout)["simulation_seed"] == 4
     assert "valid_loss_first_member" in json.loads(fitted.stdout)
@@ -228,7 +230,11 @@ def test_negative_or_fractional_counts_are_a_warning_in_the_verdict(folder: Path
         ("fit {}/model.py:too_few_rows -n 500 -o {}/x", "SimulatorContractError", "(3, 6)"),
         ("fit {}/model.py:always_raises -n 500 -o {}/x", "TooManyFailuresError", "the reservoir is empty"),
         ("fit {}/model.py:counts -n 40 -o {}/x", "Invalid value for '-n'", "40"),
-        ("fit {}/model.py:counts -n 100 --minutes 1 -o {}/x", "SettingsError", "minutes"),
+        (
+            "fit {}/model.py:counts -n 100 --minutes 1 -o {}/x",
+            "SettingsError",
+            "-n, --minutes and --simulations",
+        ),
         ("fit {}/model.py:counts --simulations {}/nobank -o {}/x", "StorageError", "nobank"),
         ("fit ricker -o /no/such/folder/x", "SettingsError", "/no/such/folder"),
         ("fit ricker -n -5 -o {}/x", "Invalid value for '-n'", "-5"),

@@ -12,17 +12,22 @@ from sbi_flows.cli import options
 from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
+from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES
 from sbi_flows.npe.settings import SIZES
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What to train on: at most one of these is given."""
+    """What to train on: at most one of these. Raises `SettingsError`."""
 
     n: int | None
     minutes: float | None
     bank: Path | None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.n, self.minutes, self.bank)) > 1:
+            raise SettingsError("give one of -n, --minutes and --simulations, not several.")
 
 
 @click.command("fit")

@@ -12,8 +12,9 @@ a fault that nobody would notice, nor do a hundred for bad luck.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -105,16 +106,17 @@ def apply_tests(measured: Measurements, false_alarm: float = FALSE_ALARM) -> lis
     """
     parameters = [test for test in measured.tests if test.quantity not in _NOT_PARAMETERS]
     others = [test for test in measured.tests if test.quantity in _NOT_PARAMETERS]
-    alpha = false_alarm / (4 + len(others) + (measured.normalisation is not None))
-    found = [
-        _bias(parameters, alpha / len(parameters)),
-        _dispersion(parameters, alpha / len(parameters)),
-        _distribution(parameters, alpha / len(parameters)),
-        *((_likelihood if test.quantity == LOG_LIKELIHOOD else _coverage)(test, alpha) for test in others),
-        _dependence(measured.dependence, alpha / max(len(measured.dependence), 1)),
+    each = [partial(_likelihood if test.quantity == LOG_LIKELIHOOD else _coverage, test) for test in others]
+    tests: list[Callable[[float], Outcome]] = [
+        lambda alpha: _bias(parameters, alpha / len(parameters)),
+        lambda alpha: _dispersion(parameters, alpha / len(parameters)),
+        lambda alpha: _distribution(parameters, alpha / len(parameters)),
+        *each,
+        lambda alpha: _dependence(measured.dependence, alpha / max(len(measured.dependence), 1)),
     ]
     if measured.normalisation is not None:
-        found.append(_density(measured.normalisation, alpha))
+        tests.append(partial(_density, measured.normalisation))
+    found = [test(false_alarm / len(tests)) for test in tests]
     found = [_passed(outcome) if outcome.level == "trust" else outcome for outcome in found]
     if measured.gain is not None:
         found.append(_gain(measured.gain, false_alarm))

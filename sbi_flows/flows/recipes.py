@@ -10,6 +10,8 @@ With one component there is nothing to couple, and an affine map would leave q G
 one spline layer. Autoregressive layers alternate with fixed permutations (reversal, which suffices for
 d <= 3; else drawn from torch's generator in scope).
 
+`ConditionalFlow` puts a conditional affine layer before the layers of any recipe.
+
 A new recipe is a function here, its entry in `RECIPES` and its name in `FlowKind`.
 """
 

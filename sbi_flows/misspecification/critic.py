@@ -1,8 +1,8 @@
 """The critic: a small classifier between simulated data sets and corrupted ones, of the kinds in
 `corruptions`.
 
-    p_0, ..., p_K = softmax(W_3 tanh(W_2 tanh(W_1 x + b_1) + b_2) + b_3),   x = asinh((v(y) - median) /
-    spread)
+    p_0, ..., p_K = softmax(W_3 tanh(W_2 tanh(W_1 x + b_1) + b_2) + b_3)
+    x = asinh((v(y) - median) / spread)
 
 p_0 is the class of clean data. log (1 - p_0) / p_0 is the statistic: the log of the Bayes factor for
 "corrupted, in one of K ways" up to a constant. Its distribution under the model is found on held-out

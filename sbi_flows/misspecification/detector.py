@@ -2,8 +2,7 @@
 simulating.
 
     remoteness   how far the data lie from the training simulations (`cloud`)
-    log odds     of a classifier that they are corrupted (`critic`), for series also by how each value follows
-    the last
+    log odds     of a classifier that they are corrupted (`critic`); for series also by the steps
 
 Each is put on the scale of its distribution over held-out simulations, as normal scores. The larger of both,
 remoteness less 1/2, is ranked among the same of those simulations: the share of them below is uniform under

@@ -5,7 +5,7 @@ along an axis.
 The rule asks the simulations whether they are that: a long first axis whose neighbours depend on one another
 more (or less) than distant steps do.
 
-To add a network, write a module (rows, *scaled event) -> (rows, summary_features) in a file of its own, and
+To add a network, write an `nn.Module` (rows, *shape) -> (rows, summary_features) in a file of its own, and
 name it in `NETWORKS`; `sf.FitSettings(summary=name)` then trains it.
 """
 
@@ -35,17 +35,21 @@ class SummaryNetwork:
 
     shared: whether y is (T,) or (T, channels), scaled alike at all steps; else its elements are columns of a
     vector.
+    screened: whether the module is a `ScreenedSummary`, from which columns that say nothing can be hidden.
     decay_rows, most_decay: the weight decay for n simulations is decay_rows / n, at most most_decay.
     """
 
     build: Callable[[tuple[int, ...], int, int], nn.Module]
     shared: bool = False
+    screened: bool = False
     decay_rows: float = 1000.0
     most_decay: float = 0.3
 
 
 NETWORKS = {
-    "vector": SummaryNetwork(lambda shape, features, width: ScreenedSummary(shape[0], features, width)),
+    "vector": SummaryNetwork(
+        lambda shape, features, width: ScreenedSummary(shape[0], features, width), screened=True
+    ),
     "series": SummaryNetwork(
         lambda shape, features, width: SeriesSummary(shape[0], shape[1], features, width),
         shared=True,

@@ -4,12 +4,11 @@ Zhong & Zhu 2012).
 A column u_j is kept where one of three tests of independence of u_j and the parameters z rejects at 0.5%,
 Bonferroni within each:
 
-    pairs       chi-squared in a table of quantile bins of u_j and of each z_k: any dependence on one
-    parameter powers      F of the regression of u_j and u_j^2 on 1, z_k, z_k z_l: dependence on several
-    together
+    pairs       chi-squared in a table of quantile bins of u_j and of each z_k: dependence on one parameter
+    powers      F of the regression of u_j and u_j^2 on 1, z_k, z_k z_l: dependence on several together
     products    F of the regression of u_i u_j on the same, for all i: columns that matter only together with
-                another, as the covariate x of a response theta x + noise does; of many columns in fewer rows,
-                at least 500
+                another, as the covariate x of a response theta x + noise; of many columns in fewer rows, at
+                least 500
 
 If the columns that pass none have more small p-values than expected by chance, all are kept: many weak
 signals are not noise. Ranks replace u_j, so that tails do not matter. A column that passes none may still

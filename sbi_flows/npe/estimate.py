@@ -1,7 +1,6 @@
 """Neural posterior estimation: q(theta | y) trained by maximum likelihood on a fixed set of simulations.
 
-    q maximises  E_{p(theta) p(y | theta)} [ log q(theta | y) ]        (Papamakarios & Murray 2016,
-    1605.06376)
+    q maximises  E_{p(theta) p(y | theta)} [ log q(theta | y) ]    (Papamakarios & Murray 2016, 1605.06376)
 
 whose maximiser over all densities is p(theta | y) for every y at once: the loss is the expected forward KL
 divergence up to the constant E[log p(theta | y)].
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.files import write_file
 from sbi_flows.machine import torch_threads
+from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.notes import Note, Notes
 from sbi_flows.npe.design import (
     Design,
@@ -59,21 +59,15 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     training = request.settings.train or training_for(usable, timed=False)
     streamed, how = read_in_buffers(simulations, prior.unconstrained_dim, request.checkpoint)
     notes.say("simulations held", **how)
-    source: _Held | _Streamed = (
-        _Streamed(simulations, training, request.seed)
-        if streamed
-        else _Held(simulations, training, request.seed)
-    )
+    kind: type[_Held | _Streamed] = _Streamed if streamed else _Held
+    source = kind(simulations, training, request.seed)
     if streamed:
         notes.append(Note("buffers"))
     design = _designed(prior, source, usable, request, notes)
     network = design.network()
-    note_flow(design, network, len(network.members), notes, source.n)
-    factors = (
-        decay_factors(len(network.members))
-        if request.settings.train is None
-        else [1.0] * len(network.members)
-    )
+    members = len(network.members)
+    note_flow(design, network, members, notes, source.n)
+    factors = decay_factors(members) if request.settings.train is None else [1.0] * members
     try:
         with source.rows(design) as rows:
             histories = train_members(network.estimators(), rows, factors, design, request)
@@ -141,7 +135,8 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     design = design.centred_on(source.theta[source.training])
     sample = rows_to_screen(design.scaler, source.training)
     seen = None
-    if design.kind == "vector" and request.settings.members != 1 and len(sample):
+    screens = design.kind in NETWORKS and NETWORKS[design.kind].screened
+    if screens and request.settings.members != 1 and len(sample):
         seen = screened(*design.convert(source.theta[sample], source.y[sample]))
     members = request.settings.members or max(members_for(usable), 1 if seen is None else 2)
     training = request.settings.train or training_for(usable, timed=False, kind=design.kind)

@@ -1,7 +1,6 @@
 """q(u | scaled y) as modules: an ensemble of estimators, of one or more.
 
-    q(u | y) = sum_k w_k q_k(u | s_k(y))                              (Lakshminarayanan et al. 2017,
-    1612.01474)
+    q(u | y) = sum_k w_k q_k(u | s_k(y))                (Lakshminarayanan et al. 2017, 1612.01474)
 
 The members of an ensemble differ in the weights that they start from and in how strongly weights decay. Each
 is trained on its own. Where simulations are few they err in different ways, and since -log is convex the

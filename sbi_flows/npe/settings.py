@@ -121,7 +121,8 @@ def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "mediu
         return "large", "many parameters"
     if timed:
         return "small", "timed"
-    return ("small", "series") if kind == "series" else ("medium", "vector")
+    series = kind in NETWORKS and NETWORKS[kind].shared
+    return ("small", "series") if series else ("medium", "vector")
 
 
 def members_for(n: int) -> int:

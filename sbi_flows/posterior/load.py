@@ -15,7 +15,9 @@ import torch
 
 from sbi_flows.errors import PriorError, SettingsError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
+from sbi_flows.flows.recipes import RECIPES
 from sbi_flows.misspecification.detector import Detector
+from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.vector import VectorSummary
@@ -54,6 +56,7 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
             _check_prior(prior, record["prior"])
     except PriorError as error:
         raise RefusedError(error) from error
+    _check_known(record["settings"])
     settings = FitSettings.from_json(record["settings"])
     event_shape = tuple(record["event_shape"])
     scaler = Scaler(event_shape, record["series"], **under("scaler", arrays))
@@ -88,6 +91,20 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
         noise_shift=noise.get("shift"),
         noise_scale=noise.get("scale"),
     )
+
+
+def _check_known(settings: Manifest) -> None:
+    """Refuse networks that are not in the tables here: the file is sound, but another installation made
+    it.
+    """
+    for what, known in (("flow", RECIPES), ("summary", {**NETWORKS, "encoder": None})):
+        if settings[what] not in known:
+            raise RefusedError(
+                SettingsError(
+                    f"this posterior was made with the {what} {settings[what]!r}, and here there are "
+                    f"{', '.join(known)}. Load it where {settings[what]!r} is defined."
+                )
+            )
 
 
 def _of_an_ensemble(leaves: Arrays) -> Arrays:

@@ -1,9 +1,9 @@
 """Several stochastic layers: the prior of z_1 is itself a latent variable model, and so on. After Rezende et
 al. (2014), 1401.4082.
 
-    z_L ~ N(0, I),  z_l ~ N(m(z_{l+1}), s(z_{l+1})),  x ~ p(x | decoder(z_1)),     q(z_1 | x) q(z_2 | z_1) ...
-    q(z_L | z_{L-1}) log p(z_l) >= log p(z_l | z_{l+1}) + log p(z_{l+1}) - log q(z_{l+1} | z_l),     z_{l+1} ~
-    q
+    z_L ~ N(0, I),  z_l ~ N(m(z_{l+1}), s(z_{l+1})),  x ~ p(x | decoder(z_1))
+    q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1})
+    log p(z_l) >= log p(z_l | z_{l+1}) + log p(z_{l+1}) - log q(z_{l+1} | z_l),     z_{l+1} ~ q
 
 One draw from each upper layer stands in for log p(z_1), which leaves the bound a bound and importance weights
 unbiased. Without a warm-up the upper layers are seldom used (Sønderby et al. 2016, 1602.02282).

@@ -1,7 +1,7 @@
 """Paths between two points of latent space.
 
     linear       z(t) = (1 - t) a + t b
-    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)      Shoemake
+    spherical    z(t) = [sin((1 - t) w) a + sin(t w) b] / sin w,   cos w = a . b / (|a| |b|)     Shoemake
     (1985)
 
 The spherical path keeps to the shell of radius about sqrt(d) where the prior has its mass.

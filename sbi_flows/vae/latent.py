@@ -1,11 +1,10 @@
 """Arithmetic in latent space.
 
-    attribute    v = mean of E[z | x] over the events that have the attribute - mean over the others
-                                                                                    White (2016), 1609.04468
+    attribute    v = mean of E[z | x] over the events that have it - mean over the others
                  of a number: v = b (b . v') / |b|^2, with b the slope of its least-squares fit by draws of z
-                 and v' the v of its upper half
-    optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2        Gómez-Bombarelli et al. (2018),
-    1610.02415
+                 and v' the v of its upper half                                    White (2016), 1609.04468
+    optimum      z_{k+1} by Adam on  f(z) - prior_weight |z|^2 / 2
+                                                            Gómez-Bombarelli et al. (2018), 1610.02415
 
 Without its prior term the last leaves what the decoder was trained on, where f means nothing.
 """

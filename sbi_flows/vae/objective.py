@@ -1,8 +1,8 @@
 """What an autoencoder is trained on: rows that carry their own noise and the weight of their KL, and the loss
 of such a row.
 
-    loss_i = -(mean_s log p(x_i | z_is) - beta KL_i),     KL_i in closed form, or mean_s [log q(z_is | x_i) -
-    log p(z_is)]
+    loss_i = -(mean_s log p(x_i | z_is) - beta KL_i)
+    KL_i in closed form, or mean_s [log q(z_is | x_i) - log p(z_is)]
 
 With `free_bits` f, the KL of each part (a dimension of a diagonal Gaussian; else all d together, then d f),
 averaged over the batch, counts as f where it is lower: no latent dimension gains by being switched off.

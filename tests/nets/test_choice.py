@@ -62,12 +62,13 @@ def test_the_reason_is_given_with_its_numbers() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("columns", [1, 7])
 @pytest.mark.seeds_torch
 def test_every_network_gives_the_declared_number_of_features_and_passes_gradients(
-    name: str, channels: int
+    name: str, channels: int, columns: int
 ) -> None:
     """The contract of a summary network: what is in the table passes it."""
-    shape = (25, channels) if NETWORKS[name].shared else (7 * channels,)
+    shape = (25, channels) if NETWORKS[name].shared else (columns * channels,)
     network = NETWORKS[name].build(shape, 6, 16)
     y = torch.randn(5, *shape)
     assert network(y).shape == (5, 6)
@@ -75,7 +76,9 @@ def test_every_network_gives_the_declared_number_of_features_and_passes_gradient
         with torch.no_grad():
             p.add_(0.1 * torch.randn_like(p))
     network(y).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    assert network.double()(y.double()).dtype == torch.float64
 
 
 def test_an_unknown_network_is_refused_and_those_that_exist_are_named() -> None:

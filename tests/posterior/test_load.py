@@ -11,7 +11,14 @@ import pytest
 from scipy.stats import rv_continuous
 
 import sbi_flows as sf
-from sbi_flows.errors import CorruptFileError, FormatVersionError, PriorError, SbiFlowsError, StorageError
+from sbi_flows.errors import (
+    CorruptFileError,
+    FormatVersionError,
+    PriorError,
+    SbiFlowsError,
+    SettingsError,
+    StorageError,
+)
 from sbi_flows.files import read_file, write_file
 
 from ..conftest import QUICK
@@ -124,7 +131,7 @@ def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(
     assert manifest["format_version"] == 6
     assert not [name for name in arrays if "mask" in name]
     write_file(path, arrays, {**manifest, "format_version": 1})
-    with pytest.raises(FormatVersionError, match=r"version 1; .* from 5 to 6.* Fit again") as caught:
+    with pytest.raises(FormatVersionError, match=r"version 1; .* 5 to 6.* Fit again") as caught:
         sf.load(path)
     assert caught.value.exit_code == 2
 
@@ -139,6 +146,18 @@ def test_parts_that_do_not_fit_together_are_refused(bounded_posterior: sf.Poster
     write_file(path, arrays, {**manifest, "settings": {**manifest["settings"], "width": 17}})
     with pytest.raises(CorruptFileError, match="do not fit together"):
         sf.load(path)
+
+
+def test_a_posterior_of_a_network_that_is_not_here_is_no_corrupt_file(
+    bounded_posterior: sf.Posterior, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.safetensors"
+    bounded_posterior.save(path)
+    arrays, manifest = read_file(path, "posterior", newest=6)
+    for name in ("flow", "summary"):
+        write_file(path, arrays, {**manifest, "settings": {**manifest["settings"], name: "mine"}})
+        with pytest.raises(SettingsError, match=f"{name} 'mine'"):
+            sf.load(path)
 
 
 class Tent(rv_continuous):

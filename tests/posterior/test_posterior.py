@@ -139,7 +139,7 @@ def test_theta_may_be_named(bounded_posterior: sf.Posterior) -> None:
             r"1 NaN or infinite values of 3 \(first at \[\(1,\)\]\)",
         ),
         ([1.0, np.inf, 2.0], ObservationError, "infinite"),
-        (["a", "b", "c"], ObservationError, "not numbers"),
+        (["a", "b", "c"], ObservationError, "must be numbers"),
         (None, ShapeError, r"have shape \(\)"),
     ],
 )

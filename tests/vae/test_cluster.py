@@ -48,7 +48,7 @@ def test_its_density_is_that_of_scipy_and_its_draws_have_its_mean() -> None:
     """Means of 20,000 draws within 4.5 standard errors in each of 2 columns, one false alarm in 70,000."""
     mixture = placed()
     with torch.no_grad():
-        shares, means, factors = (
+        weights, means, factors = (
             torch.softmax(mixture.logits, 0).numpy(),
             mixture.means.numpy(),
             mixture.factors().numpy(),
@@ -56,10 +56,12 @@ def test_its_density_is_that_of_scipy_and_its_draws_have_its_mean() -> None:
         z = stream(1, "z").standard_normal((50, 2)) * 3
         found = mixture.log_prob(torch.from_numpy(z)).numpy()
     covariances = [np.linalg.inv(factor.T @ factor) for factor in factors]
-    parts = [s * multivariate_normal(m, c).pdf(z) for s, m, c in zip(shares, means, covariances, strict=True)]
+    parts = [
+        s * multivariate_normal(m, c).pdf(z) for s, m, c in zip(weights, means, covariances, strict=True)
+    ]
     assert np.allclose(found, np.log(sum(parts)), rtol=0, atol=1e-9)
     draws = mixture.draw(20_000, stream(2, "draws"))
-    assert (np.abs(draws.mean(axis=0) - shares @ means) < 4.5 * draws.std(axis=0) / np.sqrt(20_000)).all()
+    assert (np.abs(draws.mean(axis=0) - weights @ means) < 4.5 * draws.std(axis=0) / np.sqrt(20_000)).all()
 
 
 def test_clusters_are_found_saved_and_reproduced_by_the_seed(tmp_path: Path) -> None:

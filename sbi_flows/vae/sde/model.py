@@ -1,8 +1,8 @@
 """A latent SDE fitted to series: a hidden state moves by a stochastic differential equation and is seen at
 some times, with noise.
 
-    dz = h(z, t) dt + g(z, t) dW,  x_k ~ p(x | decoder(z(t_k)))          log p(x_0, ..., x_{T-1}) >= the bound
-    of `sde.bound`
+    dz = h(z, t) dt + g(z, t) dW,  x_k ~ p(x | decoder(z(t_k)))
+    log p(x_0, ..., x_{T-1}) >= the bound of `sde.bound`
 
 Li et al. (2020), 2001.01328. Weights are trained in float32 by the loop of `training`; all that is evaluated
 is in float64. A file holds weights, sizes, clock, history, and the terms of the bound of four series, which
