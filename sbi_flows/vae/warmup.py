@@ -18,7 +18,7 @@ from sbi_flows.errors import SettingsError
 
 @dataclass(frozen=True)
 class Warmup:
-    """A warm-up of so many epochs. cycles=1 and ramp=1 make it linear, more cycles with ramp=0.5 cyclical;
+    """A warm-up of `epochs` epochs. cycles=1 and ramp=1 make it linear, more cycles with ramp=0.5 cyclical;
     epochs=0 is none.
     """
 
