@@ -9,19 +9,32 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+POSTERIORS = sorted(EXAMPLES.glob("[0-9]*.py"))
+AUTOENCODERS = sorted((EXAMPLES / "autoencoders").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs_and_ends_with_a_verdict(path: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "SBI_FLOWS_EXAMPLE_N": "1000"}
+def printed_by(example: Path, folder: Path, **reduced: str) -> str:
+    """What the example prints when it is run in the folder."""
     done = subprocess.run(
-        [sys.executable, str(path)],
-        cwd=tmp_path,
-        env=environment,
+        [sys.executable, str(example)],
+        cwd=folder,
+        env={**os.environ, **reduced},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split(":")[0] in ("trust", "caution", "do not trust")
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", POSTERIORS, ids=lambda path: path.stem)
+def test_an_example_runs_and_ends_with_a_verdict(example: Path, tmp_path: Path) -> None:
+    text = printed_by(example, tmp_path, SBI_FLOWS_EXAMPLE_N="1000")
+    assert text.splitlines()[-1].split(":")[0] in ("trust", "caution", "do not trust")
+
+
+@pytest.mark.parametrize("example", AUTOENCODERS, ids=lambda path: path.stem)
+def test_an_example_of_autoencoders_runs_and_draws_its_pictures(example: Path, tmp_path: Path) -> None:
+    assert printed_by(example, tmp_path, SBI_FLOWS_EXAMPLE_EPOCHS="3")
+    assert [picture for picture in tmp_path.glob("*.png") if picture.stat().st_size > 10_000]

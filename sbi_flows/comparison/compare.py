@@ -166,9 +166,9 @@ def _reason(error: Exception) -> str:
 def _one_truth(simulator: Simulator, truth: ArrayLike | Mapping[str, ArrayLike]) -> F:
     """theta (d,) from one row. Raises `ShapeError`, and `SettingsError` outside the prior's support."""
     d = simulator.prior.d
-    values = truth if isinstance(truth, Mapping) or d > 1 or np.ndim(truth) else [truth]
+    values = truth if isinstance(truth, Mapping) or d > 1 else np.atleast_1d(truth)
     try:
-        rows = simulator.prior.as_array(values)  # type: ignore[arg-type]
+        rows = simulator.prior.as_array(values)
     except ShapeError as error:
         raise ShapeError(f"truth: {error}") from error
     if rows.size != d:

@@ -10,6 +10,7 @@ likelihood in float32 and evaluated in float64. Papamakarios et al. (2021), 1912
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -127,8 +128,7 @@ def _rows_to_fit(x: ArrayLike) -> F:
 
 def _negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     (u,) = batch
-    out: Tensor = -module.log_prob(u, u.new_zeros(1, 1))  # type: ignore[operator]
-    return out
+    return -cast(ConditionalFlow, module).log_prob(u, u.new_zeros(1, 1))
 
 
 def _rows(given: ArrayLike, d: int, name: str) -> F:

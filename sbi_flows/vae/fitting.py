@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from torch import Tensor, nn
 
@@ -20,8 +20,11 @@ from sbi_flows.machine import torch_threads
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
 from sbi_flows.training.settings import TrainSettings
+from sbi_flows.vae.likelihoods import Likelihood
 from sbi_flows.vae.objective import NoisyRows, loss_with
 from sbi_flows.vae.warmup import Warmup, warmup_of
+
+Networks = TypeVar("Networks", bound=nn.Module)
 
 
 class FitOptions(TypedDict, total=False):
@@ -164,3 +167,13 @@ def fit_bound(
         for parameter in fixed:
             parameter.requires_grad_(True)
         module.double().eval()
+
+
+def built(networks: Networks | None, likelihood: Likelihood, call: str) -> Networks:
+    """The networks. Raises `SettingsError` where they wait for the data of `call`."""
+    if networks is None:
+        raise SettingsError(
+            f"the {likelihood.name} likelihood takes its number of values from the training data. "
+            f"Call {call} first."
+        )
+    return networks

@@ -15,6 +15,7 @@ Outputs are (..., heads, m) and x is (..., m), for m elements. log p is summed o
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
@@ -67,7 +68,7 @@ class Likelihood(Protocol):
     def sample(self, out: F, free: F, rng: np.random.Generator) -> F: ...
 
 
-class _Elements:
+class _Elements(ABC):
     """Elements of x are independent given z."""
 
     def completed(self, x: F) -> Self:
@@ -76,8 +77,8 @@ class _Elements:
     def log_prob(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
         return self.each(x, out, free).sum(dim=-1)
 
-    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def each(self, x: Tensor, out: Tensor, free: Tensor) -> Tensor: ...
 
 
 class _FromOutputs(_Elements):

@@ -33,7 +33,7 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 from sbi_flows.vae.bounds import Elbo, Evidence, elbo, evidence, log_weights
-from sbi_flows.vae.fitting import FitOptions, Fitting, fit_bound, restored_on_error
+from sbi_flows.vae.fitting import FitOptions, Fitting, built, fit_bound, restored_on_error
 from sbi_flows.vae.interpolation import path_between
 from sbi_flows.vae.likelihoods import Likelihood, check_values, likelihood_of, to_json
 from sbi_flows.vae.network import Autoencoder, Decoder, Encoder, LearnedPrior, check_decoder, set_seen_units
@@ -304,12 +304,7 @@ class VAE:
     @property
     def module(self) -> Autoencoder:
         """The networks, in float64. Raises `SettingsError` where they wait for data."""
-        if self._module is None:
-            raise SettingsError(
-                f"the {self.likelihood.name} likelihood takes its number of values from the training data. "
-                f"Call fit(x_train) first."
-            )
-        return self._module
+        return built(self._module, self.likelihood, "fit(x_train)")
 
     def _built(self, likelihood: Likelihood) -> Autoencoder:
         m, sizes = int(np.prod(self.event_shape)), self.settings

@@ -14,6 +14,7 @@ For a Gaussian q the KL is computed in closed form. Kingma & Welling (2014), 131
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,7 @@ class Terms(NamedTuple):
     kl: Tensor | None
 
 
-class LearnedPrior(nn.Module):
+class LearnedPrior(nn.Module, ABC):
     """p(z) where it is not N(0, I).
 
     placed: whether it is in use; until then p(z) = N(0, I). noise_width: random numbers per draw.
@@ -143,11 +144,11 @@ class LearnedPrior(nn.Module):
     placed: Tensor | bool
     noise_width: int
 
+    @abstractmethod
     def log_prob(
         self, z: Float[Tensor, "*rows d"], noise: Float[Tensor, "*rows w"]
     ) -> Float[Tensor, "*rows"]:
         """log p(z) in nats, or an unbiased estimate of p(z) from noise, as its logarithm."""
-        raise NotImplementedError
 
 
 class Autoencoder(nn.Module):

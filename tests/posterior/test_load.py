@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,15 @@ from sbi_flows.files import read_file, write_file
 from ..conftest import QUICK
 
 Y = np.array([0.5, 0.2, 0.1])
+Saved = tuple[Path, Mapping[str, np.ndarray], dict[str, Any]]
+
+
+@pytest.fixture
+def saved(bounded_posterior: sf.Posterior, tmp_path: Path) -> Saved:
+    """The file of a posterior, and what is in it."""
+    path = tmp_path / "p.safetensors"
+    bounded_posterior.save(path)
+    return (path, *read_file(path, "posterior", newest=6))
 
 
 def test_draws_and_densities_are_bit_identical_after_a_file(
@@ -99,21 +110,15 @@ def test_a_cut_or_foreign_or_missing_file_is_refused_in_words(
         sf.load(tmp_path / "none")
 
 
-def test_stored_check_values_that_do_not_come_out_are_refused(
-    bounded_posterior: sf.Posterior, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.safetensors"
-    bounded_posterior.save(path)
-    arrays, manifest = read_file(path, "posterior", newest=6)
+def test_stored_check_values_that_do_not_come_out_are_refused(saved: Saved) -> None:
+    path, arrays, manifest = saved
     write_file(path, {**arrays, "theta/scale": arrays["theta/scale"] * 1.01}, manifest)
     with pytest.raises(CorruptFileError, match="does not reproduce its stored check values"):
         sf.load(path)
 
 
-def test_a_newer_format_or_another_kind_is_named(bounded_posterior: sf.Posterior, tmp_path: Path) -> None:
-    path = tmp_path / "p.safetensors"
-    bounded_posterior.save(path)
-    arrays, manifest = read_file(path, "posterior", newest=6)
+def test_a_newer_format_or_another_kind_is_named(saved: Saved) -> None:
+    path, arrays, manifest = saved
     write_file(path, arrays, {**manifest, "format_version": 99})
     with pytest.raises(FormatVersionError, match="format version 99"):
         sf.load(path)
@@ -122,12 +127,8 @@ def test_a_newer_format_or_another_kind_is_named(bounded_posterior: sf.Posterior
         sf.load(path)
 
 
-def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(
-    bounded_posterior: sf.Posterior, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.safetensors"
-    bounded_posterior.save(path)
-    arrays, manifest = read_file(path, "posterior", newest=6)
+def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(saved: Saved) -> None:
+    path, arrays, manifest = saved
     assert manifest["format_version"] == 6
     assert not [name for name in arrays if "mask" in name]
     write_file(path, arrays, {**manifest, "format_version": 1})
@@ -136,10 +137,8 @@ def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(
     assert caught.value.exit_code == 2
 
 
-def test_parts_that_do_not_fit_together_are_refused(bounded_posterior: sf.Posterior, tmp_path: Path) -> None:
-    path = tmp_path / "p.safetensors"
-    bounded_posterior.save(path)
-    arrays, manifest = read_file(path, "posterior", newest=6)
+def test_parts_that_do_not_fit_together_are_refused(saved: Saved) -> None:
+    path, arrays, manifest = saved
     write_file(path, {name: value for name, value in arrays.items() if "flow" not in name}, manifest)
     with pytest.raises(CorruptFileError, match="do not fit together"):
         sf.load(path)
@@ -148,12 +147,8 @@ def test_parts_that_do_not_fit_together_are_refused(bounded_posterior: sf.Poster
         sf.load(path)
 
 
-def test_a_posterior_of_a_network_that_is_not_here_is_no_corrupt_file(
-    bounded_posterior: sf.Posterior, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.safetensors"
-    bounded_posterior.save(path)
-    arrays, manifest = read_file(path, "posterior", newest=6)
+def test_a_posterior_of_a_network_that_is_not_here_is_no_corrupt_file(saved: Saved) -> None:
+    path, arrays, manifest = saved
     for name in ("flow", "summary"):
         write_file(path, arrays, {**manifest, "settings": {**manifest["settings"], name: "mine"}})
         with pytest.raises(SettingsError, match=f"{name} 'mine'"):

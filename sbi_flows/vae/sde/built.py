@@ -17,7 +17,7 @@ from sbi_flows.flows.sampling import GAUSSIAN_KINDS, build_sampling_flow
 from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
-from sbi_flows.vae.fitting import restored_on_error
+from sbi_flows.vae.fitting import built, restored_on_error
 from sbi_flows.vae.likelihoods import Likelihood, likelihood_of
 from sbi_flows.vae.network import Decoder, check_decoder, set_seen_units
 from sbi_flows.vae.sde.bound import GenerativeNetworks, LatentPaths, OnSteps, PosteriorNetworks
@@ -70,12 +70,7 @@ class BuiltSDE:
     @property
     def module(self) -> LatentPaths:
         """The networks, in float64. Raises `SettingsError` where they wait for data."""
-        if self._module is None:
-            raise SettingsError(
-                f"the {self.likelihood.name} likelihood takes its number of values from the training data. "
-                f"Call fit(times, x_train) first."
-            )
-        return self._module
+        return built(self._module, self.likelihood, "fit(times, x_train)")
 
     @contextmanager
     def _restored_on_error(self) -> Iterator[None]:
