@@ -20,7 +20,7 @@ import sbi_flows as sf
 from sbi_flows import flows, vae
 
 PRIOR = sf.Prior(a=uniform(-1, 2), b=norm(0, 1))
-TRAIN = sf.TrainSettings(epochs=3, batch_size=64)
+TRAIN = sf.TrainSettings(epochs=3, batch_size=64, optimiser="adamw")
 
 
 @sf.simulator(PRIOR, event_shape=(4,))

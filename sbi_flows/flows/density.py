@@ -100,7 +100,7 @@ def fit_density(
     rows = _rows_to_fit(x)
     mean, sd, seed = rows.mean(axis=0), spread(rows), check_seed(seed)
     epochs = max(1, min(round(_ROWS_SEEN / len(rows)), _MOST_EPOCHS))
-    settings = settings or TrainSettings(epochs=epochs, weight_decay=1e-4)
+    settings = settings or TrainSettings(epochs=epochs, optimiser="adamw", weight_decay=1e-4)
     with torch_scope(stream(seed, "weights")):
         flow = build_flow(kind, rows.shape[1], 1, width=width, layers=layers)
     standard = torch.from_numpy(((rows - mean) / sd).astype(np.float32))

@@ -105,7 +105,7 @@ class FitSettings:
         """Settings from `to_json`, also of the first version."""
         named = {_OLD_NAMES.get(name, name): value for name, value in record.items()}
         train = named["train"]
-        return cls(**{**named, "train": None if train is None else TrainSettings(**train)})
+        return cls(**{**named, "train": None if train is None else TrainSettings.from_json(train)})
 
 
 def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "medium", "large"], str]:

@@ -13,21 +13,23 @@ from torch import Tensor, nn
 from sbi_flows.errors import BankMismatchError
 from sbi_flows.files import read_file, write_file
 from sbi_flows.training.history import History
+from sbi_flows.training.optimiser import Optimiser
 
 _KIND = "training checkpoint"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_OLD_SETTINGS = {"optimiser": "adamw"}  # what runs had before there was a choice
 
 
 @dataclass
 class Checkpoint:
-    """A file with the module, the best weights so far, the running average, AdamW's moments and the history.
+    """A file with the module, the best weights so far, the running average, the optimiser's state and the
+    history.
 
     rows: the state of the rows when it was written, {} before; seconds: how long the run had trained.
     """
 
     path: Path
     module: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     average: list[Tensor]
     run: dict[str, object]
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Checkpoint:
         cls,
         path: str | os.PathLike[str],
         module: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Optimiser,
         average: list[Tensor],
         run: dict[str, object],
     ) -> Checkpoint:
@@ -55,8 +57,9 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         arrays, manifest = read_file(self.path, _KIND)
-        if manifest["run"] != self.run:
-            different = [key for key in self.run if manifest["run"].get(key) != self.run[key]]
+        recorded = {**manifest["run"], "settings": {**_OLD_SETTINGS, **manifest["run"]["settings"]}}
+        if recorded != self.run:
+            different = [key for key in self.run if recorded.get(key) != self.run[key]]
             raise BankMismatchError(
                 f"{self.path} is the checkpoint of another run (other {', '.join(different)}). Remove it or "
                 f"choose another path."
@@ -64,11 +67,9 @@ class Checkpoint:
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
         self.module.load_state_dict(_under("now/", tensors))
         self.best = _under("best/", tensors)
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        for i, parameter in enumerate(parameters):
-            if f"adam/{i}/step" in tensors:
-                self.optimiser.state[parameter] = {key: tensors[f"adam/{i}/{key}"] for key in _MOMENTS}
-            self.average[i].copy_(tensors[f"average/{i}"])
+        self.optimiser.restore(tensors)
+        for i, average in enumerate(self.average):
+            average.copy_(tensors[f"average/{i}"])
         for key, value in manifest["history"].items():
             setattr(history, key, value)
         self.rows, self.seconds = manifest.get("state", {}), manifest.get("seconds", 0.0)
@@ -81,14 +82,10 @@ class Checkpoint:
         self.best = best
         arrays = {f"now/{name}": value.numpy(force=True) for name, value in self.module.state_dict().items()}
         arrays |= {f"best/{name}": value.numpy(force=True) for name, value in best.items()}
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        for i, parameter in enumerate(parameters):
-            # A parameter that no loss has reached has no moments.
-            if moments := self.optimiser.state.get(parameter):
-                arrays |= {f"adam/{i}/{key}": moments[key].numpy(force=True) for key in _MOMENTS}
-            arrays[f"average/{i}"] = self.average[i].numpy(force=True)
-        state = {"history": asdict(history), "state": rows, "seconds": seconds}
-        write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, **state})
+        state = {f"average/{i}": average for i, average in enumerate(self.average)}
+        arrays |= {name: value.numpy(force=True) for name, value in {**self.optimiser.state(), **state}.items()}
+        facts = {"history": asdict(history), "state": rows, "seconds": seconds}
+        write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, **facts})
 
 
 def recorded_rows(path: str | os.PathLike[str] | None) -> str | None:

@@ -1,8 +1,8 @@
 """The training loop: the only one. The module, the loss and the rows are arguments.
 
-    minimise  mean_i loss(module, row_i)  by AdamW (Loshchilov & Hutter 2019, 1711.05101)
+    minimise  mean_i loss(module, row_i)
 
-The learning rate warms up linearly and follows a cosine to zero; gradients are clipped by norm. A running
+by the optimiser of `training.optimiser`. The learning rate warms up linearly and follows a cosine to zero; gradients are clipped by norm. A running
 average of the weights is validated on all held-out rows after each epoch, and the best average is returned.
 The first loss that is not finite stops the run. The order of the rows is a function of the seed and the
 epoch, so a run that is resumed from a checkpoint ends at the same bytes.
@@ -27,6 +27,7 @@ from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.checkpoint import Checkpoint
 from sbi_flows.training.history import History
+from sbi_flows.training.optimiser import Optimiser
 from sbi_flows.training.rows import Rows
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Float[Tensor, " rows"]]
@@ -83,13 +84,9 @@ class _Training:
         self.module, self.loss, self.rows, self.options = module, loss, rows, options
         self.settings = settings = rows.settings
         self.steps = settings.epochs * rows.steps
-        self.parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            _groups(module, options.undecayed),
-            lr=settings.learning_rate,
-            weight_decay=options.decay * settings.weight_decay,
-            fused=True,
-        )
+        weight_decay = options.decay * settings.weight_decay
+        self.optimiser = Optimiser(module, settings.optimiser, weight_decay, options.undecayed)
+        self.parameters = self.optimiser.parameters
         self.average = [p.detach().clone() for p in self.parameters]
         self.history = History()
         self.saved = self.began = time.monotonic()
@@ -147,16 +144,14 @@ class _Training:
 
     def _step(self, batch: tuple[Tensor, ...], step: int, done: float) -> tuple[Tensor, bool]:
         """The loss of a batch, and whether it and its gradient are finite; only then is the step taken."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * _schedule(done, self.settings.warmup)
         value = self.loss(self.module, batch).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.clear()
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         value = value.detach()
         if not math.isfinite(float(norm) + float(value)):
             return value, False
-        self.optimiser.step()
+        self.optimiser.step(self.settings.learning_rate * _schedule(done, self.settings.warmup))
         with torch.no_grad():
             decay = min(self.settings.averaging, (1 + step) / (10 + step))
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
@@ -237,16 +232,6 @@ def mean_loss(module: nn.Module, loss: Loss, rows: Sequence[Tensor]) -> float:
 def _run_of(rows: Rows, decay: float) -> dict[str, object]:
     """What makes a run this run and no other: its settings, its seed, and the numbers it is trained on."""
     return {"settings": asdict(rows.settings), "seed": rows.seed, "rows": rows.fingerprint(), "decay": decay}
-
-
-def _groups(module: nn.Module, undecayed: tuple[str, ...]) -> list[dict[str, object]]:
-    free: list[Tensor] = []
-    decayed: list[Tensor] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            spared = parameter.ndim < 2 or name.startswith(undecayed or ("\0",))
-            (free if spared else decayed).append(parameter)
-    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
 
 
 def _schedule(done: float, warmup: float) -> float:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
 
 from sbi_flows.arrays import integer
 from sbi_flows.errors import SettingsError
+
+OptimiserKind = Literal["muon", "adamw"]
+OPTIMISERS = get_args(OptimiserKind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +19,11 @@ class TrainSettings:
     epochs: the length of the schedule. An epoch is a pass over the training rows, or over the next
     `epoch_rows` of them.
     batch_size: rows per step.
+    optimiser: "muon", orthogonalised momentum for matrices and AdamW for all else, or "adamw" (see
+    `training.optimiser`).
     learning_rate: the peak, reached after `warmup` (a share of the schedule), then lowered to zero along a
     cosine.
-    weight_decay: that of AdamW. clip: the largest norm of the gradient.
+    weight_decay: decoupled, per unit of the learning rate. clip: the largest norm of the gradient.
     averaging: decay, per step, of the running average of the weights, which is validated and kept (0: no
     averaging).
     patience: epochs without improvement before training stops.
@@ -28,6 +34,7 @@ class TrainSettings:
     epochs: int = 50
     batch_size: int = 128
     epoch_rows: int = 50_000
+    optimiser: OptimiserKind = "muon"
     learning_rate: float = 4e-3
     warmup: float = 0.02
     weight_decay: float = 1e-4
@@ -50,5 +57,12 @@ class TrainSettings:
                 raise SettingsError(
                     f"{name} must lie strictly between 0 and {high}, got {getattr(self, name)!r}."
                 )
+        if self.optimiser not in OPTIMISERS:
+            raise SettingsError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}.")
         if not 0 <= self.weight_decay <= 10:
             raise SettingsError(f"weight_decay must lie in [0, 10], got {self.weight_decay!r}.")
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Settings from a file, also of the time before there was a choice of optimiser."""
+        return cls(**{"optimiser": "adamw", **record})

@@ -147,7 +147,7 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
     recorded, state = recorded_state(request.checkpoint)
     training = asked or (
-        TrainSettings(**recorded) if state else training_for(expected, timed=True, kind=kind)
+        TrainSettings.from_json(recorded) if state else training_for(expected, timed=True, kind=kind)
     )
     held_out = int(state.get("held_out", state.get("apart", 0))) or held_out_of_start(
         len(theta), expected, training

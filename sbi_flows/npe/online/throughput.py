@@ -19,6 +19,7 @@ from sbi_flows.npe.design import negative_log_density
 from sbi_flows.npe.online.replay import ReplayRows
 from sbi_flows.rng import torch_scope
 from sbi_flows.simulation.supply import Supply
+from sbi_flows.training.optimiser import Optimiser
 from sbi_flows.training.settings import TrainSettings
 
 _ENOUGH, _SLOWER, _SLOWER_IN_PARALLEL, _STARVED = 1.25, 1.15, 1.5, 0.5
@@ -53,15 +54,14 @@ class Trial:
         `between` is called before each of them.
         """
         trained = copy.deepcopy(self.module).train()
-        parameters = [p for p in trained.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=self.settings.learning_rate, fused=True)
+        optimiser = Optimiser(trained, self.settings.optimiser, self.settings.weight_decay, ())
 
         def step() -> None:
             between()
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.clear()
             negative_log_density(trained, self.batch).mean().backward()
-            float(nn.utils.clip_grad_norm_(parameters, self.settings.clip))
-            optimiser.step()
+            float(nn.utils.clip_grad_norm_(optimiser.parameters, self.settings.clip))
+            optimiser.step(self.settings.learning_rate)
 
         with torch_threads(threads), torch_scope(np.random.default_rng(0)):
             for _ in range(_WARM_UP):
