@@ -12,6 +12,7 @@ a cell. --table prints what is there, --readme FILE writes it between that file'
     --settings JSON          sf.FitSettings fields for ours, under another method name (--label, or the
                              settings themselves)
     --quick                  3 observations and 2,000 draws: kept and printed apart from full cells
+    --scorers N              score N observations at a time, in processes with one thread each
     --cells N, --minutes M   stop after N cells or M minutes; the next call resumes
 """
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--references", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--scorers", type=int, default=1)
     parser.add_argument("--cells", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument(
@@ -102,7 +104,9 @@ def main() -> None:
         if finished(read(options.results, cell)):
             continue
         fit: Fit = fit_sbi(options.peers, options.results) if cell.method == PEER else fit_ours
-        print(summary(run(cell, options.results, fit, options.references, until)), flush=True)
+        print(
+            summary(run(cell, options.results, fit, options.references, until, options.scorers)), flush=True
+        )
         done += 1
 
 

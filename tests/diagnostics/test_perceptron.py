@@ -57,5 +57,5 @@ def test_in_float32_the_score_is_scikit_learns_within_its_sampling_error(best: f
     """Both learn from the same rows in the same order, so that the difference has an sd below that of one
     score over 1,000 rows, sqrt(p (1 - p) / 1000) <= 0.016: 3.9 of these are exceeded with probability 1e-4.
     """
-    pair = samples(3, best, 500, np.random.default_rng(7))
+    pair = samples(2, best, 500, np.random.default_rng(7))
     assert c2st(*pair) == pytest.approx(c2st_by_sklearn(*pair), abs=3.9 * np.sqrt(best * (1 - best) / 1000))
