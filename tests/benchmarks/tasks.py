@@ -4,7 +4,8 @@
 Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000
 simulations: C2ST of 10,000 draws against 10,000 reference draws, lower is better, 0.5 is perfect. One
 amortised fit serves the ten observations. Each cell is kept in --results; the same call resumes, also inside
-a cell. --table prints what is there, --readme FILE writes it between that file's marks.
+a cell. --table prints what is there, --bars holds it to the bars of this round of work, --readme FILE writes
+it between that file's marks.
 
     --references DIR         published draws (<task>.npz with y_obs and reference); missing ones are made
                              (tests.benchmarks.references)
@@ -29,7 +30,7 @@ import numpy as np
 from tests.benchmarks.cells import OURS, PEER, Cell, Fit, finished, fit_ours, fit_sbi, read, run
 from tests.benchmarks.references import TASKS
 from tests.benchmarks.sections import parser_of
-from tests.benchmarks.table import BUDGETS, compact, into, markdown, records
+from tests.benchmarks.table import BUDGETS, against_bars, compact, into, markdown, records
 
 RESULTS = Path("tests/benchmarks/results")
 
@@ -84,6 +85,9 @@ def main() -> None:
         "--table", action="store_true", help="print the table of what is there, and run nothing"
     )
     parser.add_argument(
+        "--bars", action="store_true", help="print full cells and their bars, and run nothing"
+    )
+    parser.add_argument(
         "--readme", type=Path, help="write the table of full cells into this file, and run nothing"
     )
     options = parser.parse_args()
@@ -92,6 +96,9 @@ def main() -> None:
         parser.error(f"unknown: {sorted(unknown)}; tasks are {', '.join(TASKS)}, budgets {BUDGETS}.")
     if options.table:
         print(markdown(records(options.results, quick=options.quick), quick=options.quick))
+        return
+    if options.bars:
+        print(against_bars(records(options.results, quick=False)))
         return
     if options.readme:
         table = compact(records(options.results, quick=False))
