@@ -167,7 +167,7 @@ def compact(found: Sequence[Mapping[str, Any]]) -> str:
         "Means over ten observations, 10,000 draws each; 0.5 is perfect. In brackets: the best figure found "
         "published for a method that trains once for all observations and is not told the simulator's graph "
         "(sources in `tests/data/README.md`); that of NPE (2021); and, where it was run, that of sbi 0.27 on "
-        f"the same simulations. Bold marks cells behind the first by more than {BEHIND}: {marked} of {judged}."
+        f"the same simulations. Bold marks cells behind the first by over {BEHIND}: {marked} of {judged}."
     )
     return "\n".join([_line(heads), _line(["---"] * len(heads)), *map(_line, rows), "", notes])
 
