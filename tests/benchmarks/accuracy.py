@@ -37,11 +37,16 @@ EXACT = np.load(Path(__file__).parent.parent / "data" / "ricker_exact.npz")
 SETS = sorted({name.split("/")[0] for name in EXACT.files})
 
 
+def exact_log_density(name: str) -> tuple[F, F, F]:
+    """Every eighth exact draw (n, 3) for one data set, the data (T,), and log p(theta | y) of these draws."""
+    y, theta = EXACT[f"{name}/x_obs"].astype(float), EXACT[f"{name}/draws"].astype(float)[::8]
+    log_likelihoods = np.array([log_likelihood(*row, y, 1.25, np.float32) for row in theta])
+    return theta, y, ricker.prior.log_prob(theta) + log_likelihoods - EXACT[f"{name}/log_evidence"]
+
+
 def forward_kl(posterior: sf.Posterior, name: str) -> tuple[float, float]:
     """KL(p || q) in nats for one data set, and its Monte Carlo error."""
-    y, theta = EXACT[f"{name}/x_obs"].astype(float), EXACT[f"{name}/draws"].astype(float)[::8]
-    log_likelihoods = np.array([log_likelihood(*row, y) for row in theta])
-    exact = ricker.prior.log_prob(theta) + log_likelihoods - EXACT[f"{name}/log_evidence"]
+    theta, y, exact = exact_log_density(name)
     gaps = exact - posterior.log_prob(theta, y)
     return float(gaps.mean()), float(gaps.std() / np.sqrt(len(gaps)))
 
