@@ -8,7 +8,8 @@ sd, ratio of the sds. For the neural posterior also the forward divergence
     KL(p || q) = E_p [log p(theta) + log p(y | theta) - log p(y) - log q(theta | y)],
 
 averaged over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence
-kept with the draws, whose error is about 0.01 nats. --json prints the figures once more, as one line.
+kept with the draws, whose error is about 0.01 nats; and, where the evidences of the prior's series are there,
+the gap to exact over the prior (`ricker_gap`). --json prints the figures once more, as one line.
 Gaussian toy: distance from the closed form at 20,000 simulations.
 """
 
@@ -28,6 +29,7 @@ import sbi_flows as sf
 from sbi_flows.diagnostics.distances import c2st
 from simulators.gaussian import make_gaussian, posterior_moments
 from simulators.ricker import ricker
+from tests.benchmarks.ricker_gap import EVIDENCE, gap_of
 from tests.benchmarks.ricker_grid import log_likelihood
 from tests.benchmarks.sections import parser_of
 
@@ -84,6 +86,9 @@ def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
         "loss_error": error,
     }
     divergences = {name: forward_kl(posterior, name) for name in SETS}
+    if EVIDENCE.exists():
+        figures["gap"], figures["gap_error"] = gap_of(posterior)
+        print(f"  gap to exact over the prior: {figures['gap']:.3f} +- {figures['gap_error']:.3f} nats")
     figures["kl"] = {name: kl for name, (kl, _) in divergences.items()}
     each = ", ".join(f"{name} {kl:.2f} +- {spread:.2f}" for name, (kl, spread) in divergences.items())
     print(f"  KL(exact || neural): mean {np.mean(list(figures['kl'].values())):.2f} nats; {each}")

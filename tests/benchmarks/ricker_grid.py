@@ -38,23 +38,22 @@ def log_likelihood(
     population = np.exp(z)
     standard = ((z - (log_r + z - population)[:, None]) / sigma).astype(dtype)
     into = np.exp(dtype(-0.5) * np.square(standard)) * dtype(1 / (np.sqrt(2 * np.pi) * sigma))
-    a = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
+    log_poisson = y[:, None] * (np.log(rho) + z) - rho * population - gammaln(y + 1)[:, None]
+    highest = log_poisson.max(axis=1)
+    seen = [_span(row) for row in log_poisson > highest[:, None] - _NEGLIGIBLE]
+    emitted = np.exp(log_poisson - highest[:, None])
+    moved = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma))[seen[0]] / (np.sqrt(2 * np.pi) * sigma)
     total = 0.0
-    for t, count in enumerate(y):
-        log_poisson = count * (np.log(rho) + z) - rho * population - gammaln(count + 1)
-        seen = _span(log_poisson > log_poisson.max() - _NEGLIGIBLE)
-        if t:
-            there = _span(a > a.max() * np.exp(-_NEGLIGIBLE))
-            moved = np.zeros_like(z)
-            moved[seen] = (a * width)[there].astype(dtype) @ into[there, seen]
-            a = moved
-        new = np.zeros_like(z)
-        new[seen] = a[seen] * np.exp(log_poisson[seen] - log_poisson.max())
-        mass = new @ width
+    for t, here in enumerate(seen):
+        new = moved * emitted[t, here]
+        mass = new @ width[here]
         if mass == 0:
             return -np.inf
-        total += np.log(mass) + log_poisson.max()
-        a = new / mass
+        total += np.log(mass) + highest[t]
+        if t + 1 < len(seen):
+            kept = _span(new > new.max() * np.exp(-_NEGLIGIBLE))
+            there = slice(here.start + kept.start, here.start + kept.stop)
+            moved = (new[kept] * width[there] / mass).astype(dtype) @ into[there, seen[t + 1]]
     return float(total)
 
 
