@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.benchmarks.peer_sbi import CLOCKS
 
-_TRIAL, _FIRST, _EPOCH, _SPARE = 60, 10, 100, 0.97
+_TRIAL, _FIRST, _EPOCHS, _SPARE = 20, 5, 10, 0.97
 
 
 def _workflow(arrays: dict[str, np.ndarray], seed: int, simulator: Any = None) -> Any:
@@ -82,7 +82,7 @@ def ricker_by_clock(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Ricker in a budget of wall-clock seconds: online training, every batch simulated anew.
 
-    The learning rate falls to zero at the end, which must be known before: a trial of 60 batches, which is
+    The learning rate falls to zero at the end, which must be known before: a trial of 20 batches, which is
     not counted, gives the time of a batch, and 97% of the budget the number of batches. Where they take
     longer all the same, training stops at the budget.
     """
@@ -94,7 +94,7 @@ def ricker_by_clock(
     began = time.perf_counter()
     trial.fit_online(epochs=1, num_batches_per_epoch=_TRIAL, batch_size=batch, verbose=0)
     each = (time.perf_counter() - began) / _TRIAL
-    epochs = max(1, round(_SPARE * options["seconds"] / each / _EPOCH))
+    of_epoch = max(1, round(_SPARE * options["seconds"] / each / _EPOCHS))
     began = time.perf_counter()
 
     class Stop(keras.callbacks.Callback):
@@ -107,7 +107,7 @@ def ricker_by_clock(
 
     workflow = _workflow(arrays, seed, _simulator(arrays["lower"], arrays["upper"], seed, steps))
     workflow.fit_online(
-        epochs=epochs, num_batches_per_epoch=_EPOCH, batch_size=batch, verbose=0, callbacks=[Stop()]
+        epochs=_EPOCHS, num_batches_per_epoch=of_epoch, batch_size=batch, verbose=0, callbacks=[Stop()]
     )
     took = time.perf_counter() - began
     series = arrays["y"][arrays["of"]]
@@ -118,7 +118,11 @@ def ricker_by_clock(
         ]
     )
     draws = workflow.sample(num_samples=options["draws"], conditions={"y": arrays["observed"]})["theta"]
-    facts = {"seconds": took, "simulations": Stop.batches * batch, "batches": [Stop.batches, epochs * _EPOCH]}
+    facts = {
+        "seconds": took,
+        "simulations": Stop.batches * batch,
+        "batches": [Stop.batches, _EPOCHS * of_epoch],
+    }
     return {"log_density": density, "draws": np.asarray(draws)}, facts
 
 
