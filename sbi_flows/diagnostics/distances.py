@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from jaxtyping import Float
 
 from sbi_flows.arrays import F
+from sbi_flows.diagnostics.perceptron import held_out_accuracies
 from sbi_flows.errors import ShapeError
 
 _LEAST, _PROJECTIONS = 20, 200
@@ -18,12 +17,10 @@ def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *
     apart, 1 if they are disjoint.
 
     Lopez-Paz & Oquab (2017, 1610.06545) by the protocol of Lueckmann et al. (2021, 2101.04653): both z-scored
-    by the reference, a perceptron with two hidden layers of 10 d units, five folds. The null distribution is
-    centred on 0.5 for equal sizes, so unequal ones are refused. Raises `ShapeError`.
+    by the reference, a perceptron with two hidden layers of 10 d units (`perceptron`), five folds. The null
+    distribution is centred on 0.5 for equal sizes, so unequal ones are refused. Raises `ShapeError`.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import KFold
-    from sklearn.neural_network import MLPClassifier
 
     _check(reference, draws)
     if len(reference) != len(draws):
@@ -34,14 +31,8 @@ def c2st(reference: Float[np.ndarray, "n d"], draws: Float[np.ndarray, "m k"], *
     mean, sd = reference.mean(axis=0), reference.std(axis=0, ddof=1)
     rows = (np.concatenate([reference, draws]) - mean) / np.where(sd > 0, sd, 1.0)
     labels = np.repeat([0, 1], len(reference))
-    width = 10 * rows.shape[1]
-    scores = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for train, test in KFold(5, shuffle=True, random_state=seed).split(rows):
-            classifier = MLPClassifier((width, width), max_iter=10_000, random_state=seed)
-            scores.append(classifier.fit(rows[train], labels[train]).score(rows[test], labels[test]))
-    return float(np.mean(scores))
+    folds = list(KFold(5, shuffle=True, random_state=seed).split(rows))
+    return float(held_out_accuracies(rows, labels, folds, width=10 * rows.shape[1], seed=seed).mean())
 
 
 def sliced_wasserstein(

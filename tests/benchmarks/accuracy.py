@@ -8,7 +8,8 @@ sd, ratio of the sds. For the neural posterior also the forward divergence
     KL(p || q) = E_p [log p(theta) + log p(y | theta) - log p(y) - log q(theta | y)],
 
 averaged over every eighth exact draw, with the likelihood by quadrature (`ricker_grid`) and the log evidence
-kept with the draws, whose error is about 0.01 nats. --json prints the figures once more, as one line.
+kept with the draws, whose error is about 0.01 nats; and, where the evidences of the prior's series are there,
+the gap to exact over the prior (`ricker_gap`). --json prints the figures once more, as one line.
 Gaussian toy: distance from the closed form at 20,000 simulations.
 """
 
@@ -28,6 +29,7 @@ import sbi_flows as sf
 from sbi_flows.diagnostics.distances import c2st
 from simulators.gaussian import make_gaussian, posterior_moments
 from simulators.ricker import ricker
+from tests.benchmarks.ricker_gap import EVIDENCE, gap_of
 from tests.benchmarks.ricker_grid import log_likelihood
 from tests.benchmarks.sections import parser_of
 
@@ -37,11 +39,16 @@ EXACT = np.load(Path(__file__).parent.parent / "data" / "ricker_exact.npz")
 SETS = sorted({name.split("/")[0] for name in EXACT.files})
 
 
+def exact_log_density(name: str) -> tuple[F, F, F]:
+    """Every eighth exact draw (n, 3) for one data set, the data (T,), and log p(theta | y) of these draws."""
+    y, theta = EXACT[f"{name}/x_obs"].astype(float), EXACT[f"{name}/draws"].astype(float)[::8]
+    log_likelihoods = np.array([log_likelihood(*row, y, 1.25, np.float32) for row in theta])
+    return theta, y, ricker.prior.log_prob(theta) + log_likelihoods - EXACT[f"{name}/log_evidence"]
+
+
 def forward_kl(posterior: sf.Posterior, name: str) -> tuple[float, float]:
     """KL(p || q) in nats for one data set, and its Monte Carlo error."""
-    y, theta = EXACT[f"{name}/x_obs"].astype(float), EXACT[f"{name}/draws"].astype(float)[::8]
-    log_likelihoods = np.array([log_likelihood(*row, y) for row in theta])
-    exact = ricker.prior.log_prob(theta) + log_likelihoods - EXACT[f"{name}/log_evidence"]
+    theta, y, exact = exact_log_density(name)
     gaps = exact - posterior.log_prob(theta, y)
     return float(gaps.mean()), float(gaps.std() / np.sqrt(len(gaps)))
 
@@ -79,6 +86,9 @@ def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
         "loss_error": error,
     }
     divergences = {name: forward_kl(posterior, name) for name in SETS}
+    if EVIDENCE.exists():
+        figures["gap"], figures["gap_error"] = gap_of(posterior)
+        print(f"  gap to exact over the prior: {figures['gap']:.3f} +- {figures['gap_error']:.3f} nats")
     figures["kl"] = {name: kl for name, (kl, _) in divergences.items()}
     each = ", ".join(f"{name} {kl:.2f} +- {spread:.2f}" for name, (kl, spread) in divergences.items())
     print(f"  KL(exact || neural): mean {np.mean(list(figures['kl'].values())):.2f} nats; {each}")

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import platform
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import sbi_flows as sf
@@ -97,9 +100,16 @@ def finished(record: Mapping[str, Any]) -> bool:
 
 
 def run(
-    cell: Cell, folder: Path, fit: Fit, published: Path | None, until: float = float("inf")
+    cell: Cell,
+    folder: Path,
+    fit: Fit,
+    published: Path | None,
+    until: float = float("inf"),
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Run a cell until the time `until` (of `time.monotonic`), but at least one stage of it."""
+    """Run a cell until the time `until` (of `time.monotonic`), but at least one stage of it. Observations are
+    scored in `processes` processes with one thread each, or here if that is 1.
+    """
     make_folder(folder)
     record, draws_path = read(folder, cell), folder / f"{cell.name}.draws.npz"
     if finished(record):
@@ -111,20 +121,48 @@ def run(
             return record
     with np.load(draws_path) as arrays:
         draws = arrays["draws"].astype(np.float64)
-    for row, number in enumerate(cell.observations):
-        if number in record["c2st"]:
-            continue
-        exact = reference(cell.task, number, published=published)
-        n, began = min(cell.draws, len(exact.draws)), time.monotonic()
-        record["c2st"][number] = c2st(exact.draws[:n], draws[row, :n])
-        record["reference"][number] = {"origin": exact.origin, "n": n, "ess": round(exact.ess)}
-        record["seconds"]["score"] += time.monotonic() - began
+    waiting = {
+        number: draws[row] for row, number in enumerate(cell.observations) if number not in record["c2st"]
+    }
+    for number, value, facts, seconds in _scores(cell.task, waiting, published, processes):
+        record["c2st"][number], record["reference"][number] = value, facts
+        record["seconds"]["score"] += seconds
         _write(folder, cell, record)
         if time.monotonic() > until:
             break
     if finished(record):
         draws_path.unlink()
     return record
+
+
+Score = tuple[str, float, dict[str, Any], float]
+
+
+def _scores(
+    task: str, waiting: Mapping[str, F], published: Path | None, processes: int
+) -> Generator[Score, None, None]:
+    """Each score as soon as it is known; where nobody asks for the next one, none is begun."""
+    jobs = [(task, number, draws, published) for number, draws in waiting.items()]
+    if processes == 1:
+        yield from (_score(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+        futures = [pool.submit(_score, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _score(task: str, number: str, draws: F, published: Path | None) -> Score:
+    """The number of the observation, its C2ST, facts on the reference draws, and seconds."""
+    exact = reference(task, number, published=published)
+    n, began = min(len(draws), len(exact.draws)), time.monotonic()
+    value = c2st(exact.draws[:n], draws[:n])
+    facts = {"origin": exact.origin, "n": n, "ess": round(exact.ess)}
+    return number, value, facts, time.monotonic() - began
 
 
 def _fit_and_draw(cell: Cell, fit: Fit, draws_path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def adapt(
     for _ in range(_ROUNDS):
         prior, likelihood = log_prior(z), in_parts(log_likelihood, z)
         b = _temperature(prior - log_g, likelihood, _SHARE * n)
-        proposal = _fit(z, _tempered(prior - log_g, likelihood, b), rng, components)
+        proposal = fit(z, _tempered(prior - log_g, likelihood, b), rng, components)
         after += b == 1
         if after > _REFINEMENTS:
             return proposal
@@ -121,7 +121,8 @@ def _temperature(log_ratio: F, log_likelihood: F, wanted: float) -> float:
     return low
 
 
-def _fit(z: F, log_weights: F, rng: np.random.Generator, components: int) -> StudentMixture:
+def fit(z: F, log_weights: F, rng: np.random.Generator, components: int) -> StudentMixture:
+    """A mixture fitted to weighted draws z (n, d); the last component, of weight 0.02, is twice as wide."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 

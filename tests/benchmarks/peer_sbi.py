@@ -187,6 +187,68 @@ def ricker(
     return {}, facts
 
 
+def ricker_by_clock(
+    arrays: dict[str, np.ndarray], options: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Ricker in a budget of wall-clock seconds: NPE with an embedding for series of log(1 + counts), on given
+    simulations, until the next epoch would exceed the budget or sbi stops. The epoch of the lowest validation
+    loss is kept.
+
+    y (m, T) are series, `of` says to which of them each row of theta belongs; the density is of the flow
+    restricted to the prior's box, as its draws are.
+    """
+    import torch
+    from sbi.inference import NPE
+    from sbi.neural_nets import posterior_nn
+    from sbi.neural_nets.embedding_nets import CausalCNNEmbedding, CNNEmbedding
+
+    def embedding() -> Any:
+        length = arrays["train_y"].shape[1:]
+        if options["embedding"] == "causal_cnn":
+            return CausalCNNEmbedding(length, pool_kernel_size=10)  # the default, 160, is for longer series
+        return CNNEmbedding(length)
+
+    def prepared(n: int) -> Any:
+        network = posterior_nn("nsf", hidden_features=50, embedding_net=embedding())
+        inference = NPE(_prior(arrays), density_estimator=network, show_progress_bars=False)
+        series = torch.tensor(np.log1p(arrays["train_y"][:n])).float()
+        return inference.append_simulations(torch.tensor(arrays["train_theta"][:n]).float(), series)
+
+    prepared(500).train(max_num_epochs=1)  # what is loaded at its first use is not counted
+    began = time.perf_counter()
+    inference = prepared(len(arrays["train_theta"]))
+    usual, until = inference._converged, began + options["seconds"]
+    ends: list[float] = [time.perf_counter()]
+
+    def converged(epoch: int, patience: int) -> bool:
+        over = usual(epoch, patience)
+        ends.append(time.perf_counter())
+        if not over and epoch and 2 * ends[-1] - ends[-2] > until:
+            inference._neural_net.load_state_dict(inference._best_model_state_dict)
+            return True
+        return bool(over)
+
+    inference._converged = converged  # sbi has no limit of time
+    estimator = inference.train()
+    took = time.perf_counter() - began
+    stack = np.log1p(arrays["y"])
+    inside = np.concatenate(
+        [share_inside(estimator, arrays, stack[i : i + 500]) for i in range(0, len(stack), 500)]
+    )
+    density = log_density(estimator, arrays["theta"], stack[arrays["of"]]) - np.log(inside)[arrays["of"]]
+    posterior = inference.build_posterior(estimator)
+    draws = [
+        posterior.sample((options["draws"],), x=torch.tensor(y).float(), show_progress_bars=False).numpy()
+        for y in np.log1p(arrays["observed"])
+    ]
+    facts = {
+        "seconds": took,
+        "epochs": inference.summary["epochs_trained"][-1],
+        "inside": float(inside.mean()),
+    }
+    return {"log_density": density, "draws": np.stack(draws)}, facts
+
+
 def step(
     arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -206,6 +268,9 @@ def step(
     return {}, {"ms": 1000 * (took[2] - took[1]) / (options["epochs"] * (rows // options["batch"]))}
 
 
+JOBS = {"cell": cell, "ricker": ricker, "ricker_by_clock": ricker_by_clock, "step": step}
+
+
 if __name__ == "__main__":
     import logging
     import warnings
@@ -219,7 +284,7 @@ if __name__ == "__main__":
     asked = json.loads((place / "options.json").read_text())
     torch.manual_seed(asked["seed"])
     with np.load(place / "in.npz") as given:
-        result, said = {"cell": cell, "ricker": ricker, "step": step}[sys.argv[1]](dict(given), asked)
+        result, said = JOBS[sys.argv[1]](dict(given), asked)
     np.savez(place / "out.npz", **result)
     said["peer"] = {"sbi": sbi.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
     (place / "facts.json").write_text(json.dumps(said))

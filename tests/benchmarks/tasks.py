@@ -4,7 +4,8 @@
 Ten tasks of Lueckmann et al. (2021, arXiv:2101.04653), ten observations each, at 1,000, 10,000 and 100,000
 simulations: C2ST of 10,000 draws against 10,000 reference draws, lower is better, 0.5 is perfect. One
 amortised fit serves the ten observations. Each cell is kept in --results; the same call resumes, also inside
-a cell. --table prints what is there, --readme FILE writes it between that file's marks.
+a cell. --table prints what is there, --bars holds it to the bars of this round of work, --readme FILE writes
+it between that file's marks.
 
     --references DIR         published draws (<task>.npz with y_obs and reference); missing ones are made
                              (tests.benchmarks.references)
@@ -12,6 +13,7 @@ a cell. --table prints what is there, --readme FILE writes it between that file'
     --settings JSON          sf.FitSettings fields for ours, under another method name (--label, or the
                              settings themselves)
     --quick                  3 observations and 2,000 draws: kept and printed apart from full cells
+    --scorers N              score N observations at a time, in processes with one thread each
     --cells N, --minutes M   stop after N cells or M minutes; the next call resumes
 """
 
@@ -28,7 +30,7 @@ import numpy as np
 from tests.benchmarks.cells import OURS, PEER, Cell, Fit, finished, fit_ours, fit_sbi, read, run
 from tests.benchmarks.references import TASKS
 from tests.benchmarks.sections import parser_of
-from tests.benchmarks.table import BUDGETS, compact, into, markdown, records
+from tests.benchmarks.table import BUDGETS, against_bars, compact, into, markdown, records
 
 RESULTS = Path("tests/benchmarks/results")
 
@@ -76,10 +78,14 @@ def main() -> None:
     parser.add_argument("--references", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--scorers", type=int, default=1)
     parser.add_argument("--cells", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument(
         "--table", action="store_true", help="print the table of what is there, and run nothing"
+    )
+    parser.add_argument(
+        "--bars", action="store_true", help="print full cells and their bars, and run nothing"
     )
     parser.add_argument(
         "--readme", type=Path, help="write the table of full cells into this file, and run nothing"
@@ -90,6 +96,9 @@ def main() -> None:
         parser.error(f"unknown: {sorted(unknown)}; tasks are {', '.join(TASKS)}, budgets {BUDGETS}.")
     if options.table:
         print(markdown(records(options.results, quick=options.quick), quick=options.quick))
+        return
+    if options.bars:
+        print(against_bars(records(options.results, quick=False)))
         return
     if options.readme:
         table = compact(records(options.results, quick=False))
@@ -102,7 +111,9 @@ def main() -> None:
         if finished(read(options.results, cell)):
             continue
         fit: Fit = fit_sbi(options.peers, options.results) if cell.method == PEER else fit_ours
-        print(summary(run(cell, options.results, fit, options.references, until)), flush=True)
+        print(
+            summary(run(cell, options.results, fit, options.references, until, options.scorers)), flush=True
+        )
         done += 1
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import sbi_flows as sf
-from tests.benchmarks import cells
+from sbi_flows.diagnostics import distances
+from tests.benchmarks import cells, references
 from tests.benchmarks.cells import Cell, F, Fitted, finished, read, run
 from tests.benchmarks.references import Reference
 from tests.benchmarks.table import records
@@ -72,6 +73,22 @@ def test_a_finished_cell_is_not_run_again_and_leaves_one_file(tmp_path: Path) ->
     assert fits.calls == 1
     assert [path.name for path in tmp_path.iterdir()] == [f"{CELL.name}.json"]
     assert records(tmp_path, quick=False) == []
+
+
+def test_scores_of_other_processes_are_those_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after the first score, so that the next call scores the rest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cells, "c2st", distances.c2st)
+    monkeypatch.setattr(cells, "reference", references.reference)
+    scores = run(CELL, tmp_path / "here", Fits(), None)["c2st"]
+    run(CELL, tmp_path / "there", Fits(), None, until=PAST)
+    first = run(CELL, tmp_path / "there", Fits(), None, until=PAST, processes=2)
+    assert len(first["c2st"]) == 1
+    record = run(CELL, tmp_path / "there", Fits(), None, processes=2)
+    assert finished(record)
+    assert record["c2st"] == scores
 
 
 def test_lost_draws_are_made_again(tmp_path: Path) -> None:
