@@ -242,8 +242,11 @@ def _describe(draws: Draws) -> str:
             f"{facts['tolerance']:.3g} on {facts['summaries']} summaries{left_out}. Verdict {draws.verdict}"
         )
     if facts["simulations"]:
+        declared = facts.get("declared_summaries", 0)
+        joined = f", which sees the data and {declared} declared summaries" if declared else ""
         return (
-            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held out."
+            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held "
+            f"out{joined}."
         )
     return f"{draws.origin.removeprefix('exact, ').capitalize()}: {draws.verdict.text}"
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.machine import free_memory, torch_threads
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import (
     LINEAR_PATHS,
     Design,
     Estimate,
     Request,
+    Sample,
     begin_design,
     negative_log_density,
     note_flow,
@@ -53,14 +54,14 @@ _CLEARLY_FASTER = 2.0
 
 @dataclass(frozen=True)
 class Clock:
-    """ends: when all must be done, by `time.monotonic`. closing(network, scaler): the seconds of what comes
+    """ends: when all must be done, by `time.monotonic`. closing(network, inputs): the seconds of what comes
     after training.
 
     threads: that torch may use at most.
     """
 
     ends: float
-    closing: Callable[[Ensemble, Scaler], float]
+    closing: Callable[[Ensemble, Inputs], float]
     threads: int
 
     @property
@@ -131,34 +132,36 @@ class _Run:
 def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, notes: Notes) -> _Run:
     """Choose all that is chosen before training, from the starting set and one trial."""
     prior, simulations = supply.simulator.prior, start.simulations
-    theta, y = simulations.usable()
+    sample = Sample.of(*simulations.usable(), request)
     rate = supply.rate * max(supply.workers, 1)
-    notes.say("starting set", simulations=len(theta))
+    notes.say("starting set", simulations=len(sample))
     if failed := simulations.failure_text():
         notes.note("failures", text=failed)
-    design = begin_design(prior, (theta, y), request, notes, timed=True)
+    design = begin_design(prior, sample, request, notes, timed=True)
     first = design.member()
     note_flow(design, first, 1, notes)
     asked, kind = request.settings.train, design.kind
-    guessed = asked or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
-    batch = design.convert(theta[: guessed.batch_size], y[: guessed.batch_size])
+    guessed = asked or training_for(int(len(sample) + rate * clock.left), timed=True, kind=kind)
+    batch = design.convert(*sample[: guessed.batch_size])
     trial = Trial(first, tuple(map(torch.from_numpy, batch)), guessed)
     alone = trial(1, trial_seconds(clock.left))
-    expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
+    expected = int(len(sample) + min(rate, guessed.batch_size / alone) * clock.left)
     recorded, state = recorded_state(request.checkpoint)
     training = asked or (
         TrainSettings(**recorded) if state else training_for(expected, timed=True, kind=kind)
     )
     held_out = int(state.get("held_out", state.get("apart", 0))) or held_out_of_start(
-        len(theta), expected, training
+        len(sample), expected, training
     )
-    order = stream(supply.seed, "split").permutation(len(theta))
+    order = stream(supply.seed, "split").permutation(len(sample))
     places = np.sort(order[held_out:]), np.sort(order[:held_out])
-    design = replace(design.centred_on(theta[places[0]]), settings=replace(design.settings, train=training))
+    design = replace(
+        design.centred_on(sample.theta[places[0]]), settings=replace(design.settings, train=training)
+    )
     numbers = np.flatnonzero(simulations.ok)
 
     def rows_at(at: NDArray[np.int64]) -> Batch:
-        return numbers[at], tuple(map(torch.from_numpy, design.convert(theta[at], y[at])))
+        return numbers[at], tuple(map(torch.from_numpy, design.convert(*sample[at])))
 
     kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_FASTER * guessed.batch_size else _KEPT_BYTES
     kept = min(kept, int(_KEPT_SHARE * free_memory()))
@@ -206,7 +209,7 @@ def _trained(
     mean_loss(run.first, negative_log_density, rows.valid)
     validating = time.monotonic() - began
     left = clock.left
-    closing = clock.closing(Ensemble([run.first] * count), design.scaler)
+    closing = clock.closing(Ensemble([run.first] * count), design.inputs)
     after = _MARGIN * ((count + (count > 1)) * validating + closing)
     limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
     rows.steps = _steps_per_epoch(rows, limit, validating, throughput.training_rate)
