@@ -84,6 +84,16 @@ class Declared:
             )
         return found
 
+    def of(self, y: Shaped[np.ndarray, "n *event"]) -> Float[np.ndarray, "n k"]:
+        """t(y). Raises `SimulatorContractError` for another k, and what the function raises."""
+        t = self.function(y)
+        if t.shape[1] != len(self.fill):
+            raise SimulatorContractError(
+                f"the declared summaries are {t.shape[1]} numbers for these events, and were "
+                f"{len(self.fill)} for the simulations. Return the same k always."
+            )
+        return t
+
     def __call__(self, t: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n kept"]:
         """Summaries, scaled."""
         return np.asarray(self.scaler(np.where(np.isfinite(t), t, self.fill)))
@@ -155,7 +165,7 @@ class Inputs:
         scaled = self.scaler(y)
         if self.declared is None:
             return Seen((scaled,), np.zeros(len(y), dtype=np.int64))
-        t = self.declared.function(y)
+        t = self.declared.of(y)
         return Seen((scaled, self.declared(t)), self.declared.missing(t))
 
     def in_float32(
@@ -167,7 +177,7 @@ class Inputs:
         scaled = self.scaler.in_float32(y)
         if self.declared is None:
             return (scaled,)
-        summaries = self.declared(self.declared.function(y) if t is None else t)
+        summaries = self.declared(self.declared.of(y) if t is None else t)
         return scaled, np.ascontiguousarray(summaries, dtype=np.float32)
 
     def forgiving(self) -> Inputs:

@@ -5,7 +5,8 @@
 
 After `sf.recalibrate`, zeta ~ N(b, diag(a^2)) instead of N(0, I), in the density as in the draws.
 
-Spline inverses are exact to rounding in float64, and a row gives the same number alone or in a batch. There
+Spline inverses are exact to rounding in float64, and a row gives the same number alone or in a batch (to the
+rounding of the simulator's own function, where its declared summaries join). There
 is no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that
 support.
 """
@@ -61,7 +62,7 @@ class Density:
         """The stack in parts. Raises `ObservationError` where scaling overflows."""
         for start in range(0, len(stack), _EVENTS_AT_ONCE):
             part = stack[start : start + _EVENTS_AT_ONCE]
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 seen = self.inputs(part)
             if not all((np.abs(data) < _TOO_LARGE).all() for data in seen.parts):
                 raise ObservationError(

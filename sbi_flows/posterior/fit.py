@@ -78,11 +78,8 @@ def fit(
 
     summary: a trained autoencoder of events like the simulator's, such as one of many data sets without
         parameters. Its encoder, not trained further, becomes part of the summary network.
-    Summaries that the simulator declares join the input of the summary network, scaled, unless
-    `sf.FitSettings(declared_summaries=False)`. Where one is not finite, the median of the simulations stands
-    in.
-
-    settings: `sf.FitSettings(...)`: networks, ensemble, training.
+    settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
+        declares join the networks' input, as they do by default.
     checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
         its weights, in the time that was left, on new simulations.
     say: receives each choice with its reason (None for silence). progress: called as progress(done, total,

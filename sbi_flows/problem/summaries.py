@@ -35,6 +35,10 @@ class Summaries:
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Float[np.ndarray, "n k"]:
         starts = range(0, max(len(y), 1), _ROWS_AT_ONCE)
         parts = [self._checked(y[start : start + _ROWS_AT_ONCE]) for start in starts]
+        if len(counts := {part.shape[1] for part in parts}) > 1:
+            raise SimulatorContractError(
+                f"{self.name}.summaries: returned {sorted(counts)} numbers for some events; wanted one k."
+            )
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _checked(self, y: NDArray[Any]) -> F:
