@@ -185,12 +185,14 @@ def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, st
 
 def _provenance(comparison: Comparison) -> dict[str, str]:
     simulator, facts = comparison.simulator, comparison.posterior.facts
+    declared = comparison.posterior.declared_summaries
     failed = f" ({facts['failed']:,} more failed)" if facts["failed"] else ""
     seconds = comparison.posterior.seconds.items()
     return {
         "simulator": f"{simulator.name}: {', '.join(simulator.prior.names)}",
         "prior": str(simulator.prior),
         "data": f"shape {simulator.event_shape}",
+        **({"declared summaries": f"{declared} in the network's input"} if declared else {}),
         "simulations": f"{facts['simulations']:,}{failed}",
         "seed": str(facts["seed"]),
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),

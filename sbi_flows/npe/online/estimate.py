@@ -22,6 +22,7 @@ from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import (
     LINEAR_PATHS,
+    Converted,
     Design,
     Estimate,
     Request,
@@ -50,6 +51,7 @@ _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
 _TRAINING_SHARE, _LEAST_SECONDS, _MARGIN = 0.25, 0.2, 1.25
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
 _CLEARLY_FASTER = 2.0
+_TIMES_CONVERTED = 3
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def estimate_by_clock(supply: Supply, start: Start, request: Request, clock: Clo
 class _Run:
     """What a fit by the clock is made of before it is arranged.
 
-    trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel.
+    trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel, and of
+    converting its rows; converting: of the latter.
     resumes: whether a checkpoint has been begun. train_rows, held_out_rows: rows of the starting set.
     """
 
@@ -124,6 +127,7 @@ class _Run:
     start: StartRows
     trial: Trial
     alone: float
+    converting: float
     resumes: bool
     train_rows: NDArray[np.int64]
     held_out_rows: NDArray[np.int64]
@@ -142,9 +146,9 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     note_flow(design, first, 1, notes)
     asked, kind = request.settings.train, design.kind
     guessed = asked or training_for(int(len(sample) + rate * clock.left), timed=True, kind=kind)
-    batch = design.convert(*sample[: guessed.batch_size])
+    batch, converting = _converted(design, sample[: guessed.batch_size])
     trial = Trial(first, tuple(map(torch.from_numpy, batch)), guessed)
-    alone = trial(1, trial_seconds(clock.left))
+    alone = trial(1, trial_seconds(clock.left)) + converting
     expected = int(len(sample) + min(rate, guessed.batch_size / alone) * clock.left)
     recorded, state = recorded_state(request.checkpoint)
     training = asked or (
@@ -169,7 +173,18 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     rows = ReplayRows(supply, design.convert, training, parts)
     for block in start.later:
         rows.add(block)
-    return _Run(design, first, rows, parts, trial, alone, bool(state), numbers[places[0]], numbers[places[1]])
+    trained, held = numbers[places[0]], numbers[places[1]]
+    return _Run(design, first, rows, parts, trial, alone, converting, bool(state), trained, held)
+
+
+def _converted(design: Design, sample: Sample) -> tuple[Converted, float]:
+    """Converted rows, and the seconds that it takes, declared summaries included."""
+    seconds = []
+    for _ in range(_TIMES_CONVERTED):
+        began = time.perf_counter()
+        rows = design.convert(sample.theta, sample.y)
+        seconds.append(time.perf_counter() - began)
+    return rows, min(seconds)
 
 
 def held_out_of_start(usable: int, expected: int, settings: TrainSettings) -> int:
@@ -188,7 +203,7 @@ def _arranged(
     asked, rate = request.settings.members, supply.rate * max(supply.workers, 1)
     faster = rate * run.alone / run.trial.settings.batch_size
     count, why_fewer = how_many(asked, faster, clock.left)
-    terms = Terms(run.alone, clock.left, clock.threads, count)
+    terms = Terms(run.alone, clock.left, clock.threads, count, run.converting)
     throughput = arrange(supply, run.rows, run.trial, terms, notes)
     if supply.workers:
         count, why_fewer = 1, why_fewer or "simulator's core"
