@@ -6,6 +6,7 @@
     |   |-- ShapeError                       an array of the wrong shape
     |   |-- ObservationError                 observed data that are missing, not numbers, or not finite
     |   |-- SettingsError                    an option out of its range, or options that exclude one another
+    |   |-- SummariesError                   declared summaries that a posterior needs, missing or others
     |   |-- PluginError                      a simulator that cannot be found or imported
     |   |-- UnknownParameterError (also KeyError)   a name that no parameter has
     |   `-- TooFewRowsError                  not enough usable rows for what was asked
@@ -55,6 +56,7 @@ __all__ = [
     "SimulationWarning",
     "SimulatorContractError",
     "StorageError",
+    "SummariesError",
     "TooFewRowsError",
     "TooFewSimulationsError",
     "TooManyFailuresError",
@@ -96,6 +98,10 @@ class ObservationError(InputError):
 
 class SettingsError(InputError):
     """An option is out of its range, or two options exclude one another."""
+
+
+class SummariesError(InputError):
+    """The declared summaries that a posterior was trained with were not passed, or give other numbers."""
 
 
 class PluginError(InputError):

@@ -41,6 +41,22 @@ def _encoder_scaling(rms: float, alike: bool) -> str:
     return f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}"
 
 
+LEFT_OUT = {"switch": "declared_summaries=False", "constant": "none of them varies"}
+
+
+def _declared_summaries(count: int, scaling: str, missing: int) -> str:
+    filled = (
+        f"; in {missing:,} simulations one or more are not finite, and their median stands in"
+        if missing
+        else ""
+    )
+    joined = "summary joins" if count == 1 else "summaries join"
+    return (
+        f"{count} declared {joined} y as input of the network (FitSettings(declared_summaries=False) leaves "
+        f"them out); scaling: {scaling}{filled}"
+    )
+
+
 def _held(buffers: bool, needed: int, free: int, checkpoint: bool) -> str:
     how = "read in buffers of 64 MB" if buffers else "held in memory"
     if checkpoint:
@@ -163,6 +179,10 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "its {features} numbers",
     "encoder scaling": _encoder_scaling,
     "scaling": "scaling of y: {text}",
+    "declared summaries": _declared_summaries,
+    "declared summaries left out": lambda reason: (
+        f"the summaries that the simulator declares do not join the network's input: {LEFT_OUT[reason]}"
+    ),
     "size": lambda size, reason, parameters: (
         f"size: {size}, {SIZE_REASONS[reason].format(parameters=parameters)}"
     ),

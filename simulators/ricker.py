@@ -71,7 +71,8 @@ def ricker_summaries(y: NDArray[np.floating]) -> F:
     scores = norm.ppf((np.arange(steps - 1) + 0.5) / (steps - 1))
     cubic = np.stack([np.ones_like(scores), scores, scores**2, scores**3], axis=1)
     slopes = np.sort(np.diff(y, axis=1), axis=1) @ np.linalg.pinv(cubic).T[:, 1:]
-    before, after = y[:, :-1] ** 0.3, y[:, 1:] ** 0.3
+    roots = y**0.3
+    before, after = roots[:, :-1], roots[:, 1:]
     design = np.stack([before, before**2], axis=-1)
     gram = design.transpose(0, 2, 1) @ design
     growth = (np.linalg.pinv(gram, hermitian=True) @ (design.transpose(0, 2, 1) @ after[..., None]))[..., 0]

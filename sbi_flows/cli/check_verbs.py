@@ -9,7 +9,7 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
+from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_posterior, load_simulator
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -34,9 +34,8 @@ def check_verb(
     """Test a posterior's calibration; exit code 1 on "do not trust"."""
     if output is not None:
         check_output(output, posterior, observed, reference, endings=(".html",))
-    loaded = sf.load(posterior)
+    loaded, simulator = _loaded(posterior, reference)
     y_obs = None if observed is None else load_observed(observed, loaded.event_shape)
-    simulator = _simulator_of(loaded, reference)
     with bar("checking") as advance:
         check = sf.check(loaded, simulator, n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
@@ -61,9 +60,9 @@ def compare_verb(
 ) -> Answer:
     """Compare a posterior with ABC and, where there is a likelihood, the exact one."""
     check_output(output, posterior, observed, bank, reference, endings=(".html",))
-    loaded = sf.load(posterior)
+    loaded, simulator = _loaded(posterior, reference)
     simulations = None if bank is None else load_bank(bank)
-    y_obs, simulator = load_observed(observed, loaded.event_shape), _simulator_of(loaded, reference)
+    y_obs = load_observed(observed, loaded.event_shape)
     comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     table, distances, verdict = comparison.table, comparison.distances, comparison.verdict
@@ -89,8 +88,7 @@ def recalibrate_verb(
     Otherwise nothing is saved, and the exit code is 1.
     """
     check_output(output, posterior, reference)
-    loaded = sf.load(posterior)
-    simulator = _simulator_of(loaded, reference)
+    loaded, simulator = _loaded(posterior, reference)
     with bar("checking") as advance:
         found = sf.recalibrate(loaded, simulator, n=n, n_check=n_check, seed=seed, progress=advance)
     if found.better:
@@ -172,11 +170,14 @@ def _check_smallest(count: int, sizes: list[int] | None, d: int) -> None:
         )
 
 
-def _simulator_of(posterior: sf.Posterior, reference: str | None) -> sf.Simulator:
+def _loaded(path: Path, reference: str | None) -> tuple[sf.Posterior, sf.Simulator]:
+    """A posterior and its simulator: the one that was named, else the plug-in of the stored name."""
+    named = None if reference is None else load_simulator(reference)
+    posterior = load_posterior(path, named)
     name = posterior.facts["simulator"]
-    if reference is None and name not in {plugin.name for plugin in list_plugins()}:
+    if named is None and name not in {plugin.name for plugin in list_plugins()}:
         raise SettingsError(
             f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator "
             f"path/to/file.py:{name}"
         )
-    return load_simulator(reference or name)
+    return posterior, named or load_simulator(name)

@@ -9,7 +9,7 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_simulator
+from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_posterior, load_simulator
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
 from sbi_flows.errors import SettingsError
@@ -50,6 +50,12 @@ class _Source:
     ),
     options.choice("--size", ["auto", *SIZES], "Layers, width and summary features of each network.", "auto"),
     options.choice("--flow", sorted(RECIPES), "Type of flow.", "nsf"),
+    click.option(
+        "--declared-summaries/--no-declared-summaries",
+        default=True,
+        show_default=True,
+        help="Whether summaries that the simulator declares join the network's input.",
+    ),
 )
 @click.option("--checkpoint", type=options.PATH, help="File from which the same command resumes.")
 @options.output("File of the posterior.")
@@ -108,13 +114,16 @@ def _saved(bank: Path | None, checkpoint: Path | None) -> str:
 @options.observed
 @options.integer("-n", 1, "Draws per observation.", 4000)
 @options.output("Save the draws as .nc or .csv.", required=False)
+@options.reference
 @options.seed
 @options.json
-def infer_verb(posterior: Path, observed: Path, n: int, output: Path | None, seed: int) -> Answer:
+def infer_verb(
+    posterior: Path, observed: Path, n: int, output: Path | None, reference: str | None, seed: int
+) -> Answer:
     """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
     if output is not None:
-        check_output(output, posterior, observed, endings=(".nc", ".csv"))
-    loaded = sf.load(posterior)
+        check_output(output, posterior, observed, reference, endings=(".nc", ".csv"))
+    loaded = load_posterior(posterior, None if reference is None else load_simulator(reference))
     draws = loaded.sample(load_observed(observed, loaded.event_shape), n, seed=seed)
     if output is not None:
         draws.save(output)

@@ -20,6 +20,7 @@ from sbi_flows.errors import (
     PluginError,
     SettingsError,
     StorageError,
+    SummariesError,
     TooFewSimulationsError,
 )
 from sbi_flows.problem.observed import read_observed
@@ -48,6 +49,15 @@ def load_simulator(reference: str) -> sf.Simulator:
             hint = _file_meant(module or reference, attribute if module else "attribute")
         if hint:
             error.add_note(hint)
+        raise
+
+
+def load_posterior(path: Path, simulator: sf.Simulator | None) -> sf.Posterior:
+    """The posterior in a file; the simulator, where one was named, for the summaries that it declares."""
+    try:
+        return sf.load(path, simulator=simulator)
+    except SummariesError as error:
+        error.add_note("On the command line: --simulator path/to/file.py:attribute.")
         raise
 
 

@@ -185,12 +185,14 @@ def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, st
 
 def _provenance(comparison: Comparison) -> dict[str, str]:
     simulator, facts = comparison.simulator, comparison.posterior.facts
+    declared = comparison.posterior.declared_summaries
     failed = f" ({facts['failed']:,} more failed)" if facts["failed"] else ""
     seconds = comparison.posterior.seconds.items()
     return {
         "simulator": f"{simulator.name}: {', '.join(simulator.prior.names)}",
         "prior": str(simulator.prior),
         "data": f"shape {simulator.event_shape}",
+        **({"declared summaries": f"{declared} in the network's input"} if declared else {}),
         "simulations": f"{facts['simulations']:,}{failed}",
         "seed": str(facts["seed"]),
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
@@ -242,8 +244,11 @@ def _describe(draws: Draws) -> str:
             f"{facts['tolerance']:.3g} on {facts['summaries']} summaries{left_out}. Verdict {draws.verdict}"
         )
     if facts["simulations"]:
+        declared = facts.get("declared_summaries", 0)
+        joined = f", which sees the data and {declared} declared summaries" if declared else ""
         return (
-            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held out."
+            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held "
+            f"out{joined}."
         )
     return f"{draws.origin.removeprefix('exact, ').capitalize()}: {draws.verdict.text}"
 

@@ -29,9 +29,10 @@ from sbi_flows.verdict import Level, Verdict
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
 _HANDICAP = np.array([0.5, 0.0])
 _UNLIKE = (
-    "are negative or fractional, which the simulated counts never are",
-    "are zero or negative, which the simulated ones never are",
-    "differ from the one value that the simulations have there",
+    "values are negative or fractional, which the simulated counts never are",
+    "values are zero or negative, which the simulated ones never are",
+    "values differ from the one value that the simulations have there",
+    "declared summaries are not finite, which those of the simulations always are",
 )
 _ADVICE = (
     "Check the data and their units, then the prior and the simulator, by drawing from the prior predictive."
@@ -86,10 +87,10 @@ class Detector:
         return np.asarray(NormalScores.of(self.statistics)(statistics) - _HANDICAP)
 
     def verdicts(
-        self, features: Float[np.ndarray, "rows k"], unlike: Int[np.ndarray, "rows 3"]
+        self, features: Float[np.ndarray, "rows k"], unlike: Int[np.ndarray, "rows kinds"]
     ) -> list[Verdict]:
         """The verdict on each observation. unlike: how many values no simulation gave, of each kind of
-        `Scaler.unlike`.
+        `Scaler.unlike`, and perhaps how many declared summaries are not finite.
         """
         located = features[:, : self.cloud.turn.shape[0]]
         statistics = np.column_stack([self.cloud.distance(located), self.critic.log_odds(features)])
@@ -119,16 +120,14 @@ class Detector:
                 f"the data look corrupted, most like {self.kinds[self.critic.kind(features)]}: "
                 f"{self._share_below(statistics, 1):.2%} of simulated data sets look less so"
             )
-        reasons += [
-            f"{n} of its values {what}" for n, what in zip(unlike.tolist(), _UNLIKE, strict=True) if n
-        ]
+        reasons += [f"{n} of its {what}" for n, what in zip(unlike.tolist(), _UNLIKE, strict=False) if n]
         if not reasons:
             text = (
                 f"the observation lies within the training distribution (quantile {quantile:.3f} of "
                 f"simulated data sets)."
             )
             return Verdict("trust", text, quantile)
-        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[-1] else "caution"
+        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[2:].any() else "caution"
         text = f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}"
         return Verdict(level, text, quantile)
 

@@ -15,7 +15,7 @@ from sbi_flows.machine import torch_threads
 from sbi_flows.misspecification.corruptions import corrupted, kinds_of
 from sbi_flows.misspecification.detector import Detector, Examples
 from sbi_flows.misspecification.features import features_of
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.rng import stream
@@ -27,7 +27,7 @@ _COPIES = 3
 _ROWS_AT_ONCE = 1024
 _ROWS_TO_TIME, _SECONDS_PER_PAIR, _SECONDS_PER_ROW = 256, 4e-8, 1.5e-4
 _SHARE, _LEAST_SECONDS = 0.04, 0.2
-_Summary = Callable[[Tensor], Tensor]
+_Summary = Callable[..., Tensor]
 
 
 def rows_to_learn_from(
@@ -48,14 +48,15 @@ def learn(
     """A detector from simulations that were trained on and from held-out ones. seconds: of the whole fit, by
     the clock.
     """
-    summary, scaler = copy.deepcopy(found.network).double().summary, found.design.scaler
-    train, located = _features(summary, scaler, train_y)
+    summary, inputs = copy.deepcopy(found.network).double().summary, found.design.inputs
+    scaler = inputs.scaler
+    train, located = _features(summary, inputs, train_y)
     values, labels = corrupted(train_y, scaler, _COPIES, stream(seed, "distortions"))
-    features, _ = _features(summary, scaler, values)
+    features, _ = _features(summary, inputs.forgiving(), values)
     usable = np.isfinite(features).all(axis=1)
     examples = Examples(
         train=train,
-        held_out=_features(summary, scaler, held_out_y)[0],
+        held_out=_features(summary, inputs, held_out_y)[0],
         corrupted=features[usable],
         labels=labels[usable],
         kinds=kinds_of(scaler),
@@ -66,12 +67,12 @@ def learn(
         return Detector.of(examples, seed, None if seconds is None else _seconds_of_critic(seconds))
 
 
-def seconds_to_learn(network: Ensemble, scaler: Scaler, simulations: Simulations, seconds: float) -> float:
+def seconds_to_learn(network: Ensemble, inputs: Inputs, simulations: Simulations, seconds: float) -> float:
     """About how long `learn` will take in a fit of this many seconds, from the time of a few of its rows."""
     summary, rows = copy.deepcopy(network).double().summary, np.flatnonzero(simulations.ok)
     few = simulations.gather(rows[:_ROWS_TO_TIME])[1]
     began = time.monotonic()
-    _features(summary, scaler, few)
+    _features(summary, inputs, few)
     per_row = (time.monotonic() - began) / len(few)
     most = min(_most_training(seconds), len(rows))
     features = per_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
@@ -93,11 +94,13 @@ def _seconds_of_critic(seconds: float) -> float:
 
 @torch.no_grad()
 def _features(
-    summary: _Summary, scaler: Scaler, y: Shaped[np.ndarray, "n *event"]
+    summary: _Summary, inputs: Inputs, y: Shaped[np.ndarray, "n *event"]
 ) -> tuple[Float[np.ndarray, "n k"], int]:
     parts, located = [], 0
     for i in range(0, len(y), _ROWS_AT_ONCE):
-        scaled = scaler(y[i : i + _ROWS_AT_ONCE])
-        part, located = features_of(summary(torch.from_numpy(scaled)), scaled, scaler)
+        with np.errstate(all="ignore"):  # of declared summaries of corrupted data
+            data = inputs(y[i : i + _ROWS_AT_ONCE]).parts
+        summaries = summary(*map(torch.from_numpy, data))
+        part, located = features_of(summaries, data[0], inputs.scaler)
         parts.append(part)
     return np.concatenate(parts), located

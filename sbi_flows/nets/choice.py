@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
+from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
 from sbi_flows.nets.series import SeriesSummary
 from sbi_flows.nets.vector import ScreenedSummary
 
@@ -57,6 +58,21 @@ NETWORKS = {
         most_decay=0.5,
     ),
 }
+
+
+def summary_network(
+    kind: str, shapes: tuple[tuple[int, ...], ...], summary_features: int, width: int
+) -> nn.Module:
+    """The untrained network of that kind for inputs of `shapes`: those of y, and of declared summaries if any
+    join.
+    """
+    build = NETWORKS[kind].build
+    if len(shapes) == 1:
+        return build(shapes[0], summary_features, width)
+    event, (declared,) = shapes
+    if not NETWORKS[kind].shared:
+        return JoinedColumns(build((event[0] + declared,), summary_features, width))
+    return AddedSummaries(build(event, summary_features, width), declared, summary_features, width)
 
 
 def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:

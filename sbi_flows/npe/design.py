@@ -9,7 +9,7 @@ deviation of T over the training rows, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.flows.recipes import build_flow
-from sbi_flows.nets.choice import NETWORKS, choose_summary
+from sbi_flows.nets.choice import NETWORKS, choose_summary, summary_network
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
+from sbi_flows.nets.inputs import Declared, Inputs
+from sbi_flows.nets.joined import AddedSummaries
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.screening import relevant_columns
 from sbi_flows.nets.vector import ScreenedSummary
@@ -31,6 +33,7 @@ from sbi_flows.notes import Notes, Say
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
 from sbi_flows.problem.prior import Prior
+from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.history import History
@@ -38,7 +41,11 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
-LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
+LINEAR_PATHS = (
+    "flow.layers.0.",
+    *(f"summary.{path}linear." for path in ("", "direct.", "head.", "declared.")),
+    *(f"summary.network.{path}linear." for path in ("", "direct.", "head.")),
+)
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]
 
@@ -50,31 +57,64 @@ _ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
 class Request:
     """What the caller of a fit asked for.
 
-    encoder: a network that was trained elsewhere and summarises y. checkpoint: a file to resume from.
+    encoder: a network that was trained elsewhere and summarises y. declared: the summaries that the simulator
+    declares, which join the input unless the settings say otherwise. checkpoint: a file to resume from.
     say: takes each note as it is made. progress: called as progress(done, total, text).
     """
 
     settings: FitSettings = field(default_factory=FitSettings)
     seed: int = 0
     encoder: TrainedEncoder | None = None
+    declared: Summaries | None = None
     checkpoint: str | None = None
     say: Say | None = None
     progress: Progress | None = None
+
+    @property
+    def joining(self) -> Summaries | None:
+        """The declared summaries, where they are to join."""
+        return self.declared if self.settings.declared_summaries else None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Simulations from which a design is chosen: theta (n, d), y (n, *event) and their declared summaries t
+    (n, k), None where none join. Each is computed once.
+    """
+
+    theta: Float[np.ndarray, "n d"]
+    y: Shaped[np.ndarray, "n *event"]
+    t: Float[np.ndarray, "n k"] | None
+
+    @classmethod
+    def of(cls, theta: NDArray[Any], y: NDArray[Any], request: Request) -> Sample:
+        """With the summaries that the request lets join."""
+        return cls(theta, y, None if request.joining is None else request.joining(y))
+
+    def __getitem__(self, rows: Any) -> Sample:
+        """Some of the rows."""
+        return Sample(self.theta[rows], self.y[rows], None if self.t is None else self.t[rows])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.theta, self.y, self.t))
+
+    def __len__(self) -> int:
+        return len(self.theta)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Design:
     """The network, the scaling and the settings of a fit.
 
-    centre, scale: m and c above.
+    inputs: what the network takes of y. centre, scale: m and c above.
     settings: complete: sizes, summary network, training settings and number of members.
-    seen: the columns of y that all members see; None where they see all. sees_all: the member that does so
-    anyway.
+    seen: the columns of the input that all members see; None where they see all. sees_all: the member that
+    does so anyway.
     """
 
     prior: Prior
     kind: str
-    scaler: Scaler
+    inputs: Inputs
     centre: F
     scale: F
     settings: FitSettings
@@ -101,24 +141,38 @@ class Design:
         """Untrained member k; its weights are a function of the seed and k."""
         layers, width, features = self.settings.built
         with torch_scope(stream(self.seed, "weights", k)):
-            if self.encoder is None:
-                summary = NETWORKS[self.kind].build(self.scaler.out_shape, features, width)
-            else:
-                summary = EncodedSummary(self.encoder.encoder, features, width)
+            summary = self._summary(features, width)
             dim = self.prior.unconstrained_dim
             flow = build_flow(self.settings.flow, dim, features, width=width, layers=layers)
-        if self.seen is not None and k != self.sees_all and isinstance(summary, ScreenedSummary):
-            summary.seen.copy_(torch.from_numpy(self.seen))
+        if self.seen is not None and k != self.sees_all:
+            for part in summary.modules():
+                if isinstance(part, ScreenedSummary):
+                    part.seen.copy_(torch.from_numpy(self.seen))
         return PosteriorEstimator(summary, flow)
+
+    def _summary(self, features: int, width: int) -> nn.Module:
+        shapes = self.inputs.shapes
+        if self.encoder is None:
+            return summary_network(self.kind, shapes, features, width)
+        encoded = EncodedSummary(self.encoder.encoder, features, width)
+        return encoded if len(shapes) == 1 else AddedSummaries(encoded, shapes[1][0], features, width)
 
     def network(self) -> Ensemble:
         """The untrained ensemble."""
         return Ensemble([self.member(k) for k in range(self.settings.members or 1)])
 
-    def convert(self, theta: Float[np.ndarray, "rows d"], y: Shaped[np.ndarray, " rows *event"]) -> Converted:
-        """u and scaled y, in float32: the rows that are trained on."""
+    def convert(
+        self,
+        theta: Float[np.ndarray, "rows d"],
+        y: Shaped[np.ndarray, " rows *event"],
+        t: Float[np.ndarray, "rows k"] | None = None,
+    ) -> Converted:
+        """u and what the network takes, in float32: the rows that are trained on.
+
+        t: declared summaries, where they are known.
+        """
         z, _ = self.prior.to_unconstrained(theta)
-        return ((z - self.centre) / self.scale).astype(np.float32), self.scaler.in_float32(y)
+        return ((z - self.centre) / self.scale).astype(np.float32), *self.inputs.in_float32(y, t)
 
     def centred_on(self, theta: Float[np.ndarray, "rows d"]) -> Design:
         """The same with m and c of these rows."""
@@ -155,28 +209,38 @@ def check_enough(prior: Prior, simulations: Simulations) -> int:
     return usable
 
 
-def begin_design(
-    prior: Prior,
-    simulations: tuple[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]],
-    request: Request,
-    notes: Notes,
-    *,
-    timed: bool,
-) -> Design:
-    """The summary network, the scaling and the sizes that suit simulations (theta, y); m and c are those of
-    all of theta.
+def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *, timed: bool) -> Design:
+    """The summary network, the scaling and the sizes that suit simulations; m and c are those of all of
+    theta.
 
-    Raises `SettingsError` and what `Scaler.from_data` raises.
+    Raises `SettingsError` and what `Scaler.from_data` and `Declared.from_data` raise.
     """
-    theta, y = simulations
-    kind, scaler = _summary_and_scaling(request, y, notes)
+    kind, scaler = _summary_and_scaling(request, sample.y, notes)
+    declared = _declared(request, sample, notes)
     settings = replace(sized(request.settings, prior.unconstrained_dim, kind, timed, notes), summary=kind)
     none = np.zeros(0)
     design = Design(
-        prior=prior, kind=kind, scaler=scaler, centre=none, scale=none, settings=settings, seed=request.seed,
-        encoder=request.encoder,
+        prior=prior, kind=kind, inputs=Inputs(scaler, declared), centre=none, scale=none, settings=settings,
+        seed=request.seed, encoder=request.encoder,
     )  # fmt: skip
-    return design.centred_on(theta)
+    return design.centred_on(sample.theta)
+
+
+def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None:
+    """The declared summaries that join, and what is said of them."""
+    if request.declared is None:
+        return None
+    if request.joining is None or sample.t is None:
+        notes.note("declared summaries left out", reason="switch")
+        return None
+    found = Declared.from_data(request.joining, sample.y, sample.t)
+    if found is None:
+        notes.note("declared summaries left out", reason="constant")
+        return None
+    missing = int((~np.isfinite(sample.t)).any(axis=1).sum())
+    scaling = found.scaler.describe()
+    notes.note("declared summaries", count=int(found.scaler.keep.sum()), scaling=scaling, missing=missing)
+    return found
 
 
 def _summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tuple[str, Scaler]:
@@ -207,18 +271,18 @@ def sized(settings: FitSettings, dim: int, kind: str, timed: bool, notes: Notes)
     return replace(settings, layers=layers, width=width, summary_features=summary_features)
 
 
-def rows_to_screen(scaler: Scaler, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def rows_to_screen(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows in which columns are screened, evenly spaced: 20,000 at most; none where too few would fit."""
-    most = min(_SCREENED_ROWS, _SCREENED_NUMBERS // int(np.prod(scaler.out_shape)))
+    most = min(_SCREENED_ROWS, _SCREENED_NUMBERS // sum(int(np.prod(shape)) for shape in inputs.shapes))
     chosen = rows[:: -(-len(rows) // most)] if most >= _LEAST_SCREENED else rows[:0]
     return np.asarray(chosen)
 
 
-def screened(u: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """Which columns of scaled vectors y depend on u; None where most do or none does, and all are to be
-    seen.
+def screened(u: NDArray[np.float32], *columns: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Which columns of scaled vectors, and of scaled declared summaries, depend on u; None where most do or
+    none does, and all are to be seen.
     """
-    seen = relevant_columns(y.astype(np.float64), u.astype(np.float64))
+    seen = relevant_columns(np.concatenate(columns, axis=1).astype(np.float64), u.astype(np.float64))
     return seen if 0 < 2 * seen.sum() <= len(seen) else None
 
 

@@ -25,6 +25,7 @@ from sbi_flows.npe.design import (
     Design,
     Estimate,
     Request,
+    Sample,
     begin_design,
     check_enough,
     negative_log_density,
@@ -57,10 +58,11 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     if failed := simulations.failure_text():
         notes.note("failures", text=failed)
     training = request.settings.train or training_for(usable, timed=False)
-    streamed, how = read_in_buffers(simulations, prior.unconstrained_dim, request.checkpoint)
+    declared = _number_declared(simulations, request)
+    streamed, how = read_in_buffers(simulations, prior.unconstrained_dim, request.checkpoint, declared)
     notes.say("simulations held", **how)
     kind: type[_Held | _Streamed] = _Streamed if streamed else _Held
-    source = kind(simulations, training, request.seed)
+    source = kind(simulations, training, request)
     if streamed:
         notes.append(Note("buffers"))
     design = _designed(prior, source, usable, request, notes)
@@ -81,25 +83,33 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     return Estimate(design, network, histories[0], notes, source.train_rows, source.held_out_rows)
 
 
+def _number_declared(simulations: Simulations, request: Request) -> int:
+    """How many summaries the simulator declares, if they are to join."""
+    if request.joining is None:
+        return 0
+    _, y = simulations.gather(np.flatnonzero(simulations.ok)[:1])
+    return int(request.joining(y).shape[1])
+
+
 class _Held:
     """All usable simulations in memory.
 
-    theta, y: what the design is chosen from; training: the places in them of training rows.
+    sample: what the design is chosen from; training: the places in it of training rows.
     train_rows, held_out_rows: numbers of simulations. n: how many there are to train on.
     """
 
-    def __init__(self, simulations: Simulations, training: TrainSettings, seed: int) -> None:
-        self.theta, self.y = simulations.usable()
+    def __init__(self, simulations: Simulations, training: TrainSettings, request: Request) -> None:
+        self.sample = Sample.of(*simulations.usable(), request)
         self._numbers = np.flatnonzero(simulations.ok)
-        self.training, held_out = split_rows(len(self.theta), training, seed)
+        self.training, held_out = split_rows(len(self.sample), training, request.seed)
         self.train_rows, self.held_out_rows = self._numbers[self.training], self._numbers[held_out]
         self.n = len(self.training)
 
     @contextmanager
     def rows(self, design: Design) -> Iterator[Rows]:
-        """A context with the converted rows; theta and y are given up."""
-        parts = design.convert(self.theta, self.y)
-        del self.theta, self.y
+        """A context with the converted rows; the simulations are given up."""
+        parts = design.convert(*self.sample)
+        del self.sample
         yield TensorRows([torch.from_numpy(part) for part in parts], design.training, design.seed)
 
     def numbers_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -108,20 +118,21 @@ class _Held:
 
 
 class _Streamed:
-    """The same for simulations beyond memory: theta and y are a sample, and rows are read in buffers."""
+    """The same for simulations beyond memory: the sample is of some, and rows are read in buffers."""
 
-    def __init__(self, simulations: Simulations, training: TrainSettings, seed: int) -> None:
-        self._split = Split(simulations, training, seed)
-        self.theta, self.y, self.train_rows = self._split.sample(seed)
+    def __init__(self, simulations: Simulations, training: TrainSettings, request: Request) -> None:
+        self._split = Split(simulations, training, request.seed)
+        theta, y, self.train_rows = self._split.sample(request.seed)
+        self.sample = Sample.of(theta, y, request)
         self.training, self.held_out_rows, self.n = (
-            np.arange(len(self.theta)),
+            np.arange(len(self.sample)),
             self._split.valid_rows,
             len(self._split),
         )
 
     @contextmanager
     def rows(self, design: Design) -> Iterator[Rows]:
-        del self.theta, self.y
+        del self.sample
         with StreamedRows(self._split, design.convert, design.training, design.seed) as rows:
             yield rows
 
@@ -131,13 +142,13 @@ class _Streamed:
 
 def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Request, notes: Notes) -> Design:
     """The design for a fixed set: m and c of the training rows, screened columns, settings without gaps."""
-    design = begin_design(prior, (source.theta, source.y), request, notes, timed=False)
-    design = design.centred_on(source.theta[source.training])
-    sample = rows_to_screen(design.scaler, source.training)
+    design = begin_design(prior, source.sample, request, notes, timed=False)
+    design = design.centred_on(source.sample.theta[source.training])
+    rows = rows_to_screen(design.inputs, source.training)
     seen = None
     screens = design.kind in NETWORKS and NETWORKS[design.kind].screened
-    if screens and request.settings.members != 1 and len(sample):
-        seen = screened(*design.convert(source.theta[sample], source.y[sample]))
+    if screens and request.settings.members != 1 and len(rows):
+        seen = screened(*design.convert(*source.sample[rows]))
     members = request.settings.members or max(members_for(usable), 1 if seen is None else 2)
     training = request.settings.train or training_for(usable, timed=False, kind=design.kind)
     if seen is not None:

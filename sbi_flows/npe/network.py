@@ -23,16 +23,19 @@ _STACKING_STEPS, _PRIOR_ROWS = 500, 10
 
 
 class PosteriorEstimator(nn.Module):
-    """q_k(u | scaled y): a summary network and a conditional flow, one member of an ensemble."""
+    """q_k(u | scaled y): a summary network and a conditional flow, one member of an ensemble.
+
+    data: what the summary network takes: scaled y and, where they join, scaled declared summaries.
+    """
 
     def __init__(self, summary: nn.Module, flow: ConditionalFlow) -> None:
         super().__init__()
         self.summary = summary
         self.flow = flow
 
-    def forward(self, u: Float[Tensor, "rows d"], y: Float[Tensor, "rows *event"]) -> Float[Tensor, " rows"]:
+    def forward(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
         """log q_k(u | s_k(y)) in nats."""
-        return self.flow.log_prob(u, self.summary(y))
+        return self.flow.log_prob(u, self.summary(*data))
 
 
 class Ensemble(nn.Module):
@@ -45,13 +48,13 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.register_buffer("mixture_weights", torch.full((len(members),), 1 / len(members)))
 
-    def summary(self, y: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows features"]:
+    def summary(self, *data: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows features"]:
         """s_1(y), ..., s_K(y)."""
-        return torch.cat([member.summary(y) for member in self.estimators()], dim=-1)
+        return torch.cat([member.summary(*data) for member in self.estimators()], dim=-1)
 
-    def forward(self, u: Float[Tensor, "rows d"], y: Float[Tensor, "rows *event"]) -> Float[Tensor, " rows"]:
+    def forward(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
         """log q(u | y) in nats."""
-        return log_mixture([member(u, y) for member in self.estimators()], self.mixture_weights)
+        return log_mixture([member(u, *data) for member in self.estimators()], self.mixture_weights)
 
     def flows(self) -> list[ConditionalFlow]:
         """The flows, each of which takes its part of the summary as context."""

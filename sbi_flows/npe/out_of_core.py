@@ -42,12 +42,12 @@ _Converted = tuple[NDArray[np.int64], tuple[NDArray[np.float32], ...]]
 
 
 def read_in_buffers(
-    simulations: Simulations, dim: int, checkpoint: str | None
+    simulations: Simulations, dim: int, checkpoint: str | None, declared: int = 0
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether to train on `simulations`, with parameters in R^dim, from buffers; and the values of the note
-    that says why: their size, or what the checkpoint began with.
+    """Whether to train on `simulations`, with parameters in R^dim and so many declared summaries, from
+    buffers; and the values of the note that says why: their size, or what the checkpoint began with.
     """
-    values = dim + int(np.prod(simulations.event_shape, dtype=np.int64))
+    values = dim + int(np.prod(simulations.event_shape, dtype=np.int64)) + declared
     needed = simulations.n_bytes * (1 if simulations.ok.all() else 2) + 4 * len(simulations) * values
     free, begun = free_memory(), recorded_rows(checkpoint)
     streamed = FREE_SHARE * free < needed if begun is None else begun.startswith(_STREAMED)

@@ -50,6 +50,7 @@ class FitSettings:
         the clock one per core, at most 4, where a thread simulates twice as fast as training needs, else 1.
         Cores are those that the process may use, by its affinity, a quota of its control group and
         LOKY_MAX_CPU_COUNT.
+    declared_summaries: whether summaries that the simulator declares join the input of the summary network.
     train: the training settings. None: what `training_for` gives, with a weight decay that differs between
         members by factors of 3 to 1/3; with settings of your own all members have the weight decay that you
         ask for.
@@ -65,6 +66,7 @@ class FitSettings:
     summary_features: int | None = None
     members: int | None = None
     train: TrainSettings | None = None
+    declared_summaries: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.flow, str) or self.flow not in RECIPES:
@@ -80,6 +82,8 @@ class FitSettings:
             raise SettingsError(
                 f"train must be sf.TrainSettings(...) or None, got {type(self.train).__name__}."
             )
+        if not isinstance(self.declared_summaries, bool):
+            raise SettingsError(f"declared_summaries must be True or False, got {self.declared_summaries!r}.")
         for name, least in (("layers", 2), ("width", 1), ("summary_features", 1), ("members", 1)):
             value = getattr(self, name)
             if value is None:
@@ -97,8 +101,11 @@ class FitSettings:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
+        """The settings as JSON, without `declared_summaries` at its default, as before there was a choice."""
+        record = asdict(self)
+        if self.declared_summaries:
+            del record["declared_summaries"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> FitSettings:

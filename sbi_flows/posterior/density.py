@@ -5,7 +5,8 @@
 
 After `sf.recalibrate`, zeta ~ N(b, diag(a^2)) instead of N(0, I), in the density as in the draws.
 
-Spline inverses are exact to rounding in float64, and a row gives the same number alone or in a batch. There
+Spline inverses are exact to rounding in float64, and a row gives the same number alone or in a batch (to the
+rounding of the simulator's own function, where its declared summaries join). There
 is no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that
 support.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor
 from sbi_flows.arrays import F
 from sbi_flows.errors import ObservationError
 from sbi_flows.flows.conditional import ConditionalFlow
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs, Seen
 from sbi_flows.npe.network import Ensemble, log_mixture
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream
@@ -32,7 +34,13 @@ from sbi_flows.rng import stream
 _DRAWS_AT_ONCE, _DENSITIES_AT_ONCE, _EVENTS_AT_ONCE = 8192, 2048, 1024
 _TOO_LARGE = 1e304  # beyond it sums of the network leave floating point
 
-Summarised = tuple[Float[np.ndarray, "m *event"], Float[np.ndarray, "m *kept"], Tensor]
+
+class Summarised(NamedTuple):
+    """Some events, what the network takes of them, and their summaries."""
+
+    events: Float[np.ndarray, "m *event"]
+    seen: Seen
+    summaries: Float[Tensor, "m k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +51,7 @@ class Density:
 
     prior: Prior
     network: Ensemble
-    scaler: Scaler
+    inputs: Inputs
     centre: F
     scale: F
     shift: F | None
@@ -51,22 +59,20 @@ class Density:
 
     @torch.no_grad()
     def summarised(self, stack: Float[np.ndarray, "m *event"]) -> Iterator[Summarised]:
-        """Parts of the stack, scaled parts and their summaries. Raises `ObservationError` where scaling
-        overflows.
-        """
+        """The stack in parts. Raises `ObservationError` where scaling overflows."""
         for start in range(0, len(stack), _EVENTS_AT_ONCE):
             part = stack[start : start + _EVENTS_AT_ONCE]
-            with np.errstate(over="ignore", invalid="ignore"):
-                scaled = self.scaler(part)
-            if not (np.abs(scaled) < _TOO_LARGE).all():
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                seen = self.inputs(part)
+            if not all((np.abs(data) < _TOO_LARGE).all() for data in seen.parts):
                 raise ObservationError(
                     "the observed data are too large to be scaled in floating point. Check their units."
                 )
-            yield part, scaled, self.network.summary(torch.from_numpy(scaled))
+            yield Summarised(part, seen, self.network.summary(*map(torch.from_numpy, seen.parts)))
 
     def contexts(self, stack: Float[np.ndarray, "m *event"]) -> Tensor:
         """The summaries of a stack."""
-        return torch.cat([summaries for _, _, summaries in self.summarised(stack)])
+        return torch.cat([part.summaries for part in self.summarised(stack)])
 
     def draw(self, contexts: Tensor, n: int, seed: int) -> Float[np.ndarray, "m n d"]:
         """n draws per context: n w_k from member k, rounded up or down at random, in random order."""

@@ -22,7 +22,7 @@ from sbi_flows.machine import torch_threads
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.learn import learn, rows_to_learn_from, seconds_to_learn
 from sbi_flows.nets.encoder import TrainedEncoder
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import Estimate, Request
 from sbi_flows.npe.estimate import estimate
@@ -78,7 +78,8 @@ def fit(
 
     summary: a trained autoencoder of events like the simulator's, such as one of many data sets without
         parameters. Its encoder, not trained further, becomes part of the summary network.
-    settings: `sf.FitSettings(...)`: networks, ensemble, training.
+    settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
+        declares join the networks' input, as they do by default.
     checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
         its weights, in the time that was left, on new simulations.
     say: receives each choice with its reason (None for silence). progress: called as progress(done, total,
@@ -99,6 +100,7 @@ def fit(
         settings=settings or FitSettings(),
         seed=check_seed(seed),
         encoder=None if summary is None else _encoder(summary, simulator, settings or FitSettings()),
+        declared=simulator.declared_summaries,
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),
         say=say,
         progress=progress,
@@ -184,8 +186,8 @@ def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fi
             start = starting_set(supply, seconds, rows=state.get("start"))
             simulated = time.monotonic()
 
-            def closing(network: Ensemble, scaler: Scaler) -> float:
-                return seconds_to_learn(network, scaler, start.simulations, seconds)
+            def closing(network: Ensemble, inputs: Inputs) -> float:
+                return seconds_to_learn(network, inputs, start.simulations, seconds)
 
             clock = Clock(began + seconds, closing, threads)
             if clock.left <= 0:
@@ -246,7 +248,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         prior=simulator.prior,
         event_shape=simulator.event_shape,
         estimator=found.network,
-        scaler=design.scaler,
+        inputs=design.inputs,
         centre=design.centre,
         scale=design.scale,
         detector=fitted.detector,

@@ -3,52 +3,90 @@ check values.
 
 The modules are rebuilt from the settings and filled with the leaves. Then the log densities of a few
 simulated pairs are recomputed, and must come out as they were when the posterior was saved.
+
+A file holds no code. Declared summaries, which the network takes besides y, are therefore passed again, as an
+object, and must give the summaries of a few simulations that are in the file. Only an installed plug-in is
+found by the name of its simulator: it is code that the user has installed under that name, and a file cannot
+lead to any other.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from sbi_flows.errors import PriorError, SettingsError
+from sbi_flows.errors import PluginError, PriorError, SettingsError, SummariesError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
 from sbi_flows.flows.recipes import RECIPES
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
+from sbi_flows.nets.inputs import Declared, Inputs
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.notes import Note
 from sbi_flows.npe.design import Design
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.posterior import POSTERIOR_FILE, Posterior
+from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.prior import Prior
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.history import History
 
 _PRIOR_DRAWS = 8
 
 
-def load(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Posterior:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    prior: Prior | None = None,
+    simulator: Simulator | None = None,
+    summaries: Callable[..., Any] | None = None,
+) -> Posterior:
     """Load a posterior that `Posterior.save` wrote.
 
     prior: needed only where a marginal was a class of your own, which a file cannot hold; it must have the
-    stored names. Raises `StorageError`, `CorruptFileError` (also if the check values do not come out),
-    `FormatVersionError` (also for files of 0.1.0), `PriorError`.
+        stored names.
+    simulator: needed only where summaries that it declares joined the network's input, and it is not an
+        installed plug-in of the stored name. summaries: those alone, instead of the simulator.
+
+    Raises `StorageError`, `CorruptFileError` (also if the check values do not come out),
+    `FormatVersionError` (also for files of 0.1.0), `PriorError`, `SettingsError`, and `SummariesError` where
+    the declared summaries are missing or are others.
     """
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
+    given = _given(simulator, summaries)
     return POSTERIOR_FILE.load(
         path,
-        lambda record, arrays: _rebuilt(record, arrays, prior),
+        lambda record, arrays: _rebuilt(record, arrays, prior, given),
         lambda posterior, checks: {"log_prob": posterior.log_prob(checks["theta"], checks["y"])},
     )
 
 
-def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior:
+def _given(simulator: Simulator | None, summaries: Callable[..., Any] | None) -> Summaries | None:
+    """The summaries that the caller of `load` passed."""
+    if simulator is not None and summaries is not None:
+        raise SettingsError("give simulator= or its summaries= alone, not both.")
+    if simulator is not None and not isinstance(simulator, Simulator):
+        raise SettingsError(
+            f"simulator must be made with @sf.simulator(prior), got {type(simulator).__name__}. A function "
+            "of y goes in summaries=."
+        )
+    if summaries is not None and not callable(summaries):
+        raise SettingsError(f"summaries must be a function (y (n, *event)) -> (n, k), got {summaries!r}.")
+    if simulator is not None:
+        return simulator.declared_summaries
+    return None if summaries is None else Summaries(summaries, "load")
+
+
+def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summaries | None) -> Posterior:
     try:
         if prior is None:
             prior = Prior.from_json(record["prior"])
@@ -60,13 +98,15 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
     settings = FitSettings.from_json(record["settings"])
     event_shape = tuple(record["event_shape"])
     scaler = Scaler(event_shape, record["series"], **under("scaler", arrays))
+    declared = _declared(record["facts"]["simulator"], under("declared", arrays), given)
+    inputs = Inputs(scaler, declared)
     noise = under("noise", arrays)
     with torch_scope(stream(0, "weights to be replaced")):
         encoder = TrainedEncoder(VectorSummary(*sizes), scaler) if (sizes := record.get("encoder")) else None
     design = Design(
         prior=prior,
         kind=settings.summary,
-        scaler=scaler,
+        inputs=inputs,
         centre=arrays["theta/centre"],
         scale=arrays["theta/scale"],
         settings=settings,
@@ -80,7 +120,7 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
         prior=prior,
         event_shape=event_shape,
         estimator=network.eval(),
-        scaler=scaler,
+        inputs=inputs,
         centre=design.centre,
         scale=design.scale,
         detector=Detector.from_arrays(under("recognition", arrays), tuple(record["distortions"])),
@@ -91,6 +131,30 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None) -> Posterior
         noise_shift=noise.get("shift"),
         noise_scale=noise.get("scale"),
     )
+
+
+def _declared(name: str, arrays: Arrays, given: Summaries | None) -> Declared | None:
+    """The declared summaries of a file, with the function that was passed, or that of the plug-in of this
+    name.
+    """
+    if not arrays:
+        return None
+    words = ""
+    try:
+        plugin = find_plugin(name) if given is None else None
+    except PluginError as error:
+        plugin, words = None, f" The installed plug-in cannot be loaded: {error}"
+    function = given or (None if plugin is None else plugin.declared_summaries)
+    try:
+        if function is None:
+            raise SummariesError(
+                f"this posterior was trained on the data and {len(arrays['fill'])} summaries that the "
+                f"simulator {name!r} declares. A file holds no code: pass the simulator again, sf.load(path, "
+                f"simulator={name}), or its summaries alone, sf.load(path, summaries=function).{words}"
+            )
+        return Declared.from_arrays(arrays, function)
+    except SummariesError as error:
+        raise RefusedError(error) from error.__cause__
 
 
 def _check_known(settings: Manifest) -> None:

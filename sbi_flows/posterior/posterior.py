@@ -21,6 +21,7 @@ from sbi_flows.machine import free_memory
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.features import features_of
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.notes import Note
 from sbi_flows.npe.network import Ensemble
@@ -36,13 +37,14 @@ from sbi_flows.verdict import Verdict, worst
 POSTERIOR_FILE = ModelFormat(
     kind="posterior",
     loader="sf.load",
-    newest=6,
+    newest=7,
     oldest=5,
     advice="Earlier posteriors had no screen of columns, no critic, another training cloud, or other masks. "
     "Fit again: "
     "sf.fit(...) on the same simulations, or `sbi-flows fit`.",
     tolerance=1e-4,
 )
+_WITHOUT_SUMMARIES = 6  # the format of files that hold no word of declared summaries
 _CHECKED = 8
 _ALWAYS_FREE = 100_000_000
 
@@ -61,7 +63,7 @@ class Posterior:
     prior: Prior
     event_shape: tuple[int, ...]
     estimator: Ensemble
-    scaler: Scaler
+    inputs: Inputs
     centre: F
     scale: F
     detector: Detector
@@ -76,12 +78,25 @@ class Posterior:
 
     def __post_init__(self) -> None:
         network = copy.deepcopy(self.estimator).double().eval().requires_grad_(False)
-        parts = self.scaler, self.centre, self.scale, self.noise_shift, self.noise_scale
+        parts = self.inputs, self.centre, self.scale, self.noise_shift, self.noise_scale
         object.__setattr__(self, "_density", Density(self.prior, network, *parts))
 
     def __repr__(self) -> str:
         source = f"{self.facts['simulations']:,} simulations of {self.facts['simulator']!r}"
-        return f"Posterior({', '.join(self.names)} | y of shape {self.event_shape}; {source})"
+        k = self.declared_summaries
+        joined = f" and {k} declared {'summary' if k == 1 else 'summaries'}" if k else ""
+        return f"Posterior({', '.join(self.names)} | y of shape {self.event_shape}{joined}; {source})"
+
+    @property
+    def scaler(self) -> Scaler:
+        """The scaling of y."""
+        return self.inputs.scaler
+
+    @property
+    def declared_summaries(self) -> int:
+        """How many summaries, declared by the simulator, join the input of the networks."""
+        declared = self.inputs.declared
+        return 0 if declared is None else int(declared.scaler.keep.sum())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,6 +119,8 @@ class Posterior:
         theta = self._density.draw(contexts, n, seed)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         facts = {name: self.facts[name] for name in ("simulations", "simulator")}
+        if self.declared_summaries:
+            facts["declared_summaries"] = self.declared_summaries
         return Draws(
             values=theta[0] if single else theta,
             groups=groups_of(self.prior.slices, scalars),
@@ -165,16 +182,21 @@ class Posterior:
     def _recognised(self, stack: F) -> tuple[Tensor, list[Verdict]]:
         """The summaries of a stack, and the verdict on each event."""
         contexts, verdicts = [], []
-        for part, scaled, summaries in self._density.summarised(stack):
-            contexts.append(summaries)
-            features, _ = features_of(summaries, scaled, self.scaler)
-            verdicts += self.detector.verdicts(features, self.scaler.unlike(part))
+        for part in self._density.summarised(stack):
+            contexts.append(part.summaries)
+            features, _ = features_of(part.summaries, part.seen.parts[0], self.scaler)
+            unlike = np.column_stack([self.scaler.unlike(part.events), part.seen.missing])
+            verdicts += self.detector.verdicts(features, unlike)
         return torch.cat(contexts), verdicts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
         theta = self.prior.sample(_CHECKED, stream(0, "canary"))
         y = stream(0, "canary", 1).uniform(0, 10, (_CHECKED, *self.event_shape)).round()
+        declared = self.inputs.declared
+        if declared is not None:
+            y = declared.examples
+            theta = theta[: len(y)]
         leaves: dict[str, Leaves] = {
             "net": self.estimator.state_dict(),
             "scaler": self.scaler.arrays(),
@@ -182,18 +204,23 @@ class Posterior:
             "theta": {"centre": self.centre, "scale": self.scale},
             "noise": {"shift": self.noise_shift, "scale": self.noise_scale} if self.recalibrated else {},
         }
+        if declared is not None:
+            leaves["declared"] = declared.arrays()
         checks = {"theta": theta, "y": y, "log_prob": self.log_prob(theta, y)}
         POSTERIOR_FILE.save(path, self._record(), leaves, checks)
 
     def _record(self) -> dict[str, Any]:
         """All that is not a leaf, as JSON."""
         encoders = [part for part in self.estimator.modules() if isinstance(part, EncodedSummary)]
+        settings = self.settings.to_json()
+        plain = self.inputs.declared is None and "declared_summaries" not in settings
         return {
+            **({"format_version": _WITHOUT_SUMMARIES} if plain else {}),
             "prior": self.prior.to_json(),
             "event_shape": list(self.event_shape),
             "series": self.scaler.shared,
             "encoder": TrainedEncoder(encoders[0].encoder, self.scaler).sizes if encoders else None,
-            "settings": self.settings.to_json(),
+            "settings": settings,
             "history": asdict(self.history),
             "facts": dict(self.facts),
             "distortions": list(self.detector.kinds),

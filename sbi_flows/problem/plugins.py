@@ -58,6 +58,15 @@ def load_simulator(reference: str) -> Simulator:
     return _attribute(loaded, attribute, reference)
 
 
+def find_plugin(name: str) -> Simulator | None:
+    """The plug-in registered under `name`, and never a module or file of that name; None if there is none.
+
+    Raises `PluginError` for one that cannot be loaded.
+    """
+    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
+    return None if point is None else _from_entry_point(point)
+
+
 def _from_entry_point(point: EntryPoint) -> Simulator:
     reference = f"plug-in {point.name!r} ({point.value})"
     try:

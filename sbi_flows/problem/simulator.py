@@ -30,6 +30,7 @@ from sbi_flows.arrays import F, integer, numbers
 from sbi_flows.errors import InputError, ObservationError, SimulatorContractError, TooManyFailuresError
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.prior import Prior, check_prior
+from sbi_flows.problem.summaries import Summaries
 
 ThetaMap = Mapping[str, Any]
 
@@ -41,7 +42,8 @@ class Parts(TypedDict, total=False):
     """What may be known about a simulator besides its function and its prior; every part is optional.
 
     event_shape: the shape of one y. If it is not given, it is found by simulating.
-    summaries: (y (n, *event)) -> (n, k), statistics for the distance of ABC.
+    summaries: (y (n, *event)) -> (n, k), statistics of each data set on its own: for the distance of ABC, and
+        part of the input of the networks of `sf.fit`. NaN where one does not exist.
     log_likelihood: (theta, y, rng) -> (n,), log p(y | theta) in nats for one y and n rows of theta (name ->
         (n,)). Either exact, or the log of an unbiased estimate (Andrieu & Roberts 2009): both give exact
         inference by importance sampling.
@@ -207,17 +209,12 @@ class Simulator:
         """The declared summaries of y (n, *event), or y itself flattened where none are declared."""
         if self.summaries is None:
             return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        values = np.asarray(self.summaries(y), dtype=np.float64)
-        if values.ndim != 2 or len(values) != len(y):
-            raise SimulatorContractError(
-                f"{self.name}.summaries: returned {values.shape} for {len(y)} rows; wanted ({len(y)}, k)."
-            )
-        return values
+        return Summaries(self.summaries, self.name)(y)
 
     @property
-    def declared_summaries(self) -> Callable[[F], F] | None:
-        """`compute_summaries`, where summaries were declared."""
-        return None if self.summaries is None else self.compute_summaries
+    def declared_summaries(self) -> Summaries | None:
+        """t(y), where summaries were declared."""
+        return None if self.summaries is None else Summaries(self.summaries, self.name)
 
     def data(self, name: str) -> F:
         """The named observed data set. Raises `ObservationError` with the names that exist."""

@@ -1,5 +1,5 @@
-"""Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5] [--json]`.
-Not run by pytest.
+"""Print accuracy figures: `python -m tests.benchmarks.accuracy {ricker,gaussian} [--minutes 2.5] [--json]
+[--without-summaries]`. Not run by pytest.
 
 Ricker: log density at 5,000 held-out pairs; and the distance from eight exact posteriors (particle MCMC, in
 `tests/data`) of the neural posterior and of ABC on 100,000 simulations: C2ST, offset of the means in exact
@@ -66,13 +66,14 @@ def distances(name: str, values: F, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
+def ricker_figures(minutes: float, seed: int, as_json: bool, declared_summaries: bool) -> None:
+    settings = sf.FitSettings(declared_summaries=declared_summaries)
     fit, began = sf.fit, time.monotonic()  # importing the package is not counted
-    posterior = fit(ricker, minutes=minutes, seed=seed, say=None)
+    posterior = fit(ricker, minutes=minutes, seed=seed, settings=settings, say=None)
     took = time.monotonic() - began
     print(
-        f"Ricker, fit in {took:.0f} s with {posterior.facts['simulations']:,} simulations, load "
-        f"{os.getloadavg()[0]:.1f}"
+        f"Ricker, {posterior.declared_summaries or 'no'} declared summaries in the input, {took:.0f} s, "
+        f"{posterior.facts['simulations']:,} simulations, load {os.getloadavg()[0]:.1f}"
     )
     rng = np.random.default_rng(77)
     theta = ricker.prior.sample(5000, rng)
@@ -80,6 +81,7 @@ def ricker_figures(minutes: float, seed: int, as_json: bool) -> None:
     error = losses.std() / np.sqrt(5000)
     print(f"  mean negative log density at the truth, 5,000 pairs: {losses.mean():.2f} +- {error:.2f} nats")
     figures: dict[str, Any] = {
+        "declared_summaries": posterior.declared_summaries,
         "seconds": took,
         "simulations": posterior.facts["simulations"],
         "loss": losses.mean(),
@@ -155,8 +157,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--json", action="store_true", help="print the Ricker figures as one line of JSON too"
     )
+    parser.add_argument(
+        "--without-summaries",
+        action="store_true",
+        help="keep the summaries that the Ricker simulator declares out of the network's input",
+    )
     options = parser.parse_args()
     if options.problem == "ricker":
-        ricker_figures(options.minutes, options.seed, options.json)
+        ricker_figures(options.minutes, options.seed, options.json, not options.without_summaries)
     else:
         gaussian_figures()

@@ -15,6 +15,7 @@ import sbi_flows as sf
 from sbi_flows import vae
 from sbi_flows.errors import BankMismatchError, SettingsError
 from sbi_flows.nets.encoder import EncodedSummary
+from sbi_flows.nets.joined import AddedSummaries
 
 from ..conftest import QUICK
 
@@ -72,6 +73,19 @@ def test_counts_are_seen_as_the_encoder_saw_them() -> None:
     with torch.no_grad():
         seen = (encoder.seen(torch.from_numpy(y.reshape(10, 6))) - encoder.centre) / encoder.scale
     np.testing.assert_allclose(posterior.scaler(y), seen.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_declared_summaries_join_it(bounded: sf.Simulator, model: vae.VAE, tmp_path: Path) -> None:
+    products = sf.simulator(bounded.prior, event_shape=(3,), summaries=lambda y: y * y[:, ::-1])(
+        bounded.function
+    )
+    posterior = sf.fit(products, n_simulations=500, seed=3, summary=model, settings=QUICK, say=None)
+    (part,) = (part for part in posterior.estimator.modules() if isinstance(part, AddedSummaries))
+    assert isinstance(part.network, EncodedSummary)
+    posterior.save(tmp_path / "p.safetensors")
+    loaded = sf.load(tmp_path / "p.safetensors", simulator=products)
+    y = sf.simulate(products, 5, seed=4).y
+    assert np.array_equal(loaded.sample(y, 20).to_numpy(), posterior.sample(y, 20).to_numpy())
 
 
 def test_a_fit_by_the_clock_takes_it_too(bounded: sf.Simulator, model: vae.VAE) -> None:

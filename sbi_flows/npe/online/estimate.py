@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.machine import free_memory, torch_threads
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import (
     LINEAR_PATHS,
+    Converted,
     Design,
     Estimate,
     Request,
+    Sample,
     begin_design,
     negative_log_density,
     note_flow,
@@ -49,18 +51,19 @@ _EPOCHS, _TRAINING_PER_VALIDATION = 20, 15.0
 _TRAINING_SHARE, _LEAST_SECONDS, _MARGIN = 0.25, 0.2, 1.25
 _KEPT_BYTES, _KEPT_SHARE, _KEPT_WHERE_FRESH = 1_000_000_000, 0.25, 64_000_000
 _CLEARLY_FASTER = 2.0
+_TIMES_CONVERTED = 3
 
 
 @dataclass(frozen=True)
 class Clock:
-    """ends: when all must be done, by `time.monotonic`. closing(network, scaler): the seconds of what comes
+    """ends: when all must be done, by `time.monotonic`. closing(network, inputs): the seconds of what comes
     after training.
 
     threads: that torch may use at most.
     """
 
     ends: float
-    closing: Callable[[Ensemble, Scaler], float]
+    closing: Callable[[Ensemble, Inputs], float]
     threads: int
 
     @property
@@ -113,7 +116,8 @@ def estimate_by_clock(supply: Supply, start: Start, request: Request, clock: Clo
 class _Run:
     """What a fit by the clock is made of before it is arranged.
 
-    trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel.
+    trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel, and of
+    converting its rows; converting: of the latter.
     resumes: whether a checkpoint has been begun. train_rows, held_out_rows: rows of the starting set.
     """
 
@@ -123,6 +127,7 @@ class _Run:
     start: StartRows
     trial: Trial
     alone: float
+    converting: float
     resumes: bool
     train_rows: NDArray[np.int64]
     held_out_rows: NDArray[np.int64]
@@ -131,34 +136,36 @@ class _Run:
 def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, notes: Notes) -> _Run:
     """Choose all that is chosen before training, from the starting set and one trial."""
     prior, simulations = supply.simulator.prior, start.simulations
-    theta, y = simulations.usable()
+    sample = Sample.of(*simulations.usable(), request)
     rate = supply.rate * max(supply.workers, 1)
-    notes.say("starting set", simulations=len(theta))
+    notes.say("starting set", simulations=len(sample))
     if failed := simulations.failure_text():
         notes.note("failures", text=failed)
-    design = begin_design(prior, (theta, y), request, notes, timed=True)
+    design = begin_design(prior, sample, request, notes, timed=True)
     first = design.member()
     note_flow(design, first, 1, notes)
     asked, kind = request.settings.train, design.kind
-    guessed = asked or training_for(int(len(theta) + rate * clock.left), timed=True, kind=kind)
-    batch = design.convert(theta[: guessed.batch_size], y[: guessed.batch_size])
+    guessed = asked or training_for(int(len(sample) + rate * clock.left), timed=True, kind=kind)
+    batch, converting = _converted(design, sample[: guessed.batch_size])
     trial = Trial(first, tuple(map(torch.from_numpy, batch)), guessed)
-    alone = trial(1, trial_seconds(clock.left))
-    expected = int(len(theta) + min(rate, guessed.batch_size / alone) * clock.left)
+    alone = trial(1, trial_seconds(clock.left)) + converting
+    expected = int(len(sample) + min(rate, guessed.batch_size / alone) * clock.left)
     recorded, state = recorded_state(request.checkpoint)
     training = asked or (
         TrainSettings.from_json(recorded) if state else training_for(expected, timed=True, kind=kind)
     )
     held_out = int(state.get("held_out", state.get("apart", 0))) or held_out_of_start(
-        len(theta), expected, training
+        len(sample), expected, training
     )
-    order = stream(supply.seed, "split").permutation(len(theta))
+    order = stream(supply.seed, "split").permutation(len(sample))
     places = np.sort(order[held_out:]), np.sort(order[:held_out])
-    design = replace(design.centred_on(theta[places[0]]), settings=replace(design.settings, train=training))
+    design = replace(
+        design.centred_on(sample.theta[places[0]]), settings=replace(design.settings, train=training)
+    )
     numbers = np.flatnonzero(simulations.ok)
 
     def rows_at(at: NDArray[np.int64]) -> Batch:
-        return numbers[at], tuple(map(torch.from_numpy, design.convert(theta[at], y[at])))
+        return numbers[at], tuple(map(torch.from_numpy, design.convert(*sample[at])))
 
     kept = _KEPT_WHERE_FRESH if rate * alone > _CLEARLY_FASTER * guessed.batch_size else _KEPT_BYTES
     kept = min(kept, int(_KEPT_SHARE * free_memory()))
@@ -166,7 +173,18 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     rows = ReplayRows(supply, design.convert, training, parts)
     for block in start.later:
         rows.add(block)
-    return _Run(design, first, rows, parts, trial, alone, bool(state), numbers[places[0]], numbers[places[1]])
+    trained, held = numbers[places[0]], numbers[places[1]]
+    return _Run(design, first, rows, parts, trial, alone, converting, bool(state), trained, held)
+
+
+def _converted(design: Design, sample: Sample) -> tuple[Converted, float]:
+    """Converted rows, and the seconds that it takes, declared summaries included."""
+    seconds = []
+    for _ in range(_TIMES_CONVERTED):
+        began = time.perf_counter()
+        rows = design.convert(sample.theta, sample.y)
+        seconds.append(time.perf_counter() - began)
+    return rows, min(seconds)
 
 
 def held_out_of_start(usable: int, expected: int, settings: TrainSettings) -> int:
@@ -185,7 +203,7 @@ def _arranged(
     asked, rate = request.settings.members, supply.rate * max(supply.workers, 1)
     faster = rate * run.alone / run.trial.settings.batch_size
     count, why_fewer = how_many(asked, faster, clock.left)
-    terms = Terms(run.alone, clock.left, clock.threads, count)
+    terms = Terms(run.alone, clock.left, clock.threads, count, run.converting)
     throughput = arrange(supply, run.rows, run.trial, terms, notes)
     if supply.workers:
         count, why_fewer = 1, why_fewer or "simulator's core"
@@ -206,7 +224,7 @@ def _trained(
     mean_loss(run.first, negative_log_density, rows.valid)
     validating = time.monotonic() - began
     left = clock.left
-    closing = clock.closing(Ensemble([run.first] * count), design.scaler)
+    closing = clock.closing(Ensemble([run.first] * count), design.inputs)
     after = _MARGIN * ((count + (count > 1)) * validating + closing)
     limit = max(left - after, _TRAINING_SHARE * left, _LEAST_SECONDS)
     rows.steps = _steps_per_epoch(rows, limit, validating, throughput.training_rate)

@@ -82,13 +82,15 @@ def trial_seconds(left: float) -> float:
 class Terms:
     """alone: seconds of a step with one thread and nothing in parallel. left: seconds until the end.
 
-    threads: that torch may use. networks: that are to be trained in parallel.
+    threads: that torch may use. networks: that are to be trained in parallel. converting: seconds of a step
+    that go into converting its rows, which a trial without simulations does not do.
     """
 
     alone: float
     left: float
     threads: int
     networks: int = 1
+    converting: float = 0.0
 
 
 def arrange(
@@ -141,7 +143,7 @@ def _delayed(
     alone, consumer = terms.alone, _Consumer(supply, rows)
     one = trial(1, seconds, consumer.pull)
     if one > _tolerated(terms) * alone:
-        alone = (alone + trial(1, seconds, _nothing)) / 2
+        alone = (alone + trial(1, seconds, _nothing) + terms.converting) / 2
         consumer = _Consumer(supply, rows)
         one = (one + trial(1, seconds, consumer.pull)) / 2
     return one, one / alone, consumer.starved
