@@ -46,6 +46,11 @@ LINEAR_PATHS = (
     *(f"summary.{path}linear." for path in ("", "direct.", "head.", "declared.")),
     *(f"summary.network.{path}linear." for path in ("", "direct.", "head.")),
 )
+MATRICES = tuple(
+    f"summary.{path}{part}."
+    for path in ("", "network.")
+    for part in ("convolutions", "head", "linear", "first", "blocks", "last")
+)
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]
 

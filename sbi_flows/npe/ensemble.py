@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
-from sbi_flows.npe.design import LINEAR_PATHS, Design, Request, negative_log_density
+from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, negative_log_density
 from sbi_flows.simulation.workers import local_workers, opened
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
@@ -70,6 +70,7 @@ def _options(k: int, factors: Sequence[float], design: Design, request: Request)
         progress = _numbered(progress, k, len(factors))
     return TrainOptions(
         undecayed=LINEAR_PATHS,
+        matrices=MATRICES,
         decay=factors[k],
         checkpoint=f"{path}.{k}" if path is not None and k else path,
         identity=design.identity,

@@ -82,8 +82,9 @@ class Checkpoint:
         self.best = best
         arrays = {f"now/{name}": value.numpy(force=True) for name, value in self.module.state_dict().items()}
         arrays |= {f"best/{name}": value.numpy(force=True) for name, value in best.items()}
-        state = {f"average/{i}": average for i, average in enumerate(self.average)}
-        arrays |= {name: value.numpy(force=True) for name, value in {**self.optimiser.state(), **state}.items()}
+        state = self.optimiser.state()
+        state |= {f"average/{i}": average for i, average in enumerate(self.average)}
+        arrays |= {name: value.numpy(force=True) for name, value in state.items()}
         facts = {"history": asdict(history), "state": rows, "seconds": seconds}
         write_file(self.path, arrays, {"kind": _KIND, "epoch": epoch, "run": self.run, **facts})
 

@@ -2,10 +2,11 @@
 
     minimise  mean_i loss(module, row_i)
 
-by the optimiser of `training.optimiser`. The learning rate warms up linearly and follows a cosine to zero; gradients are clipped by norm. A running
-average of the weights is validated on all held-out rows after each epoch, and the best average is returned.
-The first loss that is not finite stops the run. The order of the rows is a function of the seed and the
-epoch, so a run that is resumed from a checkpoint ends at the same bytes.
+by the optimiser of `training.optimiser`. The learning rate warms up linearly and follows a cosine to zero;
+gradients are clipped by norm. A running average of the weights is validated on all held-out rows after each
+epoch, and the best average is returned. The first loss that is not finite stops the run. The order of the
+rows is a function of the seed and the epoch, so a run that is resumed from a checkpoint ends at the same
+bytes.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class TrainOptions:
 
     undecayed: prefixes of names of weights without weight decay, besides biases and norms: paths that may be
     linear.
+    matrices: prefixes of names of the matrices that "muon" orthogonalises; None: all.
     decay: a factor on the weight decay of the settings.
     compare_from: epochs before this one never count as best, because the objective still changes during
     warm-up.
@@ -54,6 +56,7 @@ class TrainOptions:
     """
 
     undecayed: tuple[str, ...] = ()
+    matrices: tuple[str, ...] | None = None
     decay: float = 1.0
     compare_from: int = 0
     limit_seconds: float | None = None
@@ -85,7 +88,9 @@ class _Training:
         self.settings = settings = rows.settings
         self.steps = settings.epochs * rows.steps
         weight_decay = options.decay * settings.weight_decay
-        self.optimiser = Optimiser(module, settings.optimiser, weight_decay, options.undecayed)
+        self.optimiser = Optimiser(
+            module, settings.optimiser, weight_decay, undecayed=options.undecayed, matrices=options.matrices
+        )
         self.parameters = self.optimiser.parameters
         self.average = [p.detach().clone() for p in self.parameters]
         self.history = History()

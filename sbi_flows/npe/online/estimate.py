@@ -22,6 +22,7 @@ from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import (
     LINEAR_PATHS,
+    MATRICES,
     Converted,
     Design,
     Estimate,
@@ -235,6 +236,7 @@ def _trained(
     with in_parallel(task, count - 1, run.resumes, notes) as wait:
         options = TrainOptions(
             undecayed=LINEAR_PATHS,
+            matrices=MATRICES,
             limit_seconds=max(task.until - time.monotonic(), _LEAST_SECONDS),
             checkpoint=request.checkpoint,
             identity=design.identity,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sbi_flows.errors import NonFiniteLossError, SettingsError
 from sbi_flows.machine import usable_cores
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import LINEAR_PATHS, Design, negative_log_density
+from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, negative_log_density
 from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.supply import Supply
@@ -168,6 +168,7 @@ def _train(payload: bytes) -> Trained:
         estimator = design.member(task.member)
         options = TrainOptions(
             undecayed=LINEAR_PATHS,
+            matrices=MATRICES,
             limit_seconds=max(task.until - time.monotonic(), 0.1),
             checkpoint=task.checkpoint,
             identity=design.identity,

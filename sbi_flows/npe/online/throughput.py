@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from sbi_flows.errors import SettingsError
 from sbi_flows.machine import torch_threads, usable_cores
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import negative_log_density
+from sbi_flows.npe.design import MATRICES, negative_log_density
 from sbi_flows.npe.online.replay import ReplayRows
 from sbi_flows.rng import torch_scope
 from sbi_flows.simulation.supply import Supply
@@ -54,7 +53,7 @@ class Trial:
         `between` is called before each of them.
         """
         trained = copy.deepcopy(self.module).train()
-        optimiser = Optimiser(trained, self.settings.optimiser, self.settings.weight_decay, ())
+        optimiser = Optimiser(trained, self.settings.optimiser, self.settings.weight_decay, matrices=MATRICES)
 
         def step() -> None:
             between()
