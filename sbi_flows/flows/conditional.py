@@ -42,8 +42,12 @@ def log_standard_normal(z: Tensor, dim: int = -1) -> Tensor:
 class ConditionalFlow(nn.Module):
     """q(value | context) over R^d, given `context` numbers; with none, contexts are (..., 0).
 
+    rate: a factor on the learning rate that suits the family.
+
     All methods raise `ShapeError` where contexts do not broadcast to the rows of the values or noise.
     """
+
+    rate = 1.0
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
         check_layers(layers, "ConditionalFlow")
@@ -82,6 +86,17 @@ class ConditionalFlow(nn.Module):
         """log q(value | context) in nats."""
         noise, log_det = run_to_noise(self.layers, *self._leading(value, context))
         return log_det + log_standard_normal(noise, dim=0)
+
+    def loss(
+        self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
+    ) -> Float[Tensor, "*rows"]:
+        """What training minimises, per row, in nats: -log q here; a family may have a bound on it."""
+        return -self.log_prob(value, context)
+
+    def settle(self, value: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"]) -> None:
+        """Choose, after training, what depends on the trained weights, by rows that were held out. Nothing
+        here.
+        """
 
     def draw(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]

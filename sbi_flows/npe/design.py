@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
-LINEAR_PATHS = ("flow.layers.0.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
+LINEAR_PATHS = ("flow.layers.0._linear.", "flow.layers.0.net.gaussian.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]
 
@@ -106,7 +106,8 @@ class Design:
             else:
                 summary = EncodedSummary(self.encoder.encoder, features, width)
             dim = self.prior.unconstrained_dim
-            flow = build_flow(self.settings.flow, dim, features, width=width, layers=layers)
+            kind = self.settings.flows[k % len(self.settings.flows)]
+            flow = build_flow(kind, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all and isinstance(summary, ScreenedSummary):
             summary.seen.copy_(torch.from_numpy(self.seen))
         return PosteriorEstimator(summary, flow)
@@ -224,13 +225,26 @@ def screened(u: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.bool_
 
 def note_flow(design: Design, network: nn.Module, members: int, notes: Notes, n: int | None = None) -> None:
     """Say which flow is trained, how large it is, and on how many simulations, if that is known."""
-    flow = design.settings.flow if design.prior.unconstrained_dim > 1 else "one spline"
+    of_splines = design.prior.unconstrained_dim == 1
+    kinds = ["one spline" if of_splines and kind != "matching" else kind for kind in design.settings.flows]
+    flow = " and ".join(dict.fromkeys(kinds[:members]))
     layers, width, _ = design.settings.built
     weights = sum(p.numel() for p in network.parameters())
     notes.note("flow", flow=flow, members=members, layers=layers, width=width, weights=weights, simulations=n)
 
 
+def training_loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    """What a member is trained by, per row, in nats: -log q or a bound on it."""
+    out: Tensor = cast(PosteriorEstimator, module).loss(*batch)
+    return out
+
+
+def rate_of(member: nn.Module) -> float:
+    """The factor on the learning rate that suits its flow."""
+    return cast(PosteriorEstimator, member).flow.rate
+
+
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    """The loss per row, in nats."""
+    """-log q per row, in nats."""
     out: Tensor = -module(*batch)
     return out

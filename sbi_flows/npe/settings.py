@@ -40,7 +40,8 @@ _OLD_NAMES = {"steps": "layers", "hidden": "width", "features": "summary_feature
 class FitSettings:
     """What `sf.fit` trains.
 
-    flow: "maf", "nsf", "coupling" or "spline_coupling".
+    flow: "maf", "nsf", "coupling", "spline_coupling" or "matching"; or several, such as ("nsf", "matching"),
+        which the networks of an ensemble take in turn, the first one first.
     size: "small", "medium", "large", or "auto" for what `size_for` chooses. It fills in what is None of
     layers, of the flow; width, of its networks and of the summary network; and summary_features, the length
     of s(y).
@@ -57,7 +58,7 @@ class FitSettings:
     Raises `SettingsError`.
     """
 
-    flow: FlowKind = "nsf"
+    flow: FlowKind | tuple[FlowKind, ...] = "nsf"
     size: Literal["auto", "small", "medium", "large"] = "auto"
     layers: int | None = None
     width: int | None = None
@@ -67,8 +68,7 @@ class FitSettings:
     train: TrainSettings | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.flow, str) or self.flow not in RECIPES:
-            raise SettingsError(f"flow must be one of {', '.join(RECIPES)}, got {self.flow!r}.")
+        self._check_flow()
         if self.summary not in ("auto", *NETWORKS, "encoder"):
             raise SettingsError(
                 f"summary must be 'auto', {', '.join(map(repr, NETWORKS))}, got {self.summary!r}. An "
@@ -85,6 +85,28 @@ class FitSettings:
             if value is None:
                 continue
             object.__setattr__(self, name, integer(name, value, least))
+
+    def _check_flow(self) -> None:
+        """Keep several flows as a tuple. Raises `SettingsError`."""
+        several = isinstance(self.flow, list | tuple)
+        kinds = tuple(self.flow) if several else (self.flow,)
+        if not kinds or not all(isinstance(kind, str) and kind in RECIPES for kind in kinds):
+            raise SettingsError(
+                f"flow must be one of {', '.join(RECIPES)}, or a tuple of them, one for each network in turn, "
+                f"got {self.flow!r}."
+            )
+        if several:
+            object.__setattr__(self, "flow", kinds)
+        if isinstance(self.members, int) and 0 < self.members < len(kinds):
+            raise SettingsError(
+                f"members must be at least {len(kinds)}, one for each of {', '.join(kinds)}, got "
+                f"{self.members}. Leave it out, or name fewer flows."
+            )
+
+    @property
+    def flows(self) -> tuple[FlowKind, ...]:
+        """The flows that the networks of an ensemble take in turn."""
+        return (self.flow,) if isinstance(self.flow, str) else self.flow
 
     @property
     def built(self) -> Size:

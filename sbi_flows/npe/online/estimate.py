@@ -26,8 +26,9 @@ from sbi_flows.npe.design import (
     Estimate,
     Request,
     begin_design,
-    negative_log_density,
     note_flow,
+    rate_of,
+    training_loss,
 )
 from sbi_flows.npe.estimate import mix
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
@@ -203,7 +204,7 @@ def _trained(
     count, throughput = arranged
     design, rows = run.design, run.rows
     began = time.monotonic()
-    mean_loss(run.first, negative_log_density, rows.valid)
+    mean_loss(run.first, training_loss, rows.valid)
     validating = time.monotonic() - began
     left = clock.left
     closing = clock.closing(Ensemble([run.first] * count), design.scaler)
@@ -220,9 +221,10 @@ def _trained(
             limit_seconds=max(task.until - time.monotonic(), _LEAST_SECONDS),
             checkpoint=request.checkpoint,
             identity=design.identity,
+            rate=rate_of(run.first),
             progress=request.progress,
         )
-        history = train(run.first, negative_log_density, rows, options)
+        history = train(run.first, training_loss, rows, options)
         return history, wait()
 
 
@@ -239,8 +241,8 @@ def _mixed(run: _Run, others: dict[int, Trained], notes: Notes) -> Ensemble:
         members.append(run.design.member(k))
         members[-1].load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
     network = Ensemble(members).eval()
+    network.settle(*run.rows.valid)
     if others:
-        loss = mix(network, run.rows.valid)
-        alone = [mean_loss(member, negative_log_density, run.rows.valid) for member in members]
+        loss, alone = mix(network, run.rows.valid)
         notes.note("mixture", loss=loss, losses=alone, weights=network.mixture_weights.tolist())
     return network

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sbi_flows.errors import SettingsError
 from sbi_flows.machine import torch_threads, usable_cores
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import negative_log_density
+from sbi_flows.npe.design import training_loss
 from sbi_flows.npe.online.replay import ReplayRows
 from sbi_flows.rng import torch_scope
 from sbi_flows.simulation.supply import Supply
@@ -59,7 +59,7 @@ class Trial:
         def step() -> None:
             between()
             optimiser.zero_grad(set_to_none=True)
-            negative_log_density(trained, self.batch).mean().backward()
+            training_loss(trained, self.batch).mean().backward()
             float(nn.utils.clip_grad_norm_(parameters, self.settings.clip))
             optimiser.step()
 

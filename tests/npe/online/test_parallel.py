@@ -134,8 +134,8 @@ def test_a_further_network_that_diverges_leaves_its_rows_on_disk(
     path = str(tmp_path / "run.1")
     monkeypatch.setattr(
         PosteriorEstimator,
-        "forward",
-        lambda self, u, y: self.flow.log_prob(u, self.summary(y)) * float("nan"),
+        "loss",
+        lambda self, u, y: -self.flow.log_prob(u, self.summary(y)) * float("nan"),
     )
     with pytest.raises(NonFiniteLossError) as caught:
         parallel._train(parallel.packed(replace(task, checkpoint=path, until=time.monotonic() + 60)))
