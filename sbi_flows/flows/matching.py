@@ -90,7 +90,8 @@ class Transport(Layer):
         found = self.net(x[:, None], eta, self.net.given(context[..., None]))[:, 0]
         error = (found - wanted).square().sum(dim=0)
         of_gaussian = len(value) * math.log(1 / _SIGMA)
-        return self.end * (alpha * error).mean(dim=-1) - of_gaussian + 0.5 * len(value) * (1 + LOG_2PI)
+        weighted: Tensor = self.end * (alpha * error).mean(dim=-1)
+        return weighted - of_gaussian + 0.5 * len(value) * (1 + LOG_2PI)
 
     def _times_and_noise(self, value: Value) -> tuple[Tensor, Tensor]:
         """(*rows, times) and (d, *rows, times)."""
@@ -117,7 +118,8 @@ class Transport(Layer):
     def _slope(self, eta: float, x: Float[Tensor, "d j *rows"], given: Given) -> Tensor:
         """dx/deta at one time."""
         time = torch.full((1,) * (x.ndim - 2), eta, dtype=x.dtype, device=x.device)
-        return self.net(x, time, given) / math.cosh(eta)
+        velocity: Tensor = self.net(x, time, given)
+        return velocity / math.cosh(eta)
 
     def _with_jacobian(self, value: Value, given: Given) -> tuple[Tensor, Tensor]:
         """noise (d, *rows) and d noise / d value (*rows, d, d)."""
@@ -140,9 +142,10 @@ class Transport(Layer):
 
     @torch.no_grad()
     def settle(self, value: Value, context: Context) -> None:
-        """Set `steps` to the fewest, of 8, 16, 32 and 64, with which the paths of these rows are solved: twice
-        as many change the mean of log q by less than 0.002 nats, and `value` takes 99% of the rows back to
-        within 0.001 of the noise.
+        """Set `steps` to the fewest, of 8, 16, 32 and 64, with which the paths of these rows are solved.
+
+        Twice as many then change the mean of log q by less than 0.002 nats, and `value` takes 99% of the rows
+        back to within 0.001 of the noise; unless even 64 do not.
         """
         self.steps.fill_(_FEWEST)
         found, returned = self._solution(value, context)
@@ -163,13 +166,14 @@ class Transport(Layer):
 
 
 class FlowMatching(ConditionalFlow):
-    """q(value | context) by flow matching, with one layer, a `Transport`. A conditional affine layer before it
-    would move the target of the regression while it is learned.
+    """q(value | context) by flow matching, with one layer, a `Transport`.
+
+    A conditional affine layer before it would move the target of the regression while it is learned.
 
     Raises `SettingsError` for other layers.
     """
 
-    rate = 0.25
+    rate = 0.5
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
         super().__init__(d, context, layers)
@@ -196,4 +200,5 @@ class FlowMatching(ConditionalFlow):
 
 def _solved(jacobian: Float[Tensor, "*rows d d"], right: Value) -> Value:
     """jacobian^-1 right."""
-    return torch.linalg.solve(jacobian, right.movedim(0, -1)).movedim(-1, 0)
+    found: Tensor = torch.linalg.solve(jacobian, right.movedim(0, -1))
+    return found.movedim(-1, 0)

@@ -8,8 +8,8 @@
 
 Autoregressive recipes are cheap in density; in coupling recipes, density and sampling both cost one pass.
 With one component there is nothing to couple, and an affine map would leave q Gaussian: every recipe but
-matching is then one spline layer. Autoregressive layers alternate with fixed permutations (reversal, which suffices for
-d <= 3; else drawn from torch's generator in scope).
+matching is then one spline layer. Autoregressive layers alternate with fixed permutations (reversal, which
+suffices for d <= 3; else drawn from torch's generator in scope).
 
 `ConditionalFlow` puts a conditional affine layer before the layers of any recipe but matching.
 
@@ -89,7 +89,11 @@ def build_flow(kind: str, d: int, context: int, *, width: int = 64, layers: int 
 def density_layers(kind: str, d: int, context: int, width: int, layers: int) -> list[Layer]:
     """The layers of a recipe; for one component, one spline in place of layers that couple components."""
     couples = kind != "matching"
-    return [spline_autoregressive(1, context, width)] if d == 1 and couples else RECIPES[kind](d, context, width, layers)
+    return (
+        [spline_autoregressive(1, context, width)]
+        if d == 1 and couples
+        else RECIPES[kind](d, context, width, layers)
+    )
 
 
 def check_kind(name: str, kind: object, recipes: dict[str, Recipe]) -> None:

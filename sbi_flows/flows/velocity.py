@@ -18,7 +18,8 @@ direction costs as much as the value itself, and no graph is kept.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -66,7 +67,8 @@ class VelocityNet(nn.Module):
         """F at x[:, 0], and its derivatives along the directions x[:, 1:]."""
         first, *rest = (given.offsets + self._of_time(eta)).split(self.into.out_features)
         h = _linear(self.into.weight, x, first + column(self.into.bias, first))
-        for one, two, offset in zip(self.one, self.two, rest, strict=True):
+        blocks = cast("Iterable[tuple[nn.Linear, nn.Linear]]", zip(self.one, self.two, strict=True))
+        for (one, two), offset in zip(blocks, rest, strict=True):
             z = _linear(one.weight, _silu(h), offset)
             h = h + _linear(two.weight, _silu(z), column(two.bias, offset))
         found = _linear(self.out.weight, _silu(h), column(self.out.bias, first))
@@ -84,7 +86,7 @@ class VelocityNet(nn.Module):
 
 def _linear(weight: Tensor, x: Tensor, offset: Tensor) -> Tensor:
     """weight x + offset; directions have no offset."""
-    found = torch.tensordot(weight, x, 1)
+    found: Tensor = torch.tensordot(weight, x, 1)
     found[:, 0] += offset
     return found
 

@@ -38,7 +38,13 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
-LINEAR_PATHS = ("flow.layers.0._linear.", "flow.layers.0.net.gaussian.", "summary.linear.", "summary.direct.linear.", "summary.head.linear.")
+LINEAR_PATHS = (
+    "flow.layers.0._linear.",
+    "flow.layers.0.net.gaussian.",
+    "summary.linear.",
+    "summary.direct.linear.",
+    "summary.head.linear.",
+)
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]
 

@@ -89,17 +89,17 @@ class FitSettings:
     def _check_flow(self) -> None:
         """Keep several flows as a tuple. Raises `SettingsError`."""
         several = isinstance(self.flow, list | tuple)
-        kinds = tuple(self.flow) if several else (self.flow,)
+        kinds: tuple[object, ...] = tuple(self.flow) if several else (self.flow,)
         if not kinds or not all(isinstance(kind, str) and kind in RECIPES for kind in kinds):
             raise SettingsError(
-                f"flow must be one of {', '.join(RECIPES)}, or a tuple of them, one for each network in turn, "
-                f"got {self.flow!r}."
+                f"flow must be one of {', '.join(RECIPES)}, or a tuple of them for the networks in turn, got "
+                f"{self.flow!r}."
             )
         if several:
             object.__setattr__(self, "flow", kinds)
         if isinstance(self.members, int) and 0 < self.members < len(kinds):
             raise SettingsError(
-                f"members must be at least {len(kinds)}, one for each of {', '.join(kinds)}, got "
+                f"members must be at least {len(kinds)}, one for each of {', '.join(map(str, kinds))}, got "
                 f"{self.members}. Leave it out, or name fewer flows."
             )
 

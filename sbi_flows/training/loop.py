@@ -149,7 +149,9 @@ class _Training:
     def _step(self, batch: tuple[Tensor, ...], step: int, done: float) -> tuple[Tensor, bool]:
         """The loss of a batch, and whether it and its gradient are finite; only then is the step taken."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.options.rate * self.settings.learning_rate * _schedule(done, self.settings.warmup)
+            group["lr"] = (
+                self.options.rate * self.settings.learning_rate * _schedule(done, self.settings.warmup)
+            )
         value = self.loss(self.module, batch).mean()
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()

@@ -133,9 +133,7 @@ def test_a_further_network_that_diverges_leaves_its_rows_on_disk(
     task = parallel.unpacked(given[0])
     path = str(tmp_path / "run.1")
     monkeypatch.setattr(
-        PosteriorEstimator,
-        "loss",
-        lambda self, u, y: -self.flow.log_prob(u, self.summary(y)) * float("nan"),
+        PosteriorEstimator, "loss", lambda self, u, y: -self.flow.log_prob(u, self.summary(y)) * float("nan")
     )
     with pytest.raises(NonFiniteLossError) as caught:
         parallel._train(parallel.packed(replace(task, checkpoint=path, until=time.monotonic() + 60)))
