@@ -18,12 +18,15 @@ has an equal part; with the weight alpha the loss bounds -log q from above, in n
 The noise of a value is what Runge-Kutta steps of order 4 and fixed size from sigma = 0.002 to 1 make of it.
 That is a smooth map whose Jacobian matrix is carried along exactly, so `log_prob` is the density of this
 discrete map, normalised to rounding whatever the number of steps, and the same for a row alone or in a batch.
-`settle` chooses the number of steps after training. `value` takes the steps back with errors of about 1e-3 of
-the noise's standard deviation or less; `to_value` and `draw` remove these by Newton's method.
+`settle` chooses the number of steps after training, such that twice as many change the mean log density of
+held-out rows by less than 0.002 nats. Without gradients, `value` takes the steps back in float32: for 99% of
+rows, `to_noise` of the result is within 1e-3 of the noise. `to_value`
+and `draw` remove this error by Newton's method.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -75,7 +78,11 @@ class Transport(Layer):
         return value, -torch.linalg.slogdet(self._with_jacobian(value, given)[1]).logabsdet
 
     def value(self, noise: Value, context: Context) -> Tensor:
-        return self._path(noise[:, None], self.net.given(context), back=False)[:, 0]
+        if torch.is_grad_enabled():
+            return _path(self, noise[:, None], self.net.given(context), back=False)[:, 0]
+        single = copy.deepcopy(self).float()  # half the time; its rounding is far below that of the steps
+        given = single.net.given(context.float())
+        return _path(single, noise[:, None].float(), given, back=False)[:, 0].to(noise)
 
     def regression(self, value: Value, context: Context) -> Float[Tensor, " *rows"]:
         """The integral over eta of tanh(eta) |F - dx/dphi|^2 less its value for a Gaussian, plus the entropy
@@ -102,35 +109,16 @@ class Transport(Layer):
         noise = torch.randn(*value.shape, half, generator=generator, dtype=value.dtype, device=value.device)
         return torch.cat([eta, eta], dim=-1), torch.cat([noise, -noise], dim=-1)
 
-    def _path(self, x: Float[Tensor, "d j *rows"], given: Given, *, back: bool) -> Tensor:
-        """Runge-Kutta steps of order 4 from the noise to the value, or back; x[:, 1:] are directions."""
-        steps = int(self.steps)
-        step = -self.end / steps if back else self.end / steps
-        for i in range(steps):
-            eta = (self.end if back else 0.0) + i * step
-            k_1 = self._slope(eta, x, given)
-            k_2 = self._slope(eta + step / 2, x + step / 2 * k_1, given)
-            k_3 = self._slope(eta + step / 2, x + step / 2 * k_2, given)
-            k_4 = self._slope(eta + step, x + step * k_3, given)
-            x = x + step / 6 * (k_1 + 2 * (k_2 + k_3) + k_4)
-        return x
-
-    def _slope(self, eta: float, x: Float[Tensor, "d j *rows"], given: Given) -> Tensor:
-        """dx/deta at one time."""
-        time = torch.full((1,) * (x.ndim - 2), eta, dtype=x.dtype, device=x.device)
-        velocity: Tensor = self.net(x, time, given)
-        return velocity / math.cosh(eta)
-
     def _with_jacobian(self, value: Value, given: Given) -> tuple[Tensor, Tensor]:
         """noise (d, *rows) and d noise / d value (*rows, d, d)."""
         d, *rows = value.shape
         unit = torch.eye(d, dtype=value.dtype, device=value.device).view(d, d, *(1,) * len(rows))
-        x = self._path(torch.cat([value[:, None], unit.expand(d, d, *rows)], dim=1), given, back=True)
+        x = _path(self, torch.cat([value[:, None], unit.expand(d, d, *rows)], dim=1), given, back=True)
         return x[:, 0], x[:, 1:].movedim((0, 1), (-2, -1))
 
     def _refined(self, noise: Value, given: Given) -> Tensor:
         """The root of `to_noise` by Newton's method; each row keeps the best that it came by."""
-        best = value = self._path(noise[:, None], given, back=False)[:, 0]
+        best = value = _path(self, noise[:, None], given, back=False)[:, 0]
         least = torch.full_like(noise[0], math.inf)
         for _ in range(_REFINEMENTS):
             reached, jacobian = self._with_jacobian(value, given)
@@ -196,6 +184,27 @@ class FlowMatching(ConditionalFlow):
     @property
     def _transport(self) -> Transport:
         return cast(Transport, self.layers[0])
+
+
+def _path(layer: Transport, x: Float[Tensor, "d j *rows"], given: Given, *, back: bool) -> Tensor:
+    """Runge-Kutta steps of order 4 from the noise to the value, or back; x[:, 1:] are directions."""
+    steps = int(layer.steps)
+    step = -layer.end / steps if back else layer.end / steps
+    for i in range(steps):
+        eta = (layer.end if back else 0.0) + i * step
+        k_1 = _slope(layer.net, eta, x, given)
+        k_2 = _slope(layer.net, eta + step / 2, x + step / 2 * k_1, given)
+        k_3 = _slope(layer.net, eta + step / 2, x + step / 2 * k_2, given)
+        k_4 = _slope(layer.net, eta + step, x + step * k_3, given)
+        x = x + step / 6 * (k_1 + 2 * (k_2 + k_3) + k_4)
+    return x
+
+
+def _slope(net: VelocityNet, eta: float, x: Float[Tensor, "d j *rows"], given: Given) -> Tensor:
+    """dx/deta at one time."""
+    time = torch.full((1,) * (x.ndim - 2), eta, dtype=x.dtype, device=x.device)
+    velocity: Tensor = net(x, time, given)
+    return velocity / math.cosh(eta)
 
 
 def _solved(jacobian: Float[Tensor, "*rows d d"], right: Value) -> Value:
