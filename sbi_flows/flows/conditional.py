@@ -42,12 +42,8 @@ def log_standard_normal(z: Tensor, dim: int = -1) -> Tensor:
 class ConditionalFlow(nn.Module):
     """q(value | context) over R^d, given `context` numbers; with none, contexts are (..., 0).
 
-    rate: a factor on the learning rate that suits the family.
-
     All methods raise `ShapeError` where contexts do not broadcast to the rows of the values or noise.
     """
-
-    rate = 1.0
 
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
         check_layers(layers, "ConditionalFlow")

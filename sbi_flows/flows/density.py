@@ -107,9 +107,7 @@ def fit_density(
     paths = ("layers.0._linear.", "layers.0.net.gaussian.")
     with torch_threads(1):
         training = TensorRows((standard,), settings, seed)
-        history = train(
-            flow, _loss, training, TrainOptions(undecayed=paths, rate=flow.rate, progress=progress)
-        )
+        history = train(flow, _loss, training, TrainOptions(undecayed=paths, progress=progress))
         flow.settle(training.valid[0], torch.zeros(1, 1))
     return Density(flow, mean, sd, history)
 

@@ -161,8 +161,6 @@ class FlowMatching(ConditionalFlow):
     Raises `SettingsError` for other layers.
     """
 
-    rate = 0.5
-
     def __init__(self, d: int, context: int, layers: Sequence[Layer]) -> None:
         super().__init__(d, context, layers)
         if len(layers) != 1 or not isinstance(layers[0], Transport):

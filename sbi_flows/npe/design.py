@@ -245,11 +245,6 @@ def training_loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     return out
 
 
-def rate_of(member: nn.Module) -> float:
-    """The factor on the learning rate that suits its flow."""
-    return cast(PosteriorEstimator, member).flow.rate
-
-
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     """-log q per row, in nats."""
     out: Tensor = -module(*batch)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
-from sbi_flows.npe.design import LINEAR_PATHS, Design, Request, rate_of, training_loss
+from sbi_flows.npe.design import LINEAR_PATHS, Design, Request, training_loss
 from sbi_flows.simulation.workers import local_workers, opened
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
@@ -40,9 +40,7 @@ def train_members(
     Where `rows` are in memory and there is enough to do, workers train members in parallel; this process
     takes over those whose worker dies. Raises what `train` raises.
     """
-    options = [
-        replace(_options(k, factors, design, request), rate=rate_of(members[k])) for k in range(len(members))
-    ]
+    options = [_options(k, factors, design, request) for k in range(len(members))]
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:

@@ -42,7 +42,7 @@ class TrainOptions:
 
     undecayed: prefixes of names of weights without weight decay, besides biases and norms: paths that may be
     linear.
-    decay, rate: factors on the weight decay and on the learning rate of the settings.
+    decay: a factor on the weight decay of the settings.
     compare_from: epochs before this one never count as best, because the objective still changes during
     warm-up.
     limit_seconds: shortens the schedule so that training ends in time; time before an interruption counts.
@@ -54,7 +54,6 @@ class TrainOptions:
 
     undecayed: tuple[str, ...] = ()
     decay: float = 1.0
-    rate: float = 1.0
     compare_from: int = 0
     limit_seconds: float | None = None
     checkpoint: str | os.PathLike[str] | None = None
@@ -149,9 +148,7 @@ class _Training:
     def _step(self, batch: tuple[Tensor, ...], step: int, done: float) -> tuple[Tensor, bool]:
         """The loss of a batch, and whether it and its gradient are finite; only then is the step taken."""
         for group in self.optimiser.param_groups:
-            group["lr"] = (
-                self.options.rate * self.settings.learning_rate * _schedule(done, self.settings.warmup)
-            )
+            group["lr"] = self.settings.learning_rate * _schedule(done, self.settings.warmup)
         value = self.loss(self.module, batch).mean()
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()

@@ -27,7 +27,6 @@ from sbi_flows.npe.design import (
     Request,
     begin_design,
     note_flow,
-    rate_of,
     training_loss,
 )
 from sbi_flows.npe.estimate import mix
@@ -221,7 +220,6 @@ def _trained(
             limit_seconds=max(task.until - time.monotonic(), _LEAST_SECONDS),
             checkpoint=request.checkpoint,
             identity=design.identity,
-            rate=rate_of(run.first),
             progress=request.progress,
         )
         history = train(run.first, training_loss, rows, options)

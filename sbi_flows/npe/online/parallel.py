@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sbi_flows.errors import NonFiniteLossError, SettingsError
 from sbi_flows.machine import usable_cores
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import LINEAR_PATHS, Design, rate_of, training_loss
+from sbi_flows.npe.design import LINEAR_PATHS, Design, training_loss
 from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.supply import Supply
@@ -171,7 +171,6 @@ def _train(payload: bytes) -> Trained:
             limit_seconds=max(task.until - time.monotonic(), 0.1),
             checkpoint=task.checkpoint,
             identity=design.identity,
-            rate=rate_of(estimator),
         )
         try:
             history = train(estimator, training_loss, rows, options)
