@@ -6,8 +6,8 @@
 After `sf.recalibrate`, zeta ~ N(b, diag(a^2)) instead of N(0, I), in the density as in the draws.
 
 Spline inverses are exact to rounding in float64, draws of a flow-matching member to the tolerance that
-`flows.matching` states, and a row gives the same number alone or in a batch. There is no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that
-support.
+`flows.matching` states, and a row gives the same number alone or in a batch. There is no rejection step: T^-1
+ends inside the prior's support whatever u is, and q integrates to one over that support.
 """
 
 from __future__ import annotations
