@@ -38,8 +38,8 @@ def counted(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarra
 
 
 FITS = {
-    "curved": (curved, sf.FitSettings(size="small", members=1, train=TRAIN)),
-    "counted": (counted, sf.FitSettings(size="small", members=2, summary="series", train=TRAIN)),
+    "curved": (curved, sf.FitSettings(flow="nsf", size="small", members=1, train=TRAIN)),
+    "counted": (counted, sf.FitSettings(flow="nsf", size="small", members=2, summary="series", train=TRAIN)),
 }
 
 

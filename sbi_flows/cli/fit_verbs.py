@@ -49,7 +49,7 @@ class _Source:
         "--minutes one per core, at most 4]",
     ),
     options.choice("--size", ["auto", *SIZES], "Layers, width and summary features of each network.", "auto"),
-    options.choice("--flow", sorted(RECIPES), "Type of flow.", "nsf"),
+    options.choice("--flow", ["auto", *sorted(RECIPES)], "Type of flow.", "auto"),
     click.option(
         "--declared-summaries/--no-declared-summaries",
         default=True,

@@ -3,7 +3,8 @@
     noise = T(value; c),   noise ~ N(0, I)
     log q(value | c) = log N(T(value; c); 0, I) + log |det dT/dvalue|
 
-T is a conditional affine layer followed by the layers of a recipe (`flows.recipes`). Papamakarios et al.
+T is a conditional affine layer followed by the layers of a recipe (`flows.recipes`), and preceded by the
+recipe's change of scale where it begins with one (`flows.natural`). Papamakarios et al.
 (2021), 1912.02762. Directions are called `to_noise` and `to_value`; `cheap` names those that cost one pass
 per layer, "density" and "sample".
 
@@ -30,6 +31,7 @@ from sbi_flows.flows.layers import (
     run_to_noise,
     run_to_value,
 )
+from sbi_flows.flows.natural import NaturalScale
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -50,7 +52,8 @@ class ConditionalFlow(nn.Module):
         super().__init__()
         self.d = d
         self.context = context
-        self.layers = nn.ModuleList([ConditionalAffine(d, context), *layers])
+        scale = [layer for layer in layers[:1] if isinstance(layer, NaturalScale)]
+        self.layers = nn.ModuleList([*scale, ConditionalAffine(d, context), *layers[len(scale) :]])
         self.cheap = cheap_in_all(layers)
 
     def to_noise(
@@ -82,6 +85,17 @@ class ConditionalFlow(nn.Module):
         """log q(value | context) in nats."""
         noise, log_det = run_to_noise(self.layers, *self._leading(value, context))
         return log_det + log_standard_normal(noise, dim=0)
+
+    def loss(
+        self, value: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]
+    ) -> Float[Tensor, "*rows"]:
+        """What training minimises, per row, in nats: -log q here; a family may have a bound on it."""
+        return -self.log_prob(value, context)
+
+    def settle(self, value: Float[Tensor, "rows d"], context: Float[Tensor, "rows k"]) -> None:
+        """Choose, after training, what depends on the trained weights, by rows that were held out. Nothing
+        here.
+        """
 
     def draw(
         self, noise: Float[Tensor, "*rows d"], context: Float[Tensor, "*#rows k"]

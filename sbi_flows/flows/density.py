@@ -88,7 +88,7 @@ def fit_density(
 ) -> Density:
     """Fit a density to rows x (n, d), or (n,) for d = 1. The same seed gives the same density.
 
-    kind: "maf", "nsf", "coupling" or "spline_coupling".
+    kind: "maf", "nsf", "coupling", "spline_coupling" or "matching".
     width, layers: the width of its layers and their number.
     settings: of training. A tenth of the rows is held out and decides which weights are kept.
     progress: progress(step, steps, text) is called now and then.
@@ -100,13 +100,15 @@ def fit_density(
     rows = _rows_to_fit(x)
     mean, sd, seed = rows.mean(axis=0), spread(rows), check_seed(seed)
     epochs = max(1, min(round(_ROWS_SEEN / len(rows)), _MOST_EPOCHS))
-    settings = settings or TrainSettings(epochs=epochs, optimiser="adamw", weight_decay=1e-4)
+    settings = settings or TrainSettings(epochs=epochs, weight_decay=1e-4)
     with torch_scope(stream(seed, "weights")):
         flow = build_flow(kind, rows.shape[1], 1, width=width, layers=layers)
     standard = torch.from_numpy(((rows - mean) / sd).astype(np.float32))
+    paths = ("layers.0._linear.", "layers.0.net.gaussian.")
     with torch_threads(1):
-        options = TrainOptions(undecayed=("layers.0.",), progress=progress)
-        history = train(flow, _negative_log_density, TensorRows((standard,), settings, seed), options)
+        training = TensorRows((standard,), settings, seed)
+        history = train(flow, _loss, training, TrainOptions(undecayed=paths, progress=progress))
+        flow.settle(training.valid[0], torch.zeros(1, 1))
     return Density(flow, mean, sd, history)
 
 
@@ -126,9 +128,9 @@ def _rows_to_fit(x: ArrayLike) -> F:
     return rows
 
 
-def _negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+def _loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     (u,) = batch
-    return -cast(ConditionalFlow, module).log_prob(u, u.new_zeros(1, 1))
+    return cast(ConditionalFlow, module).loss(u, u.new_zeros(1, 1))
 
 
 def _rows(given: ArrayLike, d: int, name: str) -> F:

@@ -29,13 +29,7 @@ from sbi_flows.training.settings import TrainSettings
 
 _WIDTH = 64
 _SETTINGS = TrainSettings(
-    epochs=10,
-    batch_size=512,
-    optimiser="adamw",
-    learning_rate=1e-2,
-    weight_decay=0.05,
-    patience=4,
-    averaging=0.99,
+    epochs=10, batch_size=512, learning_rate=1e-2, weight_decay=0.05, patience=4, averaging=0.99
 )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
+from sbi_flows.flows.natural import natural_scale_of
 from sbi_flows.flows.recipes import build_flow
 from sbi_flows.nets.choice import NETWORKS, choose_summary, summary_network
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
@@ -30,6 +31,7 @@ from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.screening import relevant_columns
 from sbi_flows.nets.vector import ScreenedSummary
 from sbi_flows.notes import Notes, Say
+from sbi_flows.npe.contraction import CONTRACTION_ROWS, soft_edges
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
 from sbi_flows.problem.prior import Prior
@@ -42,7 +44,8 @@ from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
 LINEAR_PATHS = (
-    "flow.layers.0.",
+    *(f"flow.layers.{i}._linear." for i in (0, 1)),
+    "flow.layers.0.net.gaussian.",
     *(f"summary.{path}linear." for path in ("", "direct.", "head.", "declared.")),
     *(f"summary.network.{path}linear." for path in ("", "direct.", "head.")),
 )
@@ -114,7 +117,7 @@ class Design:
     inputs: what the network takes of y. centre, scale: m and c above.
     settings: complete: sizes, summary network, training settings and number of members.
     seen: the columns of the input that all members see; None where they see all. sees_all: the member that
-    does so anyway.
+    does so anyway. edges: of `flows.natural`, where a flow is of that kind.
     """
 
     prior: Prior
@@ -127,6 +130,7 @@ class Design:
     encoder: TrainedEncoder | None = None
     seen: Bool[np.ndarray, " columns"] | None = None
     sees_all: int = 1
+    edges: F | None = None
 
     @property
     def training(self) -> TrainSettings:
@@ -148,11 +152,15 @@ class Design:
         with torch_scope(stream(self.seed, "weights", k)):
             summary = self._summary(features, width)
             dim = self.prior.unconstrained_dim
-            flow = build_flow(self.settings.flow, dim, features, width=width, layers=layers)
+            kind = self.settings.flows[k % len(self.settings.flows)]
+            flow = build_flow(kind, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all:
             for part in summary.modules():
                 if isinstance(part, ScreenedSummary):
                     part.seen.copy_(torch.from_numpy(self.seen))
+        natural = natural_scale_of(flow)
+        if natural is not None and self.edges is not None:
+            natural.place(self.centre, self.scale, self.edges)
         return PosteriorEstimator(summary, flow)
 
     def _summary(self, features: int, width: int) -> nn.Module:
@@ -223,12 +231,21 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
     kind, scaler = _summary_and_scaling(request, sample.y, notes)
     declared = _declared(request, sample, notes)
     settings = replace(sized(request.settings, prior.unconstrained_dim, kind, timed, notes), summary=kind)
+    if timed and settings.flow == "auto":
+        settings = replace(settings, flow="nsf")
     none = np.zeros(0)
     design = Design(
         prior=prior, kind=kind, inputs=Inputs(scaler, declared), centre=none, scale=none, settings=settings,
         seed=request.seed, encoder=request.encoder,
     )  # fmt: skip
-    return design.centred_on(sample.theta)
+    return replace(design.centred_on(sample.theta), edges=_edges(prior, sample, design.inputs))
+
+
+def _edges(prior: Prior, sample: Sample, inputs: Inputs) -> F:
+    """The edges of bounded parameters whose posterior is narrow."""
+    some = sample[:CONTRACTION_ROWS]
+    data = np.concatenate([part.reshape(len(some), -1) for part in inputs.in_float32(some.y, some.t)], axis=1)
+    return soft_edges(prior.to_unconstrained(some.theta)[0], prior.bounded, data)
 
 
 def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None:
@@ -293,13 +310,21 @@ def screened(u: NDArray[np.float32], *columns: NDArray[np.float32]) -> NDArray[n
 
 def note_flow(design: Design, network: nn.Module, members: int, notes: Notes, n: int | None = None) -> None:
     """Say which flow is trained, how large it is, and on how many simulations, if that is known."""
-    flow = design.settings.flow if design.prior.unconstrained_dim > 1 else "one spline"
+    of_splines = design.prior.unconstrained_dim == 1
+    kinds = ["one spline" if of_splines and kind != "matching" else kind for kind in design.settings.flows]
+    flow = " and ".join(dict.fromkeys(kinds[:members]))
     layers, width, _ = design.settings.built
     weights = sum(p.numel() for p in network.parameters())
     notes.note("flow", flow=flow, members=members, layers=layers, width=width, weights=weights, simulations=n)
 
 
+def training_loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    """What a member is trained by, per row, in nats: -log q or a bound on it."""
+    out: Tensor = cast(PosteriorEstimator, module).loss(*batch)
+    return out
+
+
 def negative_log_density(module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    """The loss per row, in nats."""
+    """-log q per row, in nats."""
     out: Tensor = -module(*batch)
     return out

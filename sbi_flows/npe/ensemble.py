@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
-from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, negative_log_density
+from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, training_loss
 from sbi_flows.simulation.workers import local_workers, opened
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
@@ -44,7 +44,7 @@ def train_members(
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:
-        histories[k] = train(members[k], negative_log_density, rows, options[k])
+        histories[k] = train(members[k], training_loss, rows, options[k])
 
     with torch_threads(1), _elsewhere(members, rows, options) as futures:
         here(0)
@@ -107,7 +107,7 @@ def _train_one(
     """What a worker does."""
     torch.set_num_threads(1)
     rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
-    history = train(member, negative_log_density, rows, options)
+    history = train(member, training_loss, rows, options)
     return {name: value.numpy() for name, value in member.state_dict().items()}, history
 
 

@@ -36,10 +36,9 @@ from sbi_flows.npe.design import (
 from sbi_flows.npe.ensemble import train_members
 from sbi_flows.npe.network import Ensemble, log_mixture, stacking_weights
 from sbi_flows.npe.out_of_core import Split, StreamedRows, read_in_buffers
-from sbi_flows.npe.settings import decay_factors, members_for, training_for
+from sbi_flows.npe.settings import decay_factors, flows_for, members_for, training_for
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.training.history import History
 from sbi_flows.training.loop import losses
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
@@ -73,8 +72,10 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     try:
         with source.rows(design) as rows:
             histories = train_members(network.estimators(), rows, factors, design, request)
+            with torch_threads(1):
+                network.settle(*rows.valid)
             if len(histories) > 1:
-                _mix(network, histories, factors, rows, notes)
+                _mix(network, factors, rows, notes)
     except NonFiniteLossError as error:
         error.rows = source.numbers_of(error.rows)
         if request.checkpoint is not None:
@@ -149,29 +150,36 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     screens = design.kind in NETWORKS and NETWORKS[design.kind].screened
     if screens and request.settings.members != 1 and len(rows):
         seen = screened(*design.convert(*source.sample[rows]))
-    members = request.settings.members or max(members_for(usable), 1 if seen is None else 2)
+    least = max(1 if seen is None else 2, len(request.settings.flows))
+    members = request.settings.members or max(members_for(usable), least)
     training = request.settings.train or training_for(usable, timed=False, kind=design.kind)
     if seen is not None:
         sees_all, hidden = design.sees_all + 1, int((~seen).sum())
         notes.note("screen", hidden=hidden, columns=len(seen), member=sees_all)
-    return replace(design, seen=seen, settings=replace(design.settings, train=training, members=members))
+    flow = design.settings.flow
+    if flow == "auto":
+        narrow = design.edges is not None and bool(design.edges.any())
+        flow = flows_for(members, prior.unconstrained_dim, narrow=narrow)
+        flow = flow[0] if len(flow) == 1 else flow
+    settings = replace(design.settings, train=training, members=members, flow=flow)
+    return replace(design, seen=seen, settings=settings)
 
 
-def _mix(network: Ensemble, histories: list[History], factors: list[float], rows: Rows, notes: Notes) -> None:
+def _mix(network: Ensemble, factors: list[float], rows: Rows, notes: Notes) -> None:
     """Give the members the mixture weights of the largest held-out density."""
     with torch_threads(1):
-        loss = mix(network, rows.valid)
-    best, weights = [history.best_loss for history in histories], network.mixture_weights.tolist()
-    notes.note("mixture", loss=loss, losses=best, decay_factors=factors, weights=weights)
+        loss, alone = mix(network, rows.valid)
+    weights = network.mixture_weights.tolist()
+    notes.note("mixture", loss=loss, losses=alone, decay_factors=factors, weights=weights)
 
 
-def mix(network: Ensemble, held_out: tuple[torch.Tensor, ...]) -> float:
-    """Set the mixture weights to those of the largest density on held-out rows; return the loss of the
-    mixture there.
+def mix(network: Ensemble, held_out: tuple[torch.Tensor, ...]) -> tuple[float, list[float]]:
+    """Set the mixture weights to those of the largest density on held-out rows; return the mean of -log q
+    there, of the mixture and of each member.
     """
     each = torch.stack([-losses(member, negative_log_density, held_out) for member in network.members])
     network.mixture_weights.copy_(stacking_weights(each))
-    return -float(log_mixture(list(each), network.mixture_weights).mean())
+    return -float(log_mixture(list(each), network.mixture_weights).mean()), (-each.mean(dim=1)).tolist()
 
 
 def _save_rows(checkpoint: str, simulations: Simulations, error: NonFiniteLossError) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sbi_flows.flows.conditional import ConditionalFlow
 
 _STACKING_STEPS, _PRIOR_ROWS = 500, 10
+_ROWS_TO_SETTLE = 256
 
 
 class PosteriorEstimator(nn.Module):
@@ -36,6 +37,15 @@ class PosteriorEstimator(nn.Module):
     def forward(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
         """log q_k(u | s_k(y)) in nats."""
         return self.flow.log_prob(u, self.summary(*data))
+
+    def loss(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
+        """What training minimises, per row, in nats: -log q_k, or the flow's bound on it."""
+        return self.flow.loss(u, self.summary(*data))
+
+    @torch.no_grad()
+    def settle(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> None:
+        """Let the flow choose what it chooses after training, by held-out rows; at most 256 are used."""
+        self.flow.settle(u[:_ROWS_TO_SETTLE], self.summary(*(part[:_ROWS_TO_SETTLE] for part in data)))
 
 
 class Ensemble(nn.Module):
@@ -55,6 +65,11 @@ class Ensemble(nn.Module):
     def forward(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
         """log q(u | y) in nats."""
         return log_mixture([member(u, *data) for member in self.estimators()], self.mixture_weights)
+
+    def settle(self, u: Float[Tensor, "rows d"], *data: Float[Tensor, "rows ..."]) -> None:
+        """Let the flows choose what they choose after training, by held-out rows."""
+        for member in self.estimators():
+            member.settle(u, *data)
 
     def flows(self) -> list[ConditionalFlow]:
         """The flows, each of which takes its part of the summary as context."""

@@ -5,10 +5,10 @@
 
 After `sf.recalibrate`, zeta ~ N(b, diag(a^2)) instead of N(0, I), in the density as in the draws.
 
-Spline inverses are exact to rounding in float64, and a row gives the same number alone or in a batch (to the
-rounding of the simulator's own function, where its declared summaries join). There
-is no rejection step: T^-1 ends inside the prior's support whatever u is, and q integrates to one over that
-support.
+Spline inverses are exact to rounding in float64, draws of a flow-matching member to the tolerance that
+`flows.matching` states. A row gives the same number alone or in a batch (to the rounding of the simulator's
+own function, where its declared summaries join). There is no rejection step: T^-1 ends inside the prior's
+support whatever u is, and q integrates to one over that support.
 """
 
 from __future__ import annotations

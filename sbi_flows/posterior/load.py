@@ -161,12 +161,14 @@ def _check_known(settings: Manifest) -> None:
     """Refuse networks that are not in the tables here: the file is sound, but another installation made
     it.
     """
-    for what, known in (("flow", RECIPES), ("summary", {**NETWORKS, "encoder": None})):
-        if settings[what] not in known:
+    flows = settings["flow"] if isinstance(settings["flow"], list) else [settings["flow"]]
+    asked = [*(("flow", kind, [*RECIPES]) for kind in flows)]
+    for what, name, known in [*asked, ("summary", settings["summary"], [*NETWORKS, "encoder"])]:
+        if name not in known:
             raise RefusedError(
                 SettingsError(
-                    f"this posterior was made with the {what} {settings[what]!r}, and here there are "
-                    f"{', '.join(known)}. Load it where {settings[what]!r} is defined."
+                    f"this posterior was made with the {what} {name!r}, and here there are "
+                    f"{', '.join(known)}. Load it where {name!r} is defined."
                 )
             )
 

@@ -55,7 +55,8 @@ class Posterior:
 
     notes: what was chosen and why, each a sentence with a `kind` and `values`.
     facts: simulator name, simulations used (trained on or held out), seed, package versions.
-    history: the loss per epoch, in nats of the standardised parameters, of the first network.
+    history: the loss per epoch, in nats of the standardised parameters, of the first network: -log q, and for
+        flow matching a bound on it.
     seconds: how long simulating and training took, where this process did it.
     noise_shift, noise_scale: mean and sd of the noise after `sf.recalibrate`, else None.
     """

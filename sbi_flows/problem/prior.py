@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, numbers
@@ -112,6 +112,17 @@ class Prior:
     def upper(self) -> Float[np.ndarray, " d"]:
         """The upper end of each column's support."""
         return np.concatenate([m.upper for m in self.marginals.values()])
+
+    @property
+    def bounded(self) -> Bool[np.ndarray, " u"]:
+        """Which coordinates in R^u are the logit of the position of one parameter in an interval."""
+        parts = [
+            np.isfinite(m.lower) & np.isfinite(m.upper)
+            if m.size == m.unconstrained_size
+            else np.zeros(m.unconstrained_size, dtype=np.bool_)
+            for m in self.marginals.values()
+        ]
+        return np.concatenate(parts)
 
     def to_unconstrained(self, theta: ArrayLike) -> tuple[F, F]:
         """z = T(theta), shape (..., u), and log |det dT/dtheta|, shape (...). Bounds map to infinity."""

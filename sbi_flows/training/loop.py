@@ -44,7 +44,7 @@ class TrainOptions:
 
     undecayed: prefixes of names of weights without weight decay, besides biases and norms: paths that may be
     linear.
-    matrices: prefixes of names of the matrices that "muon" orthogonalises; None: all.
+    matrices: prefixes of names of the matrices that "muon" takes.
     decay: a factor on the weight decay of the settings.
     compare_from: epochs before this one never count as best, because the objective still changes during
     warm-up.
@@ -56,7 +56,7 @@ class TrainOptions:
     """
 
     undecayed: tuple[str, ...] = ()
-    matrices: tuple[str, ...] | None = None
+    matrices: tuple[str, ...] = ()
     decay: float = 1.0
     compare_from: int = 0
     limit_seconds: float | None = None

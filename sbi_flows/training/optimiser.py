@@ -39,7 +39,7 @@ class Optimiser:
 
     kind: "muon" or "adamw", which is AdamW for all of them.
     undecayed: prefixes of names of weights without weight decay, besides biases and norms.
-    matrices: prefixes of names of the matrices that "muon" takes; None: all.
+    matrices: prefixes of names of the matrices that "muon" takes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Optimiser:
         weight_decay: float,
         *,
         undecayed: Sequence[str] = (),
-        matrices: Sequence[str] | None = None,
+        matrices: Sequence[str] = (),
     ) -> None:
         self.parameters: list[Tensor] = []
         groups: dict[float, list[Tensor]] = {weight_decay: [], 0.0: []}
@@ -61,7 +61,7 @@ class Optimiser:
             self.parameters.append(parameter)
             spared = parameter.ndim < 2 or name.startswith(tuple(undecayed))
             decay = 0.0 if spared else weight_decay
-            chosen = kind == "muon" and (matrices is None or name.startswith(tuple(matrices)))
+            chosen = kind == "muon" and name.startswith(tuple(matrices))
             if chosen and parameter.ndim > 1 and min(shape := _flat(parameter).shape) >= _LEAST_SIDE:
                 taken.setdefault(tuple(shape), []).append(_Matrix(parameter, masks.get(name), decay))
             else:
@@ -147,7 +147,8 @@ def polar(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows co
     for a, b, c in _STEPS:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
+    found: Tensor = x
+    return found
 
 
 def _flat(weight: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ class TrainSettings:
     epochs: the length of the schedule. An epoch is a pass over the training rows, or over the next
     `epoch_rows` of them.
     batch_size: rows per step.
-    optimiser: "muon", orthogonalised momentum for matrices and AdamW for all else, or "adamw" (see
-    `training.optimiser`).
+    optimiser: "muon", orthogonalised momentum for the matrices of a summary network and AdamW for all else
+    (see `training.optimiser`), or "adamw" for everything.
     learning_rate: the peak, reached after `warmup` (a share of the schedule), then lowered to zero along a
     cosine.
     weight_decay: decoupled, per unit of the learning rate. clip: the largest norm of the gradient.

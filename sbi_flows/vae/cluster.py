@@ -143,7 +143,6 @@ class ClusterVAE(VAE):
             if tuning_epochs:
                 settings = TrainSettings(
                     batch_size=64,
-                    optimiser="adamw",
                     learning_rate=_TUNING_RATE,
                     weight_decay=_TUNING_DECAY,
                     patience=tuning_epochs,

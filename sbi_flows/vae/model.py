@@ -167,11 +167,7 @@ class VAE:
         sampled = self.sample(draws, seed=self.seed).reshape(draws, -1)
         rows = np.concatenate([sampled, *[x] * max(1, draws // (9 * len(x)))])
         settings = TrainSettings(
-            epochs=epochs,
-            batch_size=64,
-            optimiser="adamw",
-            learning_rate=1e-3,
-            patience=integer("epochs", epochs),
+            epochs=epochs, batch_size=64, learning_rate=1e-3, patience=integer("epochs", epochs)
         )
         shaped = rows.reshape(-1, *self.event_shape)
         return VAE.fit(

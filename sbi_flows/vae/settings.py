@@ -60,10 +60,5 @@ def training_for(n: int, epochs: int) -> TrainSettings:
     """
     decay = min(_DECAY_ROWS / n, _MOST_DECAY)
     return TrainSettings(
-        epochs=epochs,
-        batch_size=64,
-        optimiser="adamw",
-        learning_rate=2e-3,
-        weight_decay=decay,
-        patience=max(epochs, 1),
+        epochs=epochs, batch_size=64, learning_rate=2e-3, weight_decay=decay, patience=max(epochs, 1)
     )

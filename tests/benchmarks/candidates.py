@@ -58,6 +58,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "maf": {"flow": "maf"},
     "coupling": {"flow": "coupling"},
     "spline_coupling": {"flow": "spline_coupling"},
+    "matching": {"flow": "matching"},
     "decay x 3": {"weight_decay": 3.0},
     "decay / 3": {"weight_decay": 1 / 3},
     "decay / 10": {"weight_decay": 0.1},

@@ -123,9 +123,9 @@ def test_a_diverging_fit_stops_with_its_rows_on_disk(
         monkeypatch.setattr("sbi_flows.npe.out_of_core.free_memory", lambda: 0)
 
     def broken(self: PosteriorEstimator, u: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.flow.log_prob(u, self.summary(y)) * float("nan")
+        return -self.flow.log_prob(u, self.summary(y)) * float("nan")
 
-    monkeypatch.setattr(PosteriorEstimator, "forward", broken)
+    monkeypatch.setattr(PosteriorEstimator, "loss", broken)
     with pytest.raises(NonFiniteLossError, match="epoch 0 in step 0") as caught:
         sf.fit(bounded, n_simulations=400, seed=1, settings=QUICK, say=None, checkpoint=tmp_path / "run")
     arrays, _ = read_file(tmp_path / "run.rows", "offending rows")

@@ -48,7 +48,7 @@ def _stepped(module: nn.Module, loss: torch.Tensor, optimiser: Optimiser, rate: 
 def test_a_matrix_moves_by_the_rate_in_all_its_directions() -> None:
     layer = nn.Linear(48, 32)
     before = layer.weight.detach().clone()
-    optimiser = Optimiser(layer, "muon", 0.0)
+    optimiser = Optimiser(layer, "muon", 0.0, matrices=("weight",))
     _stepped(layer, layer(torch.randn(100, 48)).square().mean(), optimiser, 0.01)
     values = torch.linalg.svdvals(layer.weight.detach() - before) / (0.01 * 0.2 * 48**0.5)
     assert values.min() > 0.3
@@ -58,7 +58,7 @@ def test_a_matrix_moves_by_the_rate_in_all_its_directions() -> None:
 def test_updates_of_masked_matrices_stay_within_the_mask() -> None:
     flow = build_flow("maf", 3, 8, width=32, layers=2)
     before = {name: value.clone() for name, value in flow.state_dict().items()}
-    optimiser = Optimiser(flow, "muon", 0.1)
+    optimiser = Optimiser(flow, "muon", 0.1, matrices=("layers.",))
     for _ in range(3):
         value, context = torch.randn(64, 3), torch.randn(64, 8)
         _stepped(flow, -flow.log_prob(value, context).mean(), optimiser, 0.01)
@@ -93,7 +93,7 @@ def test_small_matrices_biases_and_names_not_chosen_move_as_with_adamw() -> None
 def test_weights_decay_at_the_rate_unless_they_are_spared() -> None:
     layers = nn.ModuleDict({"a": nn.Linear(20, 20, bias=False), "b": nn.Linear(20, 20, bias=False)})
     before = {name: value.clone() for name, value in layers.state_dict().items()}
-    optimiser = Optimiser(layers, "muon", 0.5, undecayed=("b.",))
+    optimiser = Optimiser(layers, "muon", 0.5, undecayed=("b.",), matrices=("a.", "b."))
     optimiser.clear()
     optimiser.step(0.1)  # without gradients, only decay moves anything
     torch.testing.assert_close(layers.state_dict()["a.weight"], 0.95 * before["a.weight"])
@@ -103,7 +103,7 @@ def test_weights_decay_at_the_rate_unless_they_are_spared() -> None:
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_it_resumes_to_the_same_numbers(kind: str) -> None:
     networks = [SeriesSummary(40, 1, 8, 32) for _ in range(2)]
-    optimisers = [Optimiser(network, kind, 0.1) for network in networks]
+    optimisers = [Optimiser(network, kind, 0.1, matrices=("convolutions.", "head.")) for network in networks]
     batches = [torch.randn(32, 40, 1) for _ in range(6)]
     for y in batches[:3]:
         _stepped(networks[0], networks[0](y).square().mean(), optimisers[0], 0.01)

@@ -29,8 +29,8 @@ from sbi_flows.npe.design import (
     Request,
     Sample,
     begin_design,
-    negative_log_density,
     note_flow,
+    training_loss,
 )
 from sbi_flows.npe.estimate import mix
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
@@ -163,6 +163,7 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     design = replace(
         design.centred_on(sample.theta[places[0]]), settings=replace(design.settings, train=training)
     )
+    first = design.member()
     numbers = np.flatnonzero(simulations.ok)
 
     def rows_at(at: NDArray[np.int64]) -> Batch:
@@ -222,7 +223,7 @@ def _trained(
     count, throughput = arranged
     design, rows = run.design, run.rows
     began = time.monotonic()
-    mean_loss(run.first, negative_log_density, rows.valid)
+    mean_loss(run.first, training_loss, rows.valid)
     validating = time.monotonic() - began
     left = clock.left
     closing = clock.closing(Ensemble([run.first] * count), design.inputs)
@@ -242,7 +243,7 @@ def _trained(
             identity=design.identity,
             progress=request.progress,
         )
-        history = train(run.first, negative_log_density, rows, options)
+        history = train(run.first, training_loss, rows, options)
         return history, wait()
 
 
@@ -259,8 +260,8 @@ def _mixed(run: _Run, others: dict[int, Trained], notes: Notes) -> Ensemble:
         members.append(run.design.member(k))
         members[-1].load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
     network = Ensemble(members).eval()
+    network.settle(*run.rows.valid)
     if others:
-        loss = mix(network, run.rows.valid)
-        alone = [mean_loss(member, negative_log_density, run.rows.valid) for member in members]
+        loss, alone = mix(network, run.rows.valid)
         notes.note("mixture", loss=loss, losses=alone, weights=network.mixture_weights.tolist())
     return network

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sbi_flows.errors import SettingsError
 from sbi_flows.machine import torch_threads, usable_cores
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import MATRICES, negative_log_density
+from sbi_flows.npe.design import MATRICES, training_loss
 from sbi_flows.npe.online.replay import ReplayRows
 from sbi_flows.rng import torch_scope
 from sbi_flows.simulation.supply import Supply
@@ -58,7 +58,7 @@ class Trial:
         def step() -> None:
             between()
             optimiser.clear()
-            negative_log_density(trained, self.batch).mean().backward()
+            training_loss(trained, self.batch).mean().backward()
             float(nn.utils.clip_grad_norm_(optimiser.parameters, self.settings.clip))
             optimiser.step(self.settings.learning_rate)
 

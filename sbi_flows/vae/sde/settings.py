@@ -61,10 +61,5 @@ class SDESettings(Sizes):
 def training_for(epochs: int) -> TrainSettings:
     """AdamW at 4e-3 down to zero along a cosine, batches of 64, weight decay 0.01, no early stop."""
     return TrainSettings(
-        epochs=epochs,
-        batch_size=64,
-        optimiser="adamw",
-        learning_rate=4e-3,
-        weight_decay=0.01,
-        patience=max(epochs, 1),
+        epochs=epochs, batch_size=64, learning_rate=4e-3, weight_decay=0.01, patience=max(epochs, 1)
     )

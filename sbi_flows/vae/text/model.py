@@ -275,6 +275,4 @@ class SentenceVAE:
 
 def training_for(epochs: int) -> TrainSettings:
     """AdamW at 2e-3 down to zero along a cosine, batches of 64, no early stop."""
-    return TrainSettings(
-        epochs=epochs, batch_size=64, optimiser="adamw", learning_rate=2e-3, patience=max(epochs, 1)
-    )
+    return TrainSettings(epochs=epochs, batch_size=64, learning_rate=2e-3, patience=max(epochs, 1))

@@ -196,9 +196,9 @@ def test_a_diverging_fit_leaves_the_rows_of_the_campaign_on_disk(
 
     def broken(self: PosteriorEstimator, u: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         steps[0] += self.training
-        return self.flow.log_prob(u, self.summary(y)) * (float("nan") if steps[0] > 300 else 1.0)
+        return -self.flow.log_prob(u, self.summary(y)) * (float("nan") if steps[0] > 300 else 1.0)
 
-    monkeypatch.setattr(PosteriorEstimator, "forward", broken)
+    monkeypatch.setattr(PosteriorEstimator, "loss", broken)
     with pytest.raises(NonFiniteLossError) as caught:
         sf.fit(model(), minutes=1, seed=1, settings=SMALL, say=None, checkpoint=tmp_path / "run")
     arrays, _ = read_file(tmp_path / "run.rows", "offending rows")

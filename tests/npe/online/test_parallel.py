@@ -23,7 +23,7 @@ from sbi_flows.npe.online import parallel, throughput
 from sbi_flows.simulation.simulations import Block
 from sbi_flows.simulation.supply import Supply
 
-FORWARD = PosteriorEstimator.forward
+LOSS = PosteriorEstimator.loss
 SMALL = {"width": 16, "layers": 2, "summary_features": 8}
 
 
@@ -133,9 +133,7 @@ def test_a_further_network_that_diverges_leaves_its_rows_on_disk(
     task = parallel.unpacked(given[0])
     path = str(tmp_path / "run.1")
     monkeypatch.setattr(
-        PosteriorEstimator,
-        "forward",
-        lambda self, u, y: self.flow.log_prob(u, self.summary(y)) * float("nan"),
+        PosteriorEstimator, "loss", lambda self, u, y: -self.flow.log_prob(u, self.summary(y)) * float("nan")
     )
     with pytest.raises(NonFiniteLossError) as caught:
         parallel._train(parallel.packed(replace(task, checkpoint=path, until=time.monotonic() + 60)))
@@ -149,7 +147,7 @@ def test_a_further_network_that_diverges_leaves_its_rows_on_disk(
     assert np.array_equal(arrays["theta"][few], simulations.theta[arrays["rows"][few]])
 
     monkeypatch.setattr(parallel, "local_workers", lambda count: lambda: pool(sent)[0](1))
-    monkeypatch.setattr(PosteriorEstimator, "forward", FORWARD)
+    monkeypatch.setattr(PosteriorEstimator, "loss", LOSS)
     posterior = sf.fit(spread_out, minutes=0.1, seed=1, settings=sf.FitSettings(**SMALL), say=None)
     assert f"{path}.rows" in of_kind(posterior, "network left out")["reason"]
 
