@@ -169,12 +169,14 @@ def flows_for(members: int, d: int, *, narrow: bool) -> tuple[FlowKind, ...]:
 
     Four networks of one kind err alike: where a posterior is close to Gaussian, splines overfit 1,000
     simulations and affine layers do not; couplings are better where it is far from it. narrow: whether a
-    bounded parameter has a narrow posterior, for which the natural scale is better.
+    bounded parameter has a narrow posterior, for which the natural scale is better; one network without it
+    remains, for data whose posterior is wide.
     """
-    first: FlowKind = "nsf_natural" if narrow else "nsf"
-    if members >= _MANY_MEMBERS and d > 1:
-        return first, "nsf", "maf", "spline_coupling"
-    return (first, "nsf") if narrow and members > 1 else ("nsf",)
+    if members == 1:
+        return ("nsf",)
+    if narrow:
+        return ("nsf_natural", "nsf", *("nsf_natural",) * (members - 2))
+    return ("nsf",) if members < _MANY_MEMBERS or d == 1 else ("nsf", "nsf", "maf", "spline_coupling")
 
 
 def decay_factors(members: int) -> list[float]:
