@@ -1,30 +1,30 @@
 """Monotone rational-quadratic splines of eight bins. Durkan et al. (2019), 1906.04032.
 
-Knots (x_j, y_j) with slopes d_j, j = 0..8. In the bin of x, with w = x_{j+1} - x_j, h = y_{j+1} - y_j, s = h / w,
-t = (x - x_j) / w, r = 1 - t and k = (d_j + d_{j+1} - 2 s) t r,
+Knots (x_j, y_j) with slopes d_j, j = 0..8. In the bin of x, with w = x_{j+1} - x_j, h = y_{j+1} - y_j, s =
+h / w, t = (x - x_j) / w, r = 1 - t and k = (d_j + d_{j+1} - 2 s) t r,
 
     D = s + k,    G = d_j r + d_{j+1} t - k
     y = y_j + h (s t^2 + d_j t r) / D,    dy/dx = G (s / D)^2
 
 The inverse solves a t^2 + b t + c = 0 by the form of the root that does not cancel for the sign of b. The
-parameters of a spline are 8 logits a_j, 8 logits b_j and 7 inner slopes; each height is at least 1e-3 of the
-interval.
+parameters of a spline are 8 numbers a_j, 8 logits b_j and 7 numbers q_j for the inner slopes; each height
+is at least 1e-3 of its interval.
 
-`Spline` has its ends free. Noise has knots on [-3, 3], where nearly all of it lies, and values have them where
+`Spline` has free ends. Noise has knots on [-3, 3], where nearly all of it lies, and values have them where
 the rows are. With p(z) = softplus(z) scaled so that p(0) = 1, floor included, and m the mean of the a_j,
 
     h_j = 6 softmax(b)_j,    w_j = h_j p(a_j + 3 m),    y_0 = -3,    x_4 = 0
     d_0 = s_0,    d_8 = s_7,    d_j = p(q_j) sqrt(s_{j-1} s_j)
 
-and beyond the ends it goes on in a straight line, with the slope of the outermost bin. Draws from there are then
-on the scale of the others. A posterior narrower than the prior is mostly a matter of scale: all a_j then fall
+and beyond the ends it is a straight line with the slope of the outermost bin. Draws from there are then on
+the scale of the others. A posterior narrower than the prior is mostly a matter of scale: all a_j then fall
 together, which their mean helps, and the outer bins, which few rows reach, fall with them.
 
-`PinnedSpline`, which files of earlier versions hold, has its knots on [-5, 5] on both sides and is the identity
-outside: d_0 = d_8 = 1, each slope at least 1e-3. What contracts the middle there has to stretch all that lies
-between it and the ends: where two such layers had contracted a posterior to a quarter, noise of 4.4 gave draws 20
-standard deviations away, farther than any held-out row. Values outside are moved to the nearer end first and put
-back last, so that no gradient is NaN.
+`PinnedSpline`, which files of earlier versions hold, has its knots on [-5, 5] on both sides and is the
+identity outside: d_0 = d_8 = 1, each slope at least 1e-3. What contracts the middle there has to stretch
+all that lies between it and the ends: where two such layers had contracted a posterior to a quarter, noise
+of 4.4 gave draws 20 standard deviations away, farther than any held-out row. Values outside are moved to
+the nearer end first and put back last, so that no gradient is NaN.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class PinnedSpline:
         bin = _pinned(y, parameters, self.temper, axis=1)
         t = _solved(y, bin)
         inside = y == noise
-        return torch.where(inside, torch.addcmul(bin.x, t, bin.w), noise), -torch.where(inside, _slope(t, bin), 1.0).log()
+        return torch.where(inside, torch.addcmul(bin.x, t, bin.w), noise), -torch.where(
+            inside, _slope(t, bin), 1.0
+        ).log()
 
     def value(self, noise: Values, parameters: Parameters) -> Tensor:
         """x."""
@@ -156,7 +158,7 @@ def _slope(t: Tensor, bin: _Bin) -> Tensor:
 
 def _free(v: Tensor, parameters: Tensor, temper: float, axis: int) -> tuple[Tensor, _Bin]:
     """v moved to the nearer end, and its bin along x (axis 0) or y (axis 1), of a spline with free ends."""
-    c, _, *own = parameters.shape
+    c = len(parameters)
     logits = parameters if temper == 1 else temper * parameters
     a, b, q = logits.split([BINS, BINS, BINS - 1], dim=1)
     h = torch.add(torch.softmax(b, dim=1), _LEAST / (1 - BINS * _LEAST)) * (2 * REACH * (1 - BINS * _LEAST))
@@ -178,7 +180,7 @@ def _free(v: Tensor, parameters: Tensor, temper: float, axis: int) -> tuple[Tens
 
 
 def _pinned(v: Tensor, parameters: Tensor, temper: float, axis: int) -> _Bin:
-    """The bin along x (axis 0) or y (axis 1), of a pinned spline: all knots are compared with v, then one bin is gathered."""
+    """The bin along x (axis 0) or y (axis 1), pinned: all knots are compared with v, then one is gathered."""
     c, _, *own = parameters.shape
     rows = v.shape[1:]
     logits = parameters[:, :_LOGITS].view(c, 2, BINS, *own)

@@ -17,8 +17,8 @@ from sbi_flows.arrays import F, integer
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Leaves, ModelFormat
-from sbi_flows.machine import free_memory
 from sbi_flows.flows.layers import has_free_ends
+from sbi_flows.machine import free_memory
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.features import features_of
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
