@@ -10,7 +10,7 @@ A new layer is a subclass of `Layer`, and an entry in the table of `tests/flows/
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -101,7 +101,32 @@ class ConditionalAffine(Layer):
         return torch.addcmul(shift, noise, torch.exp(log_scale)), log_scale.sum(dim=0)
 
 
-class Autoregressive(Layer):
+class Mapped(Layer):
+    """A layer of monotone maps of one component, whose parameters a network gives.
+
+    A state says by `free_ends` that its splines have free ends. Those of earlier versions do not hold it: a
+    layer that loads one has pinned splines from then on, and none in its own state.
+    """
+
+    free_ends: Tensor | None
+
+    def __init__(self, map: Elementwise) -> None:
+        super().__init__()
+        self._map = map
+        self.register_buffer("free_ends", torch.tensor(True) if isinstance(map, Spline) else None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if isinstance(self._map, Spline) and f"{prefix}free_ends" not in state_dict:
+            self._map, self.free_ends = self._map.pinned, None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def has_free_ends(state: Iterable[str]) -> bool:
+    """Whether a state, given by its names, is one with free ends of splines."""
+    return any(name.endswith("free_ends") for name in state)
+
+
+class Autoregressive(Mapped):
     """noise_i = f(value_i; parameters_i(value_<i, c)), f a monotone map.
 
     The density takes one pass; a sample takes its components in turn (`flows.masked.ByDegrees`). Papamakarios
@@ -111,8 +136,7 @@ class Autoregressive(Layer):
     cheap = frozenset({"density"})
 
     def __init__(self, d: int, context: int, width: int, map: Elementwise) -> None:
-        super().__init__()
-        self._map = map
+        super().__init__(map)
         self.net = MaskedNet(d, context, width, map.start)
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
@@ -134,7 +158,7 @@ class Autoregressive(Layer):
         return value
 
 
-class Coupling(Layer):
+class Coupling(Mapped):
     """noise_b = f(value_b; parameters(value_a, c)), f a monotone map; the components a pass through.
 
     a: every second component, from the first, or from the second if `flip`. Both directions cost one pass.
@@ -142,8 +166,7 @@ class Coupling(Layer):
     """
 
     def __init__(self, d: int, context: int, width: int, map: Elementwise, flip: bool) -> None:
-        super().__init__()
-        self._map = map
+        super().__init__(map)
         self._a, self._b = slice(int(flip), None, 2), slice(1 - int(flip), None, 2)
         passing = len(range(d)[self._a])
         self.net = ResidualNet(passing, context, width, d - passing, map.start)

@@ -17,6 +17,7 @@ from sbi_flows.arrays import F, integer
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Leaves, ModelFormat
+from sbi_flows.flows.layers import has_free_ends
 from sbi_flows.machine import free_memory
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.features import features_of
@@ -37,14 +38,14 @@ from sbi_flows.verdict import Verdict, worst
 POSTERIOR_FILE = ModelFormat(
     kind="posterior",
     loader="sf.load",
-    newest=7,
+    newest=8,
     oldest=5,
     advice="Earlier posteriors had no screen of columns, no critic, another training cloud, or other masks. "
     "Fit again: "
     "sf.fit(...) on the same simulations, or `sbi-flows fit`.",
     tolerance=1e-4,
 )
-_WITHOUT_SUMMARIES = 6  # the format of files that hold no word of declared summaries
+_PINNED, _WITHOUT_SUMMARIES = 7, 6  # formats without splines of free ends; and without declared summaries
 _CHECKED = 8
 _ALWAYS_FREE = 100_000_000
 
@@ -215,8 +216,9 @@ class Posterior:
         encoders = [part for part in self.estimator.modules() if isinstance(part, EncodedSummary)]
         settings = self.settings.to_json()
         plain = self.inputs.declared is None and "declared_summaries" not in settings
+        older = {"format_version": _WITHOUT_SUMMARIES if plain else _PINNED}
         return {
-            **({"format_version": _WITHOUT_SUMMARIES} if plain else {}),
+            **({} if has_free_ends(self.estimator.state_dict()) else older),
             "prior": self.prior.to_json(),
             "event_shape": list(self.event_shape),
             "series": self.scaler.shared,

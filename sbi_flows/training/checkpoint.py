@@ -17,6 +17,7 @@ from sbi_flows.training.optimiser import Optimiser
 
 _KIND = "training checkpoint"
 _OLD_SETTINGS = {"optimiser": "adamw"}  # what runs had before there was a choice
+_UNRECORDED = ".free_ends"  # says how a spline is read (`flows.layers`); earlier checkpoints lack it
 
 
 @dataclass
@@ -46,7 +47,11 @@ class Checkpoint:
         run: dict[str, object],
     ) -> Checkpoint:
         """The checkpoint at `path` for the run that `run` describes in JSON."""
-        shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
+        shapes = {
+            name: list(value.shape)
+            for name, value in module.state_dict().items()
+            if not name.endswith(_UNRECORDED)
+        }
         return cls(Path(path), module, optimiser, average, {**run, "shapes": shapes})
 
     def restore(self, history: History) -> int:

@@ -115,3 +115,26 @@ def test_a_density_without_an_inverse_is_refused(name: str) -> None:
     assert "density" not in layer.cheap
     with pytest.raises(SettingsError, match=name):
         layer.to_noise(*rows(4))
+
+
+@pytest.mark.parametrize("name", ["spline autoregressive", "spline coupling", "inverse"])
+def test_a_state_without_free_ends_gives_pinned_splines_and_is_given_back(name: str) -> None:
+    layer, (value, context) = made(name), rows(40)
+    state = layer.state_dict()
+    kept = {key: part for key, part in state.items() if not key.endswith("free_ends")}
+    assert len(kept) == len(state) - 1
+    free, _ = layer.to_noise(value, context)
+    old = LAYERS[name]().double()
+    old.load_state_dict(kept)
+    noise, log_det = old.to_noise(value, context)
+    assert old.state_dict().keys() == kept.keys()
+    assert not torch.allclose(noise, free)
+    found, back = old.to_value(noise, context)
+    torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(log_det + back, torch.zeros(40).double(), rtol=0, atol=1e-9)
+    again = LAYERS[name]().double()
+    again.load_state_dict(old.state_dict())
+    assert torch.equal(again.to_noise(value, context)[0], noise)
+    new = LAYERS[name]().double()
+    new.load_state_dict(state)
+    assert torch.equal(new.to_noise(value, context)[0], free)

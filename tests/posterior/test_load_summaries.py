@@ -20,7 +20,7 @@ from simulators.ricker import make_ricker, ricker_summaries
 from ..conftest import QUICK
 from ..hard import made, statistics
 
-FORMAT, BEFORE = 7, 6
+FORMAT, BEFORE = 8, 6
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,14 @@ def test_a_file_leads_to_no_module_by_its_path(path: Path, tmp_path: Path) -> No
     assert "this" not in sys.modules
 
 
-def test_only_files_that_hold_summaries_or_the_switch_are_of_the_new_format(
-    path: Path, bounded: sf.Simulator, bounded_posterior: sf.Posterior, tmp_path: Path
+def test_files_without_summaries_switch_or_splines_are_of_the_format_before(
+    path: Path, bounded: sf.Simulator, tmp_path: Path
 ) -> None:
     assert read_file(path, "posterior", newest=FORMAT)[1]["format_version"] == FORMAT
     with pytest.raises(FormatVersionError, match="Update sbi_flows"):
         read_file(path, "posterior", newest=BEFORE)
-    bounded_posterior.save(tmp_path / "plain")
+    maf = replace(QUICK, flow="maf", members=1)
+    sf.fit(bounded, n_simulations=500, settings=maf, say=None).save(tmp_path / "plain")
     arrays, manifest = read_file(tmp_path / "plain", "posterior", newest=BEFORE)
     assert "declared_summaries" not in manifest["settings"]
     assert not [name for name in arrays if name.startswith("declared")]
