@@ -145,7 +145,7 @@ def test_arguments_of_the_wrong_kind_are_named(bounded: sf.Simulator) -> None:
     for wrong in ("2", True, float("nan"), 0, np.float32(-1)):
         with pytest.raises(SettingsError, match="minutes"):
             sf.fit(bounded, minutes=wrong, say=None)
-    for wrong in (["maf"], "mafia", None):
+    for wrong in (["maf", 3], [], "mafia", None):
         with pytest.raises(SettingsError, match="flow"):
             sf.FitSettings(flow=wrong)
     for wrong in (2.0, True, "2", np.float64(2), 0):

@@ -34,7 +34,7 @@ def test_settings_are_checked_and_survive_json() -> None:
     assert sf.FitSettings.from_json(settings.to_json()) == settings
     assert sf.FitSettings.from_json(sf.FitSettings().to_json()) == sf.FitSettings()
     for wrong, words in (
-        ({"flow": "x"}, "flow must be one of"),
+        ({"flow": "x"}, "flow must be .auto., one of"),
         ({"layers": 1}, "layers must be"),
         ({"steps": 3}, "layers=3"),
         ({"hidden": 3}, "width=3"),
