@@ -26,6 +26,7 @@ from sbi_flows.errors import ShapeError
 _LEAST = 50
 _FLOOR = 1e-6
 _MOST_ENTRIES = 8
+_HUGE = 1e100  # beyond it squares leave floating point
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def predictive_check(
     below = (1 + (predicted <= observed).sum(axis=0)) / (s + 1)
     above = (1 + (predicted >= observed).sum(axis=0)) / (s + 1)
     together = np.concatenate([observed[None], predicted])
+    size = np.abs(together).max(axis=0)
+    together = together / np.where(size > _HUGE, size, 1.0)
     sd = together.std(axis=0)
     scaled = (together - together.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
     basis, singular, _ = np.linalg.svd(scaled, full_matrices=False)

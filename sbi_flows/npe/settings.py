@@ -175,7 +175,8 @@ def flows_for(members: int, d: int, *, narrow: bool) -> tuple[FlowKind, ...]:
     if members == 1:
         return ("nsf",)
     if narrow:
-        return ("nsf_natural", "nsf", *("nsf_natural",) * (members - 2))
+        natural: FlowKind = "nsf_natural"
+        return (natural, "nsf", *(natural for _ in range(members - 2)))
     return ("nsf",) if members < _MANY_MEMBERS or d == 1 else ("nsf", "nsf", "maf", "spline_coupling")
 
 
