@@ -4,6 +4,7 @@ whether that was right.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_columns_that_matter_unseen_by_the_screen_give_the_member_that_sees_all_
         y = theta["a"] * signs.prod(axis=1) + 0.1 * rng.standard_normal(len(signs))
         return np.column_stack([y, signs])
 
-    posterior = sf.fit(hidden, n_simulations=2000, seed=1, settings=SETTINGS, say=None)
+    longer = replace(SETTINGS, train=TrainSettings(epochs=60, batch_size=64))  # a product of three takes time
+    posterior = sf.fit(hidden, n_simulations=2000, seed=1, settings=longer, say=None)
     assert seen(posterior) == [[True, False, False], [True] * 3, [True, False, False]]
     assert posterior.estimator.mixture_weights[1] > 0.9
