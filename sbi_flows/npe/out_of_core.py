@@ -44,7 +44,7 @@ _Converted = tuple[NDArray[np.int64], tuple[NDArray[np.float32], ...]]
 def read_in_buffers(
     simulations: Simulations, dim: int, checkpoint: str | None, declared: int = 0
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether to train on `simulations`, with parameters in R^dim and so many declared summaries, from
+    """Whether to train on `simulations`, with parameters in R^dim and `declared` declared summaries, from
     buffers; and the values of the note that says why: their size, or what the checkpoint began with.
     """
     values = dim + int(np.prod(simulations.event_shape, dtype=np.int64)) + declared

@@ -86,7 +86,7 @@ def uneven(posterior: sf.Posterior) -> sf.Posterior:
 
 
 def test_the_density_is_the_mixture_of_the_members_and_the_draws_follow_it(uneven: sf.Posterior) -> None:
-    y, posterior = 1.0, uneven
+    y, posterior = 2.0, uneven
     network = posterior.estimator
     single = [replace(posterior, estimator=Ensemble([member])) for member in network.estimators()]
     theta = np.linspace(-8, 8, 4001)[:, None]
@@ -94,7 +94,7 @@ def test_the_density_is_the_mixture_of_the_members_and_the_draws_follow_it(uneve
     mixture = np.exp(posterior.log_prob(theta, y))
     weights = network.mixture_weights.double().numpy()
     np.testing.assert_allclose(mixture, weights / weights.sum() @ densities, rtol=1e-10)
-    assert np.abs(densities[0] - densities[1]).max() > 0.03 * mixture.max(), (
+    assert np.abs(densities[0] - densities[1]).max() > 0.05 * mixture.max(), (
         "the members must differ for this to test anything"
     )
     n, bins = 20_000, 20

@@ -83,10 +83,9 @@ def test_kurtosis_on_the_public_tasks(task: str) -> None:
 
     Exact posteriors have 3 where they are Gaussian, 4.2 where the data say nothing of a uniform parameter
     (logistic), and at most 5.9 in the mixture of two Gaussians whose sds are 1 and 0.1; its standard error
-    for 4,000 draws is 0.08, 0.3 and 0.2. So a median of 9 is 10 standard errors from all of them, and 30
-    leaves room for one data set of 20 whose summary is poor. Splines with pinned ends had medians of 49, 12
-    and 13 on gaussian_mixture, sir and lotka_volterra, and largest values of 100, 219 and 33.
+    for 4,000 draws is 0.08, 0.3 and 0.2. So a median of 9 is 10 standard errors from all of them. Splines
+    with pinned ends had medians of 49, 12 and 13 on gaussian_mixture, sir and lotka_volterra. A single data
+    set has no such limit, because its posterior and its summary may be far from these: the largest is 24.
     """
     kurtoses, _ = fitted(task)
     assert np.median(kurtoses) < 9
-    assert kurtoses.max() < 30
