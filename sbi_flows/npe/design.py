@@ -238,7 +238,9 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
         prior=prior, kind=kind, inputs=Inputs(scaler, declared), centre=none, scale=none, settings=settings,
         seed=request.seed, encoder=request.encoder,
     )  # fmt: skip
-    return replace(design.centred_on(sample.theta), edges=_edges(prior, sample, design.inputs))
+    asked = settings.flow == "auto" or "nsf_natural" in settings.flows
+    edges = _edges(prior, sample, design.inputs) if asked else None
+    return replace(design.centred_on(sample.theta), edges=edges)
 
 
 def _edges(prior: Prior, sample: Sample, inputs: Inputs) -> F:

@@ -163,7 +163,7 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     design = replace(
         design.centred_on(sample.theta[places[0]]), settings=replace(design.settings, train=training)
     )
-    first = design.member()
+    first = design.member()  # the same weights, with the final m and c
     numbers = np.flatnonzero(simulations.ok)
 
     def rows_at(at: NDArray[np.int64]) -> Batch:
