@@ -189,6 +189,9 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "flow": _flow,
     "screen": _screen,
     "mixture": _mixture,
+    "linear member left out": lambda loss, weight: (
+        f"the linear Gaussian member is left out: held-out loss {loss:.3f}, mixture weight {weight:.2f}"
+    ),
     "rates": _rates,
     "threads": _threads,
     "simulator moved": lambda **slowed: (

@@ -13,8 +13,7 @@ from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
 from sbi_flows.errors import SettingsError
-from sbi_flows.flows.recipes import RECIPES
-from sbi_flows.npe.settings import SIZES
+from sbi_flows.npe.settings import DENSITIES, SIZES
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class _Source:
         "--minutes one per core, at most 4]",
     ),
     options.choice("--size", ["auto", *SIZES], "Layers, width and summary features of each network.", "auto"),
-    options.choice("--flow", ["auto", *sorted(RECIPES)], "Type of flow.", "auto"),
+    options.choice("--flow", ["auto", *sorted(DENSITIES)], "Type of flow.", "auto"),
     click.option(
         "--declared-summaries/--no-declared-summaries",
         default=True,

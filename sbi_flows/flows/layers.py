@@ -25,7 +25,7 @@ from sbi_flows.flows.spline import Spline
 Value = Float[Tensor, "d *rows"]
 Context = Float[Tensor, "k *#rows"]
 
-_MAX_LOG_SCALE = 8.0
+_MAX_LOG_SCALE, _NEARLY = 8.0, 0.999
 
 
 class Layer(nn.Module):
@@ -87,6 +87,14 @@ class ConditionalAffine(Layer):
         self._linear = nn.Linear(context, 2 * d)
         nn.init.zeros_(self._linear.weight)
         nn.init.zeros_(self._linear.bias)
+
+    @torch.no_grad()
+    def fix(self, slopes: Float[Tensor, "d k"], log_scale: Float[Tensor, " d"]) -> None:
+        """Set m(c) = slopes c, and s to a constant, which is kept within its bound."""
+        d = len(log_scale)
+        raw = _MAX_LOG_SCALE * torch.atanh((log_scale / _MAX_LOG_SCALE).clamp(-_NEARLY, _NEARLY))
+        self._linear.weight.copy_(torch.cat([slopes, torch.zeros_like(slopes)]))
+        self._linear.bias.copy_(torch.cat([torch.zeros(d), raw]))
 
     def _shift_and_log_scale(self, context: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = affine_of(self._linear, context).chunk(2)

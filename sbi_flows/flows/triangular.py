@@ -8,6 +8,7 @@ L(c) noise: a Gaussian whose Cholesky factor is diag(s) L.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sbi_flows.flows.layers import Context, Layer, Value
@@ -24,6 +25,12 @@ class Triangular(Layer):
         nn.init.zeros_(self.below.weight)
         nn.init.zeros_(self.below.bias)
         self._rows = [slice(i * (i - 1) // 2, i * (i + 1) // 2) for i in range(d)]
+
+    @torch.no_grad()
+    def fix(self, lower: Float[Tensor, "d d"]) -> None:
+        """Set L to a constant; of `lower` what lies below the diagonal is taken."""
+        self.below.weight.zero_()
+        self.below.bias.copy_(torch.cat([lower[i, :i] for i in range(self.d)]))
 
     def to_noise(self, value: Value, context: Context) -> tuple[Tensor, Tensor]:
         below = affine_of(self.below, context)

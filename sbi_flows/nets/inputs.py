@@ -160,6 +160,11 @@ class Inputs:
         """The shapes of the parts of one event."""
         return (self.scaler.out_shape, *(() if self.declared is None else (self.declared.scaler.out_shape,)))
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers of one event the network takes."""
+        return sum(int(np.prod(shape)) for shape in self.shapes)
+
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Seen:
         """What the network takes of events, in float64. Raises what `Summaries` raises."""
         scaled = self.scaler(y)

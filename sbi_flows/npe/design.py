@@ -32,6 +32,7 @@ from sbi_flows.nets.screening import relevant_columns
 from sbi_flows.nets.vector import ScreenedSummary
 from sbi_flows.notes import Notes, Say
 from sbi_flows.npe.contraction import CONTRACTION_ROWS, soft_edges
+from sbi_flows.npe.linear import LINEAR, linear_member
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
 from sbi_flows.problem.prior import Prior
@@ -150,9 +151,11 @@ class Design:
         """Untrained member k; its weights are a function of the seed and k."""
         layers, width, features = self.settings.built
         with torch_scope(stream(self.seed, "weights", k)):
-            summary = self._summary(features, width)
             dim = self.prior.unconstrained_dim
             kind = self.settings.flows[k % len(self.settings.flows)]
+            if kind == LINEAR:
+                return linear_member(self.inputs.numbers, dim)
+            summary = self._summary(features, width)
             flow = build_flow(kind, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all:
             for part in summary.modules():
@@ -233,6 +236,11 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
     settings = replace(sized(request.settings, prior.unconstrained_dim, kind, timed, notes), summary=kind)
     if timed and settings.flow == "auto":
         settings = replace(settings, flow="nsf")
+    if timed and LINEAR in settings.flows:
+        raise SettingsError(
+            f"flow={LINEAR!r} is computed from a fixed set of simulations, and by the clock they keep coming:"
+            " give simulations= or n_simulations= instead of minutes=, or name another flow."
+        )
     none = np.zeros(0)
     design = Design(
         prior=prior, kind=kind, inputs=Inputs(scaler, declared), centre=none, scale=none, settings=settings,
@@ -297,7 +305,7 @@ def sized(settings: FitSettings, dim: int, kind: str, timed: bool, notes: Notes)
 
 def rows_to_screen(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows in which columns are screened, evenly spaced: 20,000 at most; none where too few would fit."""
-    most = min(_SCREENED_ROWS, _SCREENED_NUMBERS // sum(int(np.prod(shape)) for shape in inputs.shapes))
+    most = min(_SCREENED_ROWS, _SCREENED_NUMBERS // inputs.numbers)
     chosen = rows[:: -(-len(rows) // most)] if most >= _LEAST_SCREENED else rows[:0]
     return np.asarray(chosen)
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
 from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, training_loss
+from sbi_flows.npe.linear import is_linear, solve
 from sbi_flows.simulation.workers import local_workers, opened
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
@@ -44,7 +45,10 @@ def train_members(
     histories: dict[int, History] = {}
 
     def here(k: int) -> None:
-        histories[k] = train(members[k], training_loss, rows, options[k])
+        member = members[k]
+        histories[k] = (
+            solve(member, rows) if is_linear(member) else train(member, training_loss, rows, options[k])
+        )
 
     with torch_threads(1), _elsewhere(members, rows, options) as futures:
         here(0)
@@ -85,7 +89,8 @@ def _elsewhere(
     """The members that workers may train, by number: none where a worker would not pay, or cannot be
     started.
     """
-    workers = min(usable_cores(), len(members)) - 1
+    trained = [k for k, member in enumerate(members) if not is_linear(member)]
+    workers = min(usable_cores(), len(trained)) - 1
     work = rows.settings.epochs * rows.steps * rows.settings.batch_size
     daemon = multiprocessing.current_process().daemon
     if not isinstance(rows, TensorRows) or workers < 1 or work < _WORTH_A_WORKER or daemon:
@@ -97,7 +102,7 @@ def _elsewhere(
             k: pool.submit(
                 _train_one, members[k], tensors, rows.settings, rows.seed, replace(options[k], progress=None)
             )
-            for k in range(1, len(members))
+            for k in trained[1:]
         }
 
 

@@ -34,14 +34,17 @@ from sbi_flows.npe.design import (
     screened,
 )
 from sbi_flows.npe.ensemble import train_members
+from sbi_flows.npe.linear import LINEAR, OPERATIONS, is_linear
 from sbi_flows.npe.network import Ensemble, log_mixture, stacking_weights
 from sbi_flows.npe.out_of_core import Split, StreamedRows, read_in_buffers
-from sbi_flows.npe.settings import decay_factors, flows_for, members_for, training_for
+from sbi_flows.npe.settings import DensityKind, decay_factors, flows_for, members_for, training_for
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.loop import losses
 from sbi_flows.training.rows import Rows, TensorRows, split_rows
 from sbi_flows.training.settings import TrainSettings
+
+_LEAST_WEIGHT = 0.1
 
 
 def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estimate:
@@ -68,14 +71,16 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     network = design.network()
     members = len(network.members)
     note_flow(design, network, members, notes, source.n)
-    factors = decay_factors(members) if request.settings.train is None else [1.0] * members
+    trained = sum(not is_linear(member) for member in network.members)
+    factors = decay_factors(trained) if request.settings.train is None else [1.0] * trained
+    factors += [1.0] * (members - trained)
     try:
         with source.rows(design) as rows:
             histories = train_members(network.estimators(), rows, factors, design, request)
             with torch_threads(1):
                 network.settle(*rows.valid)
             if len(histories) > 1:
-                _mix(network, factors, rows, notes)
+                design, network = _mixed(design, network, factors, rows, request, notes)
     except NonFiniteLossError as error:
         error.rows = source.numbers_of(error.rows)
         if request.checkpoint is not None:
@@ -159,18 +164,39 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     flow = design.settings.flow
     if flow == "auto":
         narrow = design.edges is not None and bool(design.edges.any())
-        flow = flows_for(members, prior.unconstrained_dim, narrow=narrow)
-        flow = flow[0] if len(flow) == 1 else flow
+        kinds: tuple[DensityKind, ...] = flows_for(members, prior.unconstrained_dim, narrow=narrow)
+        if members > 1 and usable * float(design.inputs.numbers) ** 2 < OPERATIONS:
+            members, kinds = members + 1, (*(kinds * members)[:members], LINEAR)
+        flow = kinds[0] if len(kinds) == 1 else kinds
     settings = replace(design.settings, train=training, members=members, flow=flow)
     return replace(design, seen=seen, settings=settings)
 
 
-def _mix(network: Ensemble, factors: list[float], rows: Rows, notes: Notes) -> None:
-    """Give the members the mixture weights of the largest held-out density."""
+def _mixed(
+    design: Design, network: Ensemble, factors: list[float], rows: Rows, request: Request, notes: Notes
+) -> tuple[Design, Ensemble]:
+    """Give the members the mixture weights of the largest held-out density, without a linear member that
+    nobody asked for and that hardly adds to it.
+    """
     with torch_threads(1):
         loss, alone = mix(network, rows.valid)
+        weight, idle = float(network.mixture_weights[-1]), is_linear(network.members[-1])
+        if request.settings.flow == "auto" and idle and weight < _LEAST_WEIGHT:
+            notes.note("linear member left out", loss=alone[-1], weight=weight)
+            network, design = Ensemble(network.estimators()[:-1]).eval(), _without_last(design)
+            loss, alone = mix(network, rows.valid)
     weights = network.mixture_weights.tolist()
+    factors = factors[: len(weights)]
     notes.note("mixture", loss=loss, losses=alone, decay_factors=factors, weights=weights)
+    return design, network
+
+
+def _without_last(design: Design) -> Design:
+    """The design with a member less, the last one."""
+    settings = design.settings
+    flow = dict.fromkeys(settings.flows[:-1])
+    kept = settings.flows[:-1] if len(flow) > 1 else next(iter(flow))
+    return replace(design, settings=replace(settings, flow=kept, members=(settings.members or 2) - 1))
 
 
 def mix(network: Ensemble, held_out: tuple[torch.Tensor, ...]) -> tuple[float, list[float]]:

@@ -9,19 +9,23 @@ from sbi_flows.arrays import integer, renamed
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
 from sbi_flows.nets.choice import NETWORKS
+from sbi_flows.npe.linear import LINEAR
 from sbi_flows.training.settings import TrainSettings
 
-_ROWS_SEEN = 1_000_000
+_PASSES, _ROWS_SEEN = 30, (1_000_000, 3_000_000)
 _EPOCH_ROWS = TrainSettings().epoch_rows
 _UNTIL_THE_LIMIT = 100_000
 _MOST_EPOCHS = 200
-_BATCHES = ((4_000, 64),)
-_LARGEST_BATCH = 128
+_BATCHES = ((4_000, 64), (50_000, 128))
+_LARGEST_BATCH, _BATCH_BY_THE_CLOCK = 256, 128
 _SPREAD = 3.0
 _MANY_PARAMETERS = 16
 _MANY_MEMBERS = 4
-_MEMBERS = ((20_000, 4), (100_000, 2))
+_MEMBERS = ((20_000, 4), (200_000, 2))
 ROWS_PER_PARAMETER = 25
+
+DensityKind = FlowKind | Literal["linear_gaussian"]
+DENSITIES = (*RECIPES, LINEAR)
 
 
 class Size(NamedTuple):
@@ -41,9 +45,9 @@ _OLD_NAMES = {"steps": "layers", "hidden": "width", "features": "summary_feature
 class FitSettings:
     """What `sf.fit` trains.
 
-    flow: "maf", "nsf", "nsf_natural", "coupling", "spline_coupling" or "matching"; or several, such as
-        ("nsf", "matching"), which the networks of an ensemble take in turn, the first one first; or "auto"
-        for what `flows_for` chooses.
+    flow: "maf", "nsf", "nsf_natural", "coupling", "spline_coupling" or "matching" (`flows.recipes`), or
+        "linear_gaussian", in closed form (`npe.linear`); or several, such as ("nsf", "matching"), which the
+        networks of an ensemble take in turn, the first one first; or "auto" for what `flows_for` chooses.
     size: "small", "medium", "large", or "auto" for what `size_for` chooses. It fills in what is None of
     layers, of the flow; width, of its networks and of the summary network; and summary_features, the length
     of s(y).
@@ -61,7 +65,7 @@ class FitSettings:
     Raises `SettingsError`.
     """
 
-    flow: FlowKind | tuple[FlowKind, ...] | Literal["auto"] = "auto"
+    flow: DensityKind | tuple[DensityKind, ...] | Literal["auto"] = "auto"
     size: Literal["auto", "small", "medium", "large"] = "auto"
     layers: int | None = None
     width: int | None = None
@@ -96,10 +100,10 @@ class FitSettings:
         """Keep several flows as a tuple. Raises `SettingsError`."""
         several = isinstance(self.flow, list | tuple)
         kinds: tuple[object, ...] = tuple(self.flow) if several else (self.flow,)
-        known = all(isinstance(kind, str) and kind in RECIPES for kind in kinds)
+        known = all(isinstance(kind, str) and kind in DENSITIES for kind in kinds)
         if self.flow != "auto" and not (kinds and known):
             raise SettingsError(
-                f"flow must be 'auto', one of {', '.join(RECIPES)}, or a tuple of them for the networks in "
+                f"flow must be 'auto', one of {', '.join(DENSITIES)}, or a tuple of them for the networks in "
                 f"turn, got {self.flow!r}."
             )
         if several:
@@ -111,7 +115,7 @@ class FitSettings:
             )
 
     @property
-    def flows(self) -> tuple[FlowKind, ...]:
+    def flows(self) -> tuple[DensityKind, ...]:
         """The flows that the networks of an ensemble take in turn."""
         if self.flow == "auto":
             return ("nsf",)
@@ -160,7 +164,7 @@ def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "mediu
 
 
 def members_for(n: int) -> int:
-    """How many networks are mixed for n usable simulations: 4 below 20,000, 2 below 100,000, else 1."""
+    """How many networks are mixed for n usable simulations: 4 below 20,000, 2 below 200,000, else 1."""
     return next((members for most, members in _MEMBERS if n < most), 1)
 
 
@@ -169,13 +173,13 @@ def flows_for(members: int, d: int, *, narrow: bool) -> tuple[FlowKind, ...]:
 
     Four networks of one kind err alike: where a posterior is close to Gaussian, splines overfit 1,000
     simulations and affine layers do not; couplings are better where it is far from it. narrow: whether a
-    bounded parameter has a narrow posterior, for which the natural scale is better; one network without it
-    remains, for data whose posterior is wide.
+    bounded parameter has a narrow posterior, for which the natural scale is better; one network of
+    several remains without it, for data whose posterior is wide.
     """
+    natural: FlowKind = "nsf_natural"
     if members == 1:
-        return ("nsf",)
+        return (natural,) if narrow else ("nsf",)
     if narrow:
-        natural: FlowKind = "nsf_natural"
         return (natural, "nsf", *(natural for _ in range(members - 2)))
     return ("nsf",) if members < _MANY_MEMBERS or d == 1 else ("nsf", "nsf", "maf", "spline_coupling")
 
@@ -190,13 +194,16 @@ def decay_factors(members: int) -> list[float]:
 def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
     """Training settings for n usable simulations.
 
-    About 1,000,000 rows are seen (all, if there are more) in at most 200 epochs. With a time limit, the clock
-    alone ends training. Small sets are overfitted, and series sooner, so the weight decay is 1000 / n, at
+    About 30 n rows are seen, at least 1,000,000 and at most 3,000,000 (all, if there are more), in at most
+    200 epochs. With a time limit, the clock alone ends training. Small sets are overfitted, and series sooner, so the weight decay is 1000 / n, at
     most 0.3, and for series 3000 / n, at most 0.5.
     """
     n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
-    epochs = _UNTIL_THE_LIMIT if timed else min(round(max(_ROWS_SEEN, n) / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
+    if timed:
+        batch_size = min(batch_size, _BATCH_BY_THE_CLOCK)
+    rows = max(min(max(_PASSES * n, _ROWS_SEEN[0]), _ROWS_SEEN[1]), n)
+    epochs = _UNTIL_THE_LIMIT if timed else min(round(rows / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
     patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience
     network = NETWORKS.get(kind, NETWORKS["vector"])
     decay = min(network.decay_rows / n, network.most_decay)

@@ -163,7 +163,7 @@ class Density:
     def _members(self, contexts: Tensor) -> list[tuple[ConditionalFlow, Tensor]]:
         """Each flow with its part of the contexts."""
         flows = self.network.flows()
-        return list(zip(flows, contexts.chunk(len(flows), dim=-1), strict=True))
+        return list(zip(flows, contexts.split([flow.context for flow in flows], dim=-1), strict=True))
 
 
 def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:

@@ -21,7 +21,6 @@ import torch
 
 from sbi_flows.errors import PluginError, PriorError, SettingsError, SummariesError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
-from sbi_flows.flows.recipes import RECIPES
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
@@ -30,7 +29,7 @@ from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.notes import Note
 from sbi_flows.npe.design import Design
-from sbi_flows.npe.settings import FitSettings
+from sbi_flows.npe.settings import DENSITIES, FitSettings
 from sbi_flows.posterior.posterior import POSTERIOR_FILE, Posterior
 from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.prior import Prior
@@ -162,7 +161,7 @@ def _check_known(settings: Manifest) -> None:
     it.
     """
     flows = settings["flow"] if isinstance(settings["flow"], list) else [settings["flow"]]
-    asked = [*(("flow", kind, [*RECIPES]) for kind in flows)]
+    asked = [*(("flow", kind, [*DENSITIES]) for kind in flows)]
     for what, name, known in [*asked, ("summary", settings["summary"], [*NETWORKS, "encoder"])]:
         if name not in known:
             raise RefusedError(

@@ -60,7 +60,8 @@ def test_two_far_modes_do_not_hide_that_each_is_narrow() -> None:
 @pytest.mark.parametrize(
     ("members", "d", "narrow", "expected"),
     [
-        (1, 2, True, ("nsf",)),
+        (1, 2, True, ("nsf_natural",)),
+        (1, 2, False, ("nsf",)),
         (2, 2, True, ("nsf_natural", "nsf")),
         (4, 2, True, ("nsf_natural", "nsf", "nsf_natural", "nsf_natural")),
         (2, 2, False, ("nsf",)),

@@ -30,7 +30,7 @@ def test_several_flows_are_checked_and_survive_json() -> None:
     assert sf.FitSettings(flow="maf").flows == ("maf",)
     assert sf.FitSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
     for wrong, words in (
-        ({"flow": ()}, "flow must be .auto., one of .*matching, or a tuple"),
+        ({"flow": ()}, "flow must be .auto., one of .*matching.*, or a tuple"),
         ({"flow": ("nsf", "x")}, r"got \('nsf', 'x'\)"),
         ({"flow": ("nsf", "matching"), "members": 1}, "members must be at least 2, .* nsf, matching, got 1"),
     ):
