@@ -69,13 +69,17 @@ def test_a_size_fills_in_what_is_left_open_and_is_said(bounded: sf.Simulator) ->
 
 
 def test_fewer_simulations_are_seen_more_often_and_decay_more() -> None:
-    few, many, timed = (
+    few, some, many, timed = (
         training_for(1_000, timed=False),
+        training_for(10_000, timed=False),
         training_for(200_000, timed=False),
         training_for(200_000, timed=True),
     )
     assert few.epochs == 200
-    assert many.epochs == 20
+    assert some.epochs == 100
+    assert many.epochs == 60
+    assert training_for(10_000_000, timed=False).epochs == 200
+    assert (few.batch_size, some.batch_size, many.batch_size, timed.batch_size) == (64, 128, 256, 128)
     assert few.weight_decay > many.weight_decay
     assert timed.epochs > 10_000
     assert (
