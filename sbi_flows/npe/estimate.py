@@ -165,7 +165,8 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     if flow == "auto":
         narrow = design.edges is not None and bool(design.edges.any())
         kinds: tuple[DensityKind, ...] = flows_for(members, prior.unconstrained_dim, narrow=narrow)
-        if members > 1 and usable * float(design.inputs.numbers) ** 2 < OPERATIONS:
+        left_open = request.settings.members is None and members > 1
+        if left_open and usable * float(design.inputs.numbers) ** 2 < OPERATIONS:
             members, kinds = members + 1, (*(kinds * members)[:members], LINEAR)
         flow = kinds[0] if len(kinds) == 1 else kinds
     settings = replace(design.settings, train=training, members=members, flow=flow)

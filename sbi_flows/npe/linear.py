@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, TypeGuard, cast
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sbi_flows.flows.conditional import LOG_2PI, ConditionalFlow
@@ -32,20 +33,28 @@ _LEAST_SHARE, _LEAST_VARIANCE = 1e-12, 1e-12
 
 
 class LinearMean(nn.Module):
-    """b + B x. (rows, *event), (rows, k) -> (rows, d)."""
+    """b + B x, of the columns that are `seen` (m,), 1 or 0. (rows, *event), (rows, k) -> (rows, d)."""
+
+    seen: Tensor
 
     def __init__(self, inputs: int, d: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, d)
+        self.register_buffer("seen", torch.ones(inputs))
 
     def forward(self, *data: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows d"]:
-        out: Tensor = self.linear(_columns(data))
+        out: Tensor = self.linear(_columns(data) * self.seen)
         return out
 
 
-def linear_member(inputs: int, d: int) -> PosteriorEstimator:
-    """The member, for u in R^d and `inputs` numbers, before it is solved."""
-    return PosteriorEstimator(LinearMean(inputs, d), build_sampling_flow("full_rank", d, d))
+def linear_member(inputs: int, d: int, seen: Bool[np.ndarray, " m"] | None = None) -> PosteriorEstimator:
+    """The member, for u in R^d and `inputs` numbers, before it is solved. seen: the columns to be used; None
+    for all.
+    """
+    mean = LinearMean(inputs, d)
+    if seen is not None:
+        mean.seen.copy_(torch.from_numpy(seen))
+    return PosteriorEstimator(mean, build_sampling_flow("full_rank", d, d))
 
 
 def is_linear(member: nn.Module) -> TypeGuard[PosteriorEstimator]:
@@ -67,7 +76,8 @@ class _Moments(NamedTuple):
 @torch.no_grad()
 def solve(member: PosteriorEstimator, rows: Rows) -> History:
     """Give a member of this kind the B, b and S of the training rows; return its losses, as of one epoch."""
-    moments = _moments(rows)
+    mean = cast(LinearMean, member.summary)
+    moments = _moments(rows, mean.seen)
     slopes, variances = _ridge(moments)
     residual = (
         moments.uu - slopes.T @ moments.xu - moments.xu.T @ slopes + slopes.T @ moments.xx @ slopes
@@ -75,21 +85,23 @@ def solve(member: PosteriorEstimator, rows: Rows) -> History:
     inflated = (variances / residual.diagonal().clamp(min=_LEAST_VARIANCE)).clamp(min=1.0).sqrt()
     covariance = residual * inflated * inflated[:, None]
     covariance.diagonal().clamp_(min=_LEAST_VARIANCE)
-    _set_mean(member, slopes, moments.mean_u - moments.mean_x @ slopes)
+    mean.linear.weight.copy_(slopes.T)
+    mean.linear.bias.copy_(moments.mean_u - moments.mean_x @ slopes)
     _set_covariance(member.flow, torch.linalg.cholesky(covariance))
     at_mean = 0.5 * (member.flow.d * (1 + LOG_2PI) + torch.logdet(residual))
     held_out = -member(*rows.valid).mean()
     return History([float(at_mean)], [float(held_out)], best_epoch=0)
 
 
-def _moments(rows: Rows) -> _Moments:
-    """Of the rows of the first epoch, in float64."""
+def _moments(rows: Rows, seen: Float[Tensor, " m"]) -> _Moments:
+    """Of the rows of the first epoch, in float64; columns that are not seen are 0."""
     d = rows.valid[0].shape[1]
     columns = d + sum(part[0].numel() for part in rows.valid[1:])
     n, total = 0, torch.zeros(columns, dtype=torch.float64)
     products = torch.zeros(columns, columns, dtype=torch.float64)
     for _, batch in rows.batches(0):
         both = _columns(batch).double()
+        both[:, d:] *= seen
         n, total = n + len(both), total + both.sum(dim=0)
         products.addmm_(both.T, both)
     mean = total / n
@@ -112,12 +124,6 @@ def _ridge(moments: _Moments) -> tuple[Float[Tensor, "m d"], Float[Tensor, " d"]
     best = criterion.argmin(dim=0)
     slopes = vectors @ (shrunk[best].T / values[:, None] * along)
     return slopes, criterion.gather(0, best[None])[0]
-
-
-def _set_mean(member: PosteriorEstimator, slopes: Tensor, at_zero: Tensor) -> None:
-    linear = cast(LinearMean, member.summary).linear
-    linear.weight.copy_(slopes.T)
-    linear.bias.copy_(at_zero)
 
 
 def _set_covariance(flow: ConditionalFlow, factor: Float[Tensor, "d d"]) -> None:

@@ -53,10 +53,10 @@ class FitSettings:
     of s(y).
     summary: the summary network: "auto" (chosen from the data), "vector" or "series"; "encoder" where a fit
         had an autoencoder as `summary=`.
-    members: how many networks, from different starting weights, are mixed. None: what `members_for` gives; by
-        the clock one per core, at most 4, where a thread simulates twice as fast as training needs, else 1.
-        Cores are those that the process may use, by its affinity, a quota of its control group and
-        LOKY_MAX_CPU_COUNT.
+    members: how many networks, from different starting weights, are mixed. None: what `members_for` gives,
+        with flow="auto" and two or more also the linear Gaussian posterior, where it helps. By the clock one
+        per core, at most 4, where a thread simulates twice as fast as training needs, else 1. Cores are those
+        that the process may use, by its affinity, a quota of its control group and LOKY_MAX_CPU_COUNT.
     declared_summaries: whether summaries that the simulator declares join the input of the summary network.
     train: the training settings. None: what `training_for` gives, with a weight decay that differs between
         members by factors of 3 to 1/3; with settings of your own all members have the weight decay that you

@@ -97,7 +97,11 @@ def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
     assert (said[0].values["buffers"], said[0].values["needed"]) == (False, 400 * (5 * 8 + 5 * 4))
     assert posterior.notes == tuple(said[1:4])
     assert posterior.notes[0].values["network"] == "vector"
-    assert (said[3].values["flow"], said[3].values["layers"], said[3].values["width"]) == ("nsf", 2, 16)
+    assert (said[3].values["flow"], said[3].values["layers"], said[3].values["width"]) == (
+        "nsf_natural",
+        2,
+        16,
+    )
     assert str(said[2]) == "scaling of y: 3 columns linear, then standardised"
     assert posterior.settings.summary == "vector"
 
