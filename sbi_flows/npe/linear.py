@@ -29,7 +29,7 @@ LINEAR: Final = "linear_gaussian"
 OPERATIONS = 1e11  # what the closed form may take where nobody asked for it: seconds
 _PENALTIES = torch.logspace(-8, 3, 45, dtype=torch.float64)
 _LEAST_FREEDOM = 0.05  # the share of rows that is left to judge a penalty by
-_LEAST_SHARE, _LEAST_VARIANCE = 1e-12, 1e-12
+_LEAST_SHARE, _LEAST_VARIANCE, _JITTER = 1e-12, 1e-12, 1e-9
 
 
 class LinearMean(nn.Module):
@@ -84,13 +84,13 @@ def solve(member: PosteriorEstimator, rows: Rows) -> History:
     ) / moments.n
     inflated = (variances / residual.diagonal().clamp(min=_LEAST_VARIANCE)).clamp(min=1.0).sqrt()
     covariance = residual * inflated * inflated[:, None]
-    covariance.diagonal().clamp_(min=_LEAST_VARIANCE)
+    covariance.diagonal().mul_(1 + _JITTER).clamp_(min=_LEAST_VARIANCE)
     mean.linear.weight.copy_(slopes.T)
     mean.linear.bias.copy_(moments.mean_u - moments.mean_x @ slopes)
     _set_covariance(member.flow, torch.linalg.cholesky(covariance))
-    at_mean = 0.5 * (member.flow.d * (1 + LOG_2PI) + torch.logdet(residual))
+    at_training = 0.5 * (member.flow.d * (1 + LOG_2PI) + torch.logdet(covariance))
     held_out = -member(*rows.valid).mean()
-    return History([float(at_mean)], [float(held_out)], best_epoch=0)
+    return History([float(at_training)], [float(held_out)], best_epoch=0)
 
 
 def _moments(rows: Rows, seen: Float[Tensor, " m"]) -> _Moments:

@@ -95,10 +95,14 @@ def test_columns_that_repeat_one_another_do_no_harm(columns: str) -> None:
     assert history.best_loss < (2.9 if columns == "more than rows" else 0.0)
 
 
-def test_a_variance_of_nearly_nothing_stays_positive() -> None:
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_covariance_without_full_rank_is_no_obstacle(noise: float) -> None:
+    """No variance is left, or two parameters are one."""
     x = np.linspace(-1, 1, 80)[:, None]
+    u = x + noise * np.random.default_rng(3).standard_normal((80, 1))
     member = member_of(1, 2)
-    solve(member, rows_of(np.hstack([x, 2 * x]), x))
+    history = solve(member, rows_of(np.hstack([u, 2 * u]), x))
+    assert np.isfinite(history.train_loss[0])
     value = member.flow.value(torch.ones(1, 2), torch.zeros(1, 2))
     assert bool(torch.isfinite(value).all())
 
