@@ -154,7 +154,7 @@ class Design:
             dim = self.prior.unconstrained_dim
             kind = self.settings.flows[k % len(self.settings.flows)]
             if kind == LINEAR:
-                return linear_member(self.inputs.numbers, dim, self.seen)
+                return linear_member(self.inputs.numbers, dim, None if k == self.sees_all else self.seen)
             summary = self._summary(features, width)
             flow = build_flow(kind, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all:

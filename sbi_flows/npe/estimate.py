@@ -181,8 +181,8 @@ def _mixed(
     """
     with torch_threads(1):
         loss, alone = mix(network, rows.valid)
-        weight, idle = float(network.mixture_weights[-1]), is_linear(network.members[-1])
-        if request.settings.flow == "auto" and idle and weight < _LEAST_WEIGHT:
+        weight, optional = float(network.mixture_weights[-1]), request.settings.flow == "auto"
+        if optional and is_linear(network.members[-1]) and weight < _LEAST_WEIGHT:
             notes.note("linear member left out", loss=alone[-1], weight=weight)
             network, design = Ensemble(network.estimators()[:-1]).eval(), _without_last(design)
             loss, alone = mix(network, rows.valid)

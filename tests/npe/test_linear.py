@@ -154,6 +154,22 @@ def test_columns_that_are_hidden_have_no_part_in_it() -> None:
     assert abs(found[0]) < 0.3
 
 
+def test_the_member_that_is_said_to_see_all_columns_does() -> None:
+    @sf.simulator(sf.Prior(a=norm(0, 1)))
+    def noisy(theta: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = rng.standard_normal((len(theta["a"]), 12))
+        y[:, 0] += 3 * theta["a"]
+        return y
+
+    settings = replace(QUICK, flow=("nsf", "linear_gaussian"), members=2)
+    posterior = sf.fit(noisy, n_simulations=1000, seed=1, settings=settings, say=None)
+    (said,) = [note for note in posterior.notes if note.kind == "screen"]
+    assert said.values["member"] == 2
+    first, second = (member.summary.seen.tolist() for member in posterior.estimator.estimators())
+    assert sum(first) == 12 - said.values["hidden"]
+    assert second == [1.0] * 12
+
+
 def test_the_clock_has_no_closed_form(toy: sf.Simulator) -> None:
     with pytest.raises(SettingsError, match="fixed set"):
         sf.fit(toy, minutes=0.05, seed=1, settings=ALONE, say=None)
