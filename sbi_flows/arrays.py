@@ -70,21 +70,20 @@ def renamed(**names: str) -> Callable[[Made], Made]:
 
 
 def numbers(given: Any, name: str, wanted: str) -> F:
-    """Lists, NumPy arrays, pandas and torch objects as float64.
+    """Lists, NumPy arrays, pandas and torch objects as float64; NaN where an entry is masked, None or NA.
 
     name, wanted: what is converted, and what it should be, for the message.
 
-    Raises `ObservationError` for a masked array and for values that are not real numbers.
+    Raises `ObservationError` for values that are not real numbers.
     """
-    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
-        masked = np.ma.count_masked(given)
-        raise ObservationError(
-            f"{name} must not be masked; {masked} values are. Leave them out or fill them in."
-        )
+    if isinstance(given, np.ma.MaskedArray):
+        given = np.ma.filled(given.astype(np.float64), np.nan)
     if hasattr(given, "detach"):
         given = given.detach().cpu().double().numpy()
     try:
         values = np.asarray(given)
+        if values.dtype == np.object_ and hasattr(given, "to_numpy"):
+            values = given.to_numpy(dtype=np.float64, na_value=np.nan)
         if values.dtype.kind == "c":
             raise TypeError("complex values")
         if values.dtype.kind in "mM":

@@ -110,9 +110,17 @@ def test_what_is_not_numbers_is_refused_with_what_was_wanted(given: Any) -> None
         numbers(given, "x", "one event")
 
 
-def test_masked_values_are_counted() -> None:
-    with pytest.raises(ObservationError, match="2 values"):
-        numbers(np.ma.masked_array([1.0, 2.0, 3.0], [True, False, True]), "x", "one event")
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.ma.masked_array([1, 2, 3], [True, False, True]),
+        [None, 2, None],
+        pandas.Series([None, 2, None], dtype="Int64"),
+        pandas.Series([None, 2.0, None]),
+    ],
+)
+def test_masked_and_absent_entries_are_not_a_number(given: Any) -> None:
+    np.testing.assert_array_equal(numbers(given, "x", "one event"), [np.nan, 2.0, np.nan])
 
 
 def test_one_event_and_a_stack_become_rows() -> None:

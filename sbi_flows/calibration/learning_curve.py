@@ -196,5 +196,5 @@ def _fitted(sizes: F, means: F) -> tuple[float, float, float]:
 
 def _first(simulations: Simulations, n: int) -> Simulations:
     records = tuple(one for one in simulations.records if one.row < n)
-    arrays = simulations.arrays and (simulations.theta[:n], simulations.y[:n])
+    arrays = simulations.arrays and (simulations.theta[:n], simulations.flat_y[:n])
     return replace(simulations, codes=simulations.codes[:n], records=records, arrays=arrays)

@@ -28,7 +28,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, integer, numbers
 from sbi_flows.errors import InputError, ObservationError, SimulatorContractError, TooManyFailuresError
+from sbi_flows.problem.data import Shape
+from sbi_flows.problem.events import Declaration, Events, packed
 from sbi_flows.problem.observation import as_observation
+from sbi_flows.problem.patterns import Observe, as_observe
 from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.problem.summaries import Summaries
 
@@ -49,13 +52,20 @@ class Parts(TypedDict, total=False):
         inference by importance sampling.
     exact_posterior: (y, n, rng) -> (n, d), draws from p(theta | y) in closed form, for one y.
     observed: named data sets, each of shape event_shape.
+    data: what y is: sf.Vector(), sf.Series(), sf.Set(of=...), sf.Grid(), or a mapping of names to these where the
+        function returns a mapping of arrays. If it is not given, a rule decides by shape and simulations.
+    missing: whether NaN in y means "not observed" rather than "failed". A row without any value has failed.
+    observe: patterns of gaps and lengths that a fit trains for unless it is told otherwise (`sf.gaps`).
     """
 
     event_shape: tuple[int, ...] | int | None
     summaries: Callable[..., Any] | None
     log_likelihood: Callable[..., Any] | None
     exact_posterior: Callable[..., Any] | None
-    observed: Mapping[str, ArrayLike] | None
+    observed: Mapping[str, Any] | None
+    data: Any
+    missing: bool
+    observe: Any
 
 
 class Simulator:
@@ -78,15 +88,22 @@ class Simulator:
         self.vectorized = vectorized
         self.name = str(getattr(function, "__name__", type(function).__name__))
         self.__doc__ = getattr(function, "__doc__", None)
+        self._declared = Declaration.of(parts.get("data"), parts.get("missing", False))
+        self._observe = parts.get("observe")
         shape = parts.get("event_shape")
-        self._event_shape: tuple[int, ...] | None = None
+        self._event_shape: Shape | None = None
+        self._events: Events | None = None
         if shape is not None:
             self._event_shape = tuple(integer("event_shape", k) for k in np.atleast_1d(shape))
+            if not self._declared.named:
+                self._events = self._declared.events({"": self._event_shape}, self.name)
         self.summaries = _function("summaries", parts.get("summaries"))
         self.log_likelihood = _function("log_likelihood", parts.get("log_likelihood"))
         self.exact_posterior = _function("exact_posterior", parts.get("exact_posterior"))
         self.observed = {
-            name: numbers(value, f"observed[{name!r}]", "one event")
+            name: value
+            if isinstance(value, Mapping) or hasattr(value, "columns")
+            else numbers(value, f"observed[{name!r}]", "one event")
             for name, value in (parts.get("observed") or {}).items()
         }
 
@@ -110,14 +127,32 @@ class Simulator:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one y. If it was not declared, one row is simulated when it is first needed.
+        """The shape of one y; of a mapping, (total,), how many numbers its arrays hold together. If it was not
+        declared, one row is simulated when it is first needed.
 
         Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be
         simulated.
         """
-        if self._event_shape is None:
-            self._event_shape = self._find_event_shape()
-        return self._event_shape
+        return self.events.shape if self._event_shape is None else self._event_shape
+
+    @property
+    def events(self) -> Events:
+        """What one y is made of. Raises as `event_shape`."""
+        if self._events is None:
+            self._find_events()
+        if self._events is None:
+            raise SimulatorContractError(f"{self.name}: what one y is made of is unknown.")
+        return self._events
+
+    @property
+    def observe(self) -> Observe | None:
+        """The patterns that a fit trains for unless it is told otherwise. Raises `SettingsError`."""
+        return as_observe(self._observe, self.events)
+
+    @property
+    def missing(self) -> bool:
+        """Whether NaN in y means "not observed"."""
+        return self._declared.missing
 
     def settle(self, event_shape: tuple[int, ...]) -> None:
         """Take the shape of one y from elsewhere. Raises `SimulatorContractError` if another is declared."""
@@ -128,12 +163,19 @@ class Simulator:
             )
         self._event_shape = event_shape
 
-    def _find_event_shape(self) -> tuple[int, ...]:
+    def know(self, events: Events) -> None:
+        """Take what one y is made of from elsewhere."""
+        self.settle(events.shape)
+        self._events = events
+
+    def _find_events(self) -> None:
+        """Simulate one row, to see what it is made of."""
         failure: Exception | None = None
         for attempt in range(_SHAPE_TRIES):
             rng = np.random.default_rng(attempt)
             try:
-                return self.run(self.prior.sample(1, rng), rng).shape[1:]
+                self.run(self.prior.sample(1, rng), rng)
+                return
             except SimulatorContractError:
                 raise
             except Exception as error:
@@ -148,18 +190,19 @@ class Simulator:
     ) -> Shaped[np.ndarray, " n *event"]:
         """Simulate one y per row of theta, all from `rng`, and check the contract.
 
-        Returns float64, or float32 where the function does. Raises `SimulatorContractError`, and whatever the
-        function raises.
+        Returns float64, or float32 where the function does; arrays of a mapping one behind the other. Raises
+        `SimulatorContractError`, and whatever the function raises.
         """
         n = len(theta)
         if self.vectorized:
             columns = {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
-            return self._as_floats(self._call(columns, rng), n)
-        rows = [self._as_floats(np.asarray(self._call(self._one(row), rng))[None], 1) for row in theta]
+            return self._as_rows(self._call(columns, rng), n)
+        rows = [self._as_rows(_alone(self._call(self._one(row), rng)), 1, shorter=True) for row in theta]
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(
-                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape."
+                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. Where lengths "
+                "differ, declare the longest: event_shape=..., missing=True."
             )
         return np.concatenate(rows)
 
@@ -178,32 +221,43 @@ class Simulator:
         values = self.prior.as_mapping(row).items()
         return {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
 
-    def _as_floats(self, y: Any, n: int) -> NDArray[Any]:
-        y = np.asarray(y)
-        event = self._event_shape
-        wrong = ""
-        if y.dtype.kind not in "biuf":
-            wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
-        elif y.ndim == 0 or y.shape[0] != n:
-            wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
-            wrong = (
-                f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
-                "at a time is declared with vectorized=False."
+    def _as_rows(self, y: Any, n: int, *, shorter: bool = False) -> NDArray[Any]:
+        """What the function returned for n rows of theta, checked. shorter: fill up what ends early."""
+        arrays = {str(name): part for name, part in y.items()} if isinstance(y, Mapping) else {"": y}
+        known = self._events
+        if known is None:
+            found = {name: _as_floats(part, n, self._who(name), None) for name, part in arrays.items()}
+            known = self._declared.events({name: part.shape[1:] for name, part in found.items()}, self.name)
+            self._check_settled(known)
+            self._events = known
+        if set(arrays) != {table.name for table in known.tables}:
+            known = self._declared.events(
+                {name: np.shape(part)[1:] for name, part in arrays.items()}, self.name
             )
-        elif 0 in y.shape[1:]:
-            wrong = f"shape {y.shape}, which holds no numbers. Return at least one number per draw."
-        elif event is not None and y.shape[1:] != event:
-            wrong = (
-                f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
-                "shape (pad if the length varies)."
-            )
-        if wrong:
-            raise SimulatorContractError(f"{self.name}: returned {wrong}")
-        return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
+            raise SimulatorContractError(f"{self.name}: returned {known.describe()}; before, {self._events}.")
+        may_end = shorter and self.missing
+        found = {
+            table.name: _as_floats(arrays[table.name], n, self._who(table.name), table.shape, may_end=may_end)
+            for table in known.tables
+        }
+        return packed(found) if known.named else found[""]
 
-    def check_observation(self, y: ArrayLike) -> F:
-        """`y` as float64 of shape event_shape. Raises `ShapeError` or `ObservationError`."""
-        return as_observation(y, self.event_shape)
+    def _who(self, table: str) -> str:
+        return f"{self.name}: returned {f'{table!r} with ' if table else ''}"
+
+    def _check_settled(self, events: Events) -> None:
+        if self._event_shape is not None and self._event_shape != events.shape:
+            raise SimulatorContractError(
+                f"{self.name}: returned events of shape {events.shape}; declared, or returned before, was "
+                f"{self._event_shape}. Return one fixed shape (pad if the length varies)."
+            )
+
+    def check_observation(self, y: Any, *, gaps: bool = False) -> F:
+        """`y` as float64 of shape event_shape. gaps: accept missing values, and shorter data, in any case.
+
+        Raises `ShapeError` or `ObservationError`.
+        """
+        return as_observation(y, self.events.with_missing() if gaps else self.events)
 
     def compute_summaries(self, y: NDArray[Any]) -> Float[np.ndarray, "n k"]:
         """The declared summaries of y (n, *event), or y itself flattened where none are declared."""
@@ -232,7 +286,9 @@ def simulator(
     summaries: Callable[..., Any] | None = None,
     log_likelihood: Callable[..., Any] | None = None,
     exact_posterior: Callable[..., Any] | None = None,
-    observed: Mapping[str, ArrayLike] | None = None,
+    observed: Mapping[str, Any] | None = None,
+    data: Any = None,
+    missing: bool = False,
 ) -> Callable[[Callable[..., Any]], Simulator]:
     """Decorator: turn a function (theta, rng) -> y into a `Simulator`. See `Parts` for the optional parts."""
     check_prior(prior, "@sf.simulator(prior)")
@@ -242,8 +298,60 @@ def simulator(
         log_likelihood=log_likelihood,
         exact_posterior=exact_posterior,
         observed=observed,
+        data=data,
+        missing=missing,
     )
     return lambda function: Simulator(function, prior, vectorized=vectorized, **parts)
+
+
+def _as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:
+    """One array of n events, float32 or float64. event: the shape of one, if it is known. may_end: whether it may
+    be shorter, and is filled up with NaN. Masked entries become NaN. Raises `SimulatorContractError`.
+    """
+    if isinstance(y, np.ma.MaskedArray):
+        y = np.ma.filled(y.astype(np.float64), np.nan)
+    y = np.asarray(y)
+    if may_end and event is not None and y.ndim == 1 + len(event) and y.dtype.kind in "biuf":
+        y = _filled_up(y, event)
+    wrong = ""
+    if y.dtype.kind not in "biuf":
+        wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
+    elif y.ndim == 0 or y.shape[0] != n:
+        wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
+        wrong = (
+            f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
+            "at a time is declared with vectorized=False."
+        )
+    elif 0 in y.shape[1:]:
+        wrong = f"shape {y.shape}, which holds no numbers. Return at least one number per draw."
+    elif event is not None and y.shape[1:] != event:
+        wrong = (
+            f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
+            "shape (pad if the length varies)."
+        )
+    if wrong:
+        raise SimulatorContractError(f"{who}{wrong}")
+    return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
+
+
+def _filled_up(y: NDArray[Any], event: Shape) -> NDArray[Any]:
+    """Events that end early, with NaN up to the shape of an event."""
+    if (
+        y.shape[1:] == event
+        or any(a > b for a, b in zip(y.shape[1:], event, strict=True))
+        or 0 in y.shape[1:]
+    ):
+        return y
+    whole = np.full((len(y), *event), np.nan)
+    whole[tuple(slice(0, length) for length in y.shape)] = y
+    return whole
+
+
+def _alone(y: Any) -> Any:
+    """What was returned for one draw, with an axis for it in front."""
+    if isinstance(y, Mapping):
+        return {name: _alone(part) for name, part in y.items()}
+    return y[None] if isinstance(y, np.ma.MaskedArray) else np.asarray(y)[None]
 
 
 def _function(part: str, given: Callable[..., Any] | None) -> Callable[..., Any] | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.failures import Failure
 from sbi_flows.simulation.simulations import Block, Simulations
@@ -66,6 +67,7 @@ class Assembly:
             source=source,
             records=tuple(records[:_MOST_RECORDS]),
             arrays=arrays,
+            made_of=Events.from_json(campaign["events"]) if "events" in campaign else None,
         )
 
 

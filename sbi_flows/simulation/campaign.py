@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import SimulatorContractError
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import block_stream
 from sbi_flows.simulation.failures import NONFINITE, RAISED, SHAPE, STATUS, Failure, kind_of
@@ -56,6 +57,9 @@ class Runner(Protocol):
     def settle(self, event_shape: tuple[int, ...]) -> None:
         """Take the shape of one y, once it is known. Raises `SimulatorContractError` for another one."""
 
+    def events(self) -> Events:
+        """What one y is made of, once one has been made."""
+
     def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""
 
@@ -74,6 +78,10 @@ class InProcess:
     def settle(self, event_shape: tuple[int, ...]) -> None:
         """Take the shape of one y."""
         self.simulator.settle(event_shape)
+
+    def events(self) -> Events:
+        """What one y is made of."""
+        return self.simulator.events
 
     def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""
@@ -106,6 +114,7 @@ class Campaign:
 
     def to_json(self) -> dict[str, Any]:
         """What makes a campaign this one and no other."""
+        events = self.simulator.events
         return {
             "simulator": self.simulator.name,
             "prior": self.simulator.prior.to_json(),
@@ -113,6 +122,7 @@ class Campaign:
             "event_shape": list(self.event_shape),
             "seed": self.seed,
             "block_size": self.block_size,
+            **({} if events.is_plain else {"events": events.to_json()}),
         }
 
     def keys(self, k: int, rows: int) -> list[Key]:
@@ -154,18 +164,28 @@ def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block
     return _with_causes(campaign, k, theta, y, dict.fromkeys(range(rows), trouble))
 
 
+def _bad_rows(y: Y, missing: bool) -> NDArray[np.int64]:
+    """The rows that are not finite; where NaN means "not observed", those with infinite values or without any."""
+    if missing:
+        return np.flatnonzero(np.isinf(y).any(axis=1) | np.isnan(y).all(axis=1))
+    return np.flatnonzero(~np.isfinite(y).all(axis=1))
+
+
 def _with_causes(campaign: Campaign, k: int, theta: F, y: Y, troubles: dict[int, Trouble]) -> Block:
     """The block, with the status of each row and a sample of the failures."""
     rows, start = len(theta), k * campaign.block_size
     codes = np.zeros(rows, dtype=np.uint8)
-    bad = np.flatnonzero(~np.isfinite(y.reshape(rows, -1)).all(axis=1))
+    bad = _bad_rows(y.reshape(rows, -1), campaign.simulator.missing)
     if not len(bad):
         return Block(start, theta, y, codes)
+    nothing = (
+        "infinite output, or no observed value" if campaign.simulator.missing else "NaN or infinite output"
+    )
     seen: dict[str, int] = {}
     kinds: list[str] = []
     records: list[Failure] = []
     for i in bad.tolist():
-        trouble = troubles.get(i) or Trouble(NONFINITE, "NaN or infinite output")
+        trouble = troubles.get(i) or Trouble(NONFINITE, nothing)
         codes[i], kind = trouble.code, kind_of(trouble.cause, trouble.code)
         kinds.append(kind)
         seen[kind] = seen.get(kind, 0) + 1

@@ -46,6 +46,8 @@ def main(descriptor: int) -> None:
             runner.settle(event_shape)
         if kind == "run":
             pipe.send(runner.run(*args))
+        elif kind == "events":
+            pipe.send(runner.events())
         else:
             for out in runner.each(*args):
                 pipe.send(out)

@@ -22,6 +22,7 @@ import numpy as np
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import WorkerError
+from sbi_flows.problem.events import Events
 from sbi_flows.simulation.campaign import Key, Trouble, Y
 from sbi_flows.simulation.failures import DIED, TIMEOUT
 
@@ -53,6 +54,14 @@ class Isolated:
     def settle(self, event_shape: tuple[int, ...]) -> None:
         """Take the shape of one y; the child checks it at its next call."""
         self._event_shape = event_shape
+
+    def events(self) -> Events:
+        """What one y is made of. Raises `WorkerError` where the child is lost."""
+        found = self._ask("events")
+        if isinstance(found, Trouble):
+            raise WorkerError(f"what one y is made of could not be found: {found.cause}.")
+        events: Events = found
+        return events
 
     def run(self, theta: F, rng: np.random.Generator) -> Y | Trouble:
         """All rows of theta in one call."""

@@ -36,7 +36,7 @@ def probe(simulator: Simulator, runner: Runner) -> Probe:
     be simulated.
     """
     seen = _Examination(simulator, runner).result()
-    simulator.settle(seen.event_shape)
+    simulator.know(runner.events())
     return seen
 
 

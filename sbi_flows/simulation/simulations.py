@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import PriorError, ShapeError
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
 
@@ -64,6 +65,7 @@ class Simulations:
     source: gives block k.
     records: a sample of the failures, with tracebacks.
     arrays: theta and y, where they are in memory from the start.
+    made_of: what one y is made of; None where nothing but its shape is known.
     """
 
     prior: Prior
@@ -76,6 +78,12 @@ class Simulations:
     source: Callable[[int], Block] = field(repr=False)
     records: tuple[Failure, ...] = field(default=(), repr=False)
     arrays: tuple[F, NDArray[Any]] | None = field(default=None, repr=False)
+    made_of: Events | None = field(default=None, repr=False)
+
+    @property
+    def events(self) -> Events:
+        """What one y is made of."""
+        return self.made_of or Events.plain(self.event_shape)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -84,7 +92,7 @@ class Simulations:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts().items())
         return (
             f"Simulations({len(self):,} of {self.simulator_name!r}: theta ({', '.join(self.names)}), y "
-            f"{self.event_shape}; {counts})"
+            f"{self.event_shape if not self.events.named else f'({self.events.describe()})'}; {counts})"
         )
 
     @property
@@ -103,9 +111,14 @@ class Simulations:
             theta[block.start : block.start + len(block)] = block.theta
         return theta
 
+    @property
+    def y(self) -> Any:
+        """All events, (n, *event), or a mapping of such arrays; NaN where a row failed or nothing was observed."""
+        return self.events.unpack(self.flat_y)
+
     @cached_property
-    def y(self) -> Shaped[np.ndarray, " n *event"]:
-        """All events."""
+    def flat_y(self) -> Shaped[np.ndarray, " n *event"]:
+        """All events, (n, *event), as one array also where they are a mapping."""
         if self.arrays is not None:
             return self.arrays[1]
         y = np.empty((len(self), *self.event_shape), dtype=self.dtype)
@@ -143,8 +156,8 @@ class Simulations:
         self, rows: Int[np.ndarray, " m"]
     ) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
         """theta and y of the given rows, in their order, reading each block that holds one of them once."""
-        if self.arrays is not None or {"theta", "y"} <= vars(self).keys():
-            return self.theta[rows], self.y[rows]
+        if self.arrays is not None or {"theta", "flat_y"} <= vars(self).keys():
+            return self.theta[rows], self.flat_y[rows]
         theta = np.empty((len(rows), self.prior.d))
         y = np.empty((len(rows), *self.event_shape), dtype=self.dtype)
         order = np.argsort(rows, kind="stable")
@@ -163,8 +176,8 @@ class Simulations:
     def usable(self) -> tuple[Float[np.ndarray, "m d"], Shaped[np.ndarray, " m *event"]]:
         """theta and y of the rows that are ok."""
         if self.ok.all():
-            return self.theta, self.y
-        return self.theta[self.ok], self.y[self.ok]
+            return self.theta, self.flat_y
+        return self.theta[self.ok], self.flat_y[self.ok]
 
     def failures(self) -> Failures:
         """The rows that failed: how many by cause, where in theta, and a sample with tracebacks. Print it."""
@@ -192,12 +205,12 @@ class Simulations:
         """
         import xarray as xr
 
-        event = [f"y_dim_{i}" for i in range(len(self.event_shape))]
-        variables = {
-            "theta": (("simulation", "parameter"), self.theta),
-            "y": (("simulation", *event), self.y),
-            "status": ("simulation", self.status),
-        }
+        variables: dict[str, Any] = {"theta": (("simulation", "parameter"), self.theta)}
+        tables = self.y if self.events.named else {"y": self.y}
+        for name, values in tables.items():
+            event = [f"{name}_dim_{i}" for i in range(values.ndim - 1)]
+            variables[name] = (("simulation", *event), values)
+        variables["status"] = ("simulation", self.status)
         facts = {
             "simulator": self.simulator_name,
             "prior": repr(self.prior),

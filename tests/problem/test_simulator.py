@@ -20,6 +20,7 @@ from sbi_flows.errors import (
     SimulatorContractError,
     TooManyFailuresError,
 )
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
 
 PRIOR = sf.Prior(a=uniform(0, 1), w=torch.distributions.Dirichlet(torch.ones(3)))
@@ -214,7 +215,7 @@ def test_something_other_than_a_prior_or_a_function_is_refused_at_the_decorator(
     ids=lambda y: type(y).__name__,
 )
 def test_data_are_converted_as_they_come(y: Any) -> None:
-    values = as_observation(y, (3,))
+    values = as_observation(y, Events.plain((3,)))
     assert values.tolist() == [1, 2, 3]
     assert values.dtype == np.float64
 
@@ -237,7 +238,7 @@ def test_data_are_converted_as_they_come(y: Any) -> None:
 def test_a_stack_has_the_events_along_its_first_axis(
     shape: tuple[int, ...], event: tuple[int, ...], wanted: tuple[int, ...]
 ) -> None:
-    assert as_observation(np.zeros(shape), event, stack=True).shape == wanted
+    assert as_observation(np.zeros(shape), Events.plain(event), stack=True).shape == wanted
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_another_shape_is_refused_with_both_shapes_named(
     shape: tuple[int, ...], event: tuple[int, ...]
 ) -> None:
     with pytest.raises(ShapeError) as caught:
-        as_observation(np.zeros(shape), event)
+        as_observation(np.zeros(shape), Events.plain(event))
     assert str(shape) in str(caught.value)
     assert str(event) in str(caught.value)
 
@@ -256,7 +257,7 @@ def test_another_shape_is_refused_with_both_shapes_named(
 @pytest.mark.parametrize(("shape", "event"), [((0, 3), (3,)), ((2, 2), (3,)), ((2, 2, 3), (3,))])
 def test_an_empty_or_misshapen_stack_is_refused(shape: tuple[int, ...], event: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"\(m, 3\)"):
-        as_observation(np.zeros(shape), event, stack=True)
+        as_observation(np.zeros(shape), Events.plain(event), stack=True)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -271,7 +272,7 @@ def test_missing_and_infinite_values_are_refused_with_their_place(bad: float) ->
 )
 def test_what_is_not_numbers_is_refused(y: Any) -> None:
     with pytest.raises(ObservationError, match="numbers|NaN"):
-        as_observation(y, (3,))
+        as_observation(y, Events.plain((3,)))
 
 
 def test_the_prior_of_a_simulator_may_be_unbounded() -> None:
