@@ -35,8 +35,15 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.load import load as load
     from sbi_flows.posterior.posterior import Posterior as Posterior
     from sbi_flows.problem.command import command_simulator as command_simulator
+    from sbi_flows.problem.data import Grid as Grid
+    from sbi_flows.problem.data import Series as Series
+    from sbi_flows.problem.data import Set as Set
+    from sbi_flows.problem.data import Vector as Vector
+    from sbi_flows.problem.patterns import gaps as gaps
+    from sbi_flows.problem.patterns import lengths as lengths
     from sbi_flows.problem.plugins import load_simulator as load_simulator
     from sbi_flows.problem.prior import Prior as Prior
+    from sbi_flows.problem.replicates import replicates as replicates
     from sbi_flows.problem.simulator import Simulator as Simulator
     from sbi_flows.problem.simulator import simulator as simulator
     from sbi_flows.simulation.bank import read_bank as read_bank
@@ -60,8 +67,11 @@ _PUBLIC = {
     "posterior.load": "load",
     "posterior.posterior": "Posterior",
     "problem.command": "command_simulator",
+    "problem.data": "Grid Series Set Vector",
+    "problem.patterns": "gaps lengths",
     "problem.plugins": "load_simulator",
     "problem.prior": "Prior",
+    "problem.replicates": "replicates",
     "problem.simulator": "Simulator simulator",
     "simulation.bank": "read_bank",
     "simulation.engine": "simulate",

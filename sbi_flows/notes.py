@@ -32,8 +32,23 @@ def size_text(n: float) -> str:
     return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.3g} MB"
 
 
-def _summary_network(network: str, reason: str) -> str:
-    return f"summary network: {network}, {f'because the data are {reason}' if reason else 'as asked'}"
+OTHER_NETWORK = {
+    "series": "sf.Vector()",
+    "grid": "sf.Vector()",
+    "set": "sf.Vector()",
+    "vector": "sf.Series()",
+}
+
+
+def _summary_network(network: str, reason: str, table: str = "") -> str:
+    """The network of one array, why, and the word that asks for another where a rule chose it."""
+    of = f" of {table!r}" if table else ""
+    declared = reason.startswith("declared")
+    why = f"{'' if declared else 'because the data are '}{reason}" if reason else "as asked"
+    other = (
+        f"; data={OTHER_NETWORK[network]} in @sf.simulator says otherwise" if reason and not declared else ""
+    )
+    return f"summary network{of}: {network}, {why}{other}"
 
 
 def _encoder_scaling(rms: float, alike: bool) -> str:
@@ -178,6 +193,11 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "encoder": "summary network: the encoder that was passed, not trained further, and a vector network of "
     "its {features} numbers",
     "encoder scaling": _encoder_scaling,
+    "own summary network": "summary network: {name}, your own",
+    "missing values": lambda redrawn: (
+        "values may be missing: the network sees each value and whether it is there"
+        f"{'; gaps and lengths are redrawn each time that a simulation is used' if redrawn else ''}"
+    ),
     "scaling": "scaling of y: {text}",
     "declared summaries": _declared_summaries,
     "declared summaries left out": lambda reason: (
@@ -207,6 +227,11 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "rows of other networks": "the other networks were trained on {used:,} more",
     "recalibrated": "recalibrated on {pairs:,} held-out pairs: noise {noise} instead of 0 ± 1",
     "training ended": _training_ended,
+    "nothing learned": "the fit learned nothing from y: on held-out simulations its log density is {gain:.3f} ± "
+    "{error:.3f} nats above the prior's. Say what y is, with data=sf.Series(), sf.Set() or sf.Grid() in @sf.simulator, "
+    "or simulate more; if y hardly depends on the parameters, this is the answer",
+    "verdict covers": "This is about the data. On held-out simulations the posterior gained {gain:.2f} nats over the "
+    "prior; whether it is calibrated, sf.check tests.",
     "likelihood untested": "The log-likelihood is not tested: {reason}.",
     "predictions untested": "Predictions at the observation are not tested: {reason}.",
     "ABC left out": "ABC: {reason}",

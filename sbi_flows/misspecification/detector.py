@@ -23,6 +23,7 @@ from sbi_flows.arrays import F
 from sbi_flows.files import under
 from sbi_flows.misspecification.cloud import SAME, TrainingCloud
 from sbi_flows.misspecification.critic import Critic
+from sbi_flows.misspecification.patterns import Patterns
 from sbi_flows.misspecification.scores import NormalScores
 from sbi_flows.verdict import Level, Verdict
 
@@ -33,7 +34,13 @@ _UNLIKE = (
     "values are zero or negative, which the simulated ones never are",
     "values differ from the one value that the simulations have there",
     "declared summaries are not finite, which those of the simulations always are",
+    "values are missing, which were never missing in training",
+    "values are there, which were always missing in training",
+    "values are missing beyond the most in training",
+    "values lie in a gap beyond the longest in training",
+    "values are there beyond the most in training",
 )
+_GRAVE = slice(2, 8)  # the first two, and the last, are a reason for caution
 _ADVICE = (
     "Check the data and their units, then the prior and the simulator, by drawing from the prior predictive."
 )
@@ -62,6 +69,7 @@ class Examples:
 class Detector:
     """kinds: names of the corruptions.
 
+    patterns: what was missing in training, where values may be missing.
     statistics (m, 2): remoteness and log odds of held-out simulations, each sorted; together (m,): the ranked
     one, sorted.
     """
@@ -71,6 +79,7 @@ class Detector:
     kinds: tuple[str, ...]
     statistics: F
     together: F
+    patterns: Patterns | None = None
 
     @classmethod
     def of(cls, examples: Examples, seed: int, limit_seconds: float | None = None) -> Detector:
@@ -127,7 +136,9 @@ class Detector:
                 f"simulated data sets)."
             )
             return Verdict("trust", text, quantile)
-        level: Level = "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[2:].any() else "caution"
+        level: Level = (
+            "do not trust" if times > FAR or p <= DISTRUST_AT or unlike[_GRAVE].any() else "caution"
+        )
         text = f"{'; '.join(reasons)}. The network has seen nothing like it there. {_ADVICE}"
         return Verdict(level, text, quantile)
 
@@ -137,6 +148,8 @@ class Detector:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The numbers, for a file."""
         parts = {"cloud": self.cloud.arrays(), "critic": self.critic.arrays()}
+        if self.patterns is not None:
+            parts["patterns"] = self.patterns.arrays()
         named = {f"{part}/{name}": value for part, arrays in parts.items() for name, value in arrays.items()}
         return {**named, "statistics": self.statistics, "together": self.together}
 
@@ -144,4 +157,6 @@ class Detector:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], kinds: tuple[str, ...]) -> Detector:
         """What `arrays` gave."""
         cloud, critic = TrainingCloud(**under("cloud", arrays)), Critic.from_arrays(under("critic", arrays))
-        return cls(cloud, critic, kinds, arrays["statistics"], arrays["together"])
+        missing = under("patterns", arrays)
+        patterns = Patterns(**missing) if missing else None
+        return cls(cloud, critic, kinds, arrays["statistics"], arrays["together"], patterns)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
-from sbi_flows.nets.scaling import Scaler
+from sbi_flows.nets.inputs import Inputs
 
 SHORTEST = 16
 _FEW_COLUMNS = 16
@@ -36,25 +36,72 @@ _ROWS_AT_ONCE = 500
 
 
 def features_of(
-    summaries: torch.Tensor, scaled: Float[np.ndarray, "rows *event"], scaler: Scaler
+    summaries: torch.Tensor, scaled: Float[np.ndarray, "rows *event"], inputs: Inputs
 ) -> tuple[Float[np.ndarray, "rows k"], int]:
     """Features of each data set, and how many of the columns, the first, the training cloud is of: summaries
     and form.
+
+    Where values are missing, those of a series are filled in between, and what ends early is repeated; the others
+    are taken as the mean. How many there are is one more statistic.
     """
-    form = np.concatenate([summaries.numpy().astype(np.float64), _form(scaled, scaler)], axis=1)
-    if scaler.shared and scaled.shape[1] >= SHORTEST:
-        return np.concatenate([form, dynamics_statistics(scaled)], axis=1), form.shape[1]
-    return form, form.shape[1]
+    arrays = _arrays(scaled, inputs)
+    form = [summaries.numpy().astype(np.float64)]
+    form += [_form(values, in_order=in_order, alike=alike) for values, in_order, alike in arrays]
+    if inputs.masked:
+        form.append(np.isnan(scaled.reshape(len(scaled), -1)).mean(axis=1, keepdims=True))
+    moving = [dynamics_statistics(values) for values, in_order, _ in arrays if _long(values, in_order)]
+    located = sum(part.shape[1] for part in form)
+    return np.concatenate([*form, *moving], axis=1), located
 
 
-def _form(scaled: Float[np.ndarray, "rows *event"], scaler: Scaler) -> Float[np.ndarray, "rows k"]:
+def _arrays(scaled: Float[np.ndarray, "rows *event"], inputs: Inputs) -> list[tuple[F, bool, bool]]:
+    """The complete arrays, whether each is a series, and whether its places are alike."""
+    if inputs.layout is None:
+        shared = inputs.scaler.shared
+        return [(scaled, shared, shared)]
+    arrays, start, flat = [], 0, scaled.reshape(len(scaled), -1)
+    for part in inputs.layout.parts:
+        values = flat[:, start : start + part.size]
+        start += part.size
+        in_order, alike = part.network == "series", part.network != "vector"
+        values = values.reshape(len(values), -1, part.channels) if alike else values
+        arrays.append((_complete(values, in_order=in_order), in_order, alike))
+    return arrays
+
+
+def _complete(values: F, *, in_order: bool) -> F:
+    """Scaled values without gaps: those of a series between their neighbours, and repeated where it ends early;
+    0, the mean, elsewhere.
+    """
+    missing = np.isnan(values)
+    if not missing.any():
+        return values
+    out = np.where(missing, 0.0, values)
+    if not in_order:
+        return out
+    steps = np.arange(values.shape[1])
+    for i, channel in zip(*np.nonzero(missing.any(axis=1)), strict=True):
+        there = np.flatnonzero(~missing[i, :, channel])
+        if len(there):
+            seen = values[i, : there[-1] + 1, channel]
+            out[i, :, channel] = np.interp(steps % len(seen), there, values[i, there, channel])
+    return out
+
+
+def _long(values: F, in_order: bool) -> bool:
+    return in_order and values.shape[1] >= SHORTEST
+
+
+def _form(
+    scaled: Float[np.ndarray, "rows *event"], *, in_order: bool, alike: bool
+) -> Float[np.ndarray, "rows k"]:
     """Statistics of the form: the data themselves, where they are few."""
-    if not scaler.shared and scaled.shape[1] <= _FEW_COLUMNS:
+    if not alike and scaled.shape[1] <= _FEW_COLUMNS:
         return scaled
-    if scaler.shared and scaled.shape[1] >= SHORTEST:
+    if _long(scaled, in_order):
         return series_statistics(scaled)
     parts = [scaled.mean(axis=1), scaled.std(axis=1), scaled.min(axis=1), scaled.max(axis=1)]
-    if scaler.shared:
+    if in_order:
         parts.append(np.abs(np.diff(scaled, axis=1)).mean(axis=1))
     return np.concatenate([part.reshape(len(scaled), -1) for part in parts], axis=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from sbi_flows.machine import torch_threads
 from sbi_flows.misspecification.corruptions import corrupted, kinds_of
 from sbi_flows.misspecification.detector import Detector, Examples
 from sbi_flows.misspecification.features import features_of
+from sbi_flows.misspecification.patterns import Patterns
 from sbi_flows.nets.inputs import Inputs
+from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.rng import stream
@@ -49,14 +52,20 @@ def learn(
     the clock.
     """
     summary, inputs = copy.deepcopy(found.network).double().summary, found.design.inputs
-    scaler = inputs.scaler
-    train, located = _features(summary, inputs, train_y)
-    values, labels = corrupted(train_y, scaler, _COPIES, stream(seed, "distortions"))
+    scaler = inputs.scaler if _in_order(inputs) else Scaler.joined([inputs.scaler])
+    seen = _observed(found, train_y, stream(seed, "observed training"))
+    train, located = _features(summary, inputs, seen)
+    values, labels = corrupted(_complete(train_y), scaler, _COPIES, stream(seed, "distortions"))
+    if inputs.masked:
+        values[np.tile(np.isnan(train_y), (_COPIES, *(1 for _ in train_y.shape[1:])))] = np.nan
+    values = _observed(found, values, stream(seed, "observed corrupted"))
     features, _ = _features(summary, inputs.forgiving(), values)
     usable = np.isfinite(features).all(axis=1)
     examples = Examples(
         train=train,
-        held_out=_features(summary, inputs, held_out_y)[0],
+        held_out=_features(summary, inputs, _observed(found, held_out_y, stream(seed, "observed held out")))[
+            0
+        ],
         corrupted=features[usable],
         labels=labels[usable],
         kinds=kinds_of(scaler),
@@ -64,13 +73,36 @@ def learn(
         located=located,
     )
     with torch_threads(1):
-        return Detector.of(examples, seed, None if seconds is None else _seconds_of_critic(seconds))
+        detector = Detector.of(examples, seed, None if seconds is None else _seconds_of_critic(seconds))
+    return replace(detector, patterns=Patterns.of(seen)) if inputs.masked else detector
+
+
+def _in_order(inputs: Inputs) -> bool:
+    """Whether y is one series, or a vector: such data have corruptions of their own. Others are taken as vectors."""
+    return inputs.layout is None or [part.network for part in inputs.layout.parts] in (["series"], ["vector"])
+
+
+def _observed(
+    found: Estimate, y: Shaped[np.ndarray, "n *event"], rng: np.random.Generator
+) -> Shaped[np.ndarray, "n *event"]:
+    """The events with gaps as in training."""
+    observe = found.design.observe
+    return y if observe is None else observe(y, rng)
+
+
+def _complete(y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *event"]:
+    """The events, with the mean of an element where its value is missing."""
+    missing = np.isnan(y)
+    if not missing.any():
+        return y
+    there = np.where(missing.all(axis=0), 0.0, y)
+    return np.where(missing, np.nanmean(there, axis=0), y)
 
 
 def seconds_to_learn(network: Ensemble, inputs: Inputs, simulations: Simulations, seconds: float) -> float:
     """About how long `learn` will take in a fit of this many seconds, from the time of a few of its rows."""
     summary, rows = copy.deepcopy(network).double().summary, np.flatnonzero(simulations.ok)
-    few = simulations.gather(rows[:_ROWS_TO_TIME])[1]
+    few = np.asarray(simulations.gather(rows[:_ROWS_TO_TIME])[1])
     began = time.monotonic()
     _features(summary, inputs, few)
     per_row = (time.monotonic() - began) / len(few)
@@ -101,6 +133,6 @@ def _features(
         with np.errstate(all="ignore"):  # of declared summaries of corrupted data
             data = inputs(y[i : i + _ROWS_AT_ONCE]).parts
         summaries = summary(*map(torch.from_numpy, data))
-        part, located = features_of(summaries, data[0], inputs.scaler)
+        part, located = features_of(summaries, data[0], inputs)
         parts.append(part)
     return np.concatenate(parts), located

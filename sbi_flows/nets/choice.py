@@ -5,12 +5,16 @@ along an axis.
 The rule asks the simulations whether they are that: a long first axis whose neighbours depend on one another
 more (or less) than distant steps do.
 
-To add a network, write an `nn.Module` (rows, *shape) -> (rows, summary_features) in a file of its own, and
-name it in `NETWORKS`; `sf.FitSettings(summary=name)` then trains it.
+Places of a map depend on their neighbours along two axes or three. What is declared, `data=sf.Series()`, is
+not asked for again.
+
+To add a network, write an `nn.Module` (rows, places, channels) -> (rows, summary_features), NaN where a value
+is missing, in a file of its own, and name it in `NETWORKS`; `sf.FitSettings(summary=name)` then trains it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,11 +24,19 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
+from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
-from sbi_flows.nets.series import SeriesSummary
-from sbi_flows.nets.vector import ScreenedSummary
+from sbi_flows.nets.layout import Layout, Part
+from sbi_flows.nets.series import MaskedSeries, SeriesSummary
+from sbi_flows.nets.set import SetOf, SetSummary
+from sbi_flows.nets.several import SeveralSummary
+from sbi_flows.nets.vector import MaskedVector, ScreenedSummary
+from sbi_flows.problem.data import Grid, Kind, Set
+from sbi_flows.problem.events import Table
 
+Build = Callable[[Part, int, int], nn.Module]
 _SHORTEST_SERIES = 25
+_SHORTEST_AXIS = 8
 _MOST_CHANNELS = 8
 _LEAST_DEPENDENCE = 0.1
 _ROWS_TO_LOOK_AT = 5000
@@ -32,52 +44,99 @@ _ROWS_TO_LOOK_AT = 5000
 
 @dataclass(frozen=True)
 class SummaryNetwork:
-    """build(shape, summary_features, width): the untrained module for scaled events of `shape`.
+    """build(part, summary_features, width): the untrained module for scaled arrays of that form. masked: the
+    one for arrays with missing values, if it is another.
 
-    shared: whether y is (T,) or (T, channels), scaled alike at all steps; else its elements are columns of a
+    shared: whether places are alike and scaled alike, in every channel; else the elements are columns of a
     vector.
     screened: whether the module is a `ScreenedSummary`, from which columns that say nothing can be hidden.
     decay_rows, most_decay: the weight decay for n simulations is decay_rows / n, at most most_decay.
     """
 
-    build: Callable[[tuple[int, ...], int, int], nn.Module]
+    build: Build
+    masked: Build | None = None
     shared: bool = False
     screened: bool = False
     decay_rows: float = 1000.0
     most_decay: float = 0.3
 
 
+def _set(part: Part, features: int, width: int) -> nn.Module:
+    members, *axes = part.axes
+    if not axes:
+        return SetSummary(part.channels, features, width)
+    kind = "series" if len(axes) == 1 else "grid"
+    one = Part("", kind, tuple(axes), part.channels)
+    return SetOf(members, network_of(one, width, width, masked=True), width, features, width)
+
+
 NETWORKS = {
     "vector": SummaryNetwork(
-        lambda shape, features, width: ScreenedSummary(shape[0], features, width), screened=True
+        lambda part, features, width: ScreenedSummary(part.channels, features, width),
+        masked=lambda part, features, width: MaskedVector(part.channels, features, width),
+        screened=True,
     ),
     "series": SummaryNetwork(
-        lambda shape, features, width: SeriesSummary(shape[0], shape[1], features, width),
+        lambda part, features, width: SeriesSummary(part.axes[0], part.channels, features, width),
+        masked=lambda part, features, width: MaskedSeries(part.channels, features, width),
         shared=True,
         decay_rows=3000.0,
         most_decay=0.5,
     ),
+    "set": SummaryNetwork(_set, shared=True),
+    "grid": SummaryNetwork(
+        lambda part, features, width: GridSummary(part.axes, part.channels, features, width), shared=True
+    ),
 }
 
 
+def network_of(part: Part, summary_features: int, width: int, *, masked: bool) -> nn.Module:
+    """The untrained network of one part."""
+    network = NETWORKS[part.network]
+    build = network.masked if masked and network.masked is not None else network.build
+    return build(part, summary_features, width)
+
+
 def summary_network(
-    kind: str, shapes: tuple[tuple[int, ...], ...], summary_features: int, width: int
+    layout: Layout, declared: tuple[int, ...], summary_features: int, width: int
 ) -> nn.Module:
-    """The untrained network of that kind for inputs of `shapes`: those of y, and of declared summaries if any
-    join.
-    """
-    build = NETWORKS[kind].build
-    if len(shapes) == 1:
-        return build(shapes[0], summary_features, width)
-    event, (declared,) = shapes
-    if not NETWORKS[kind].shared:
-        return JoinedColumns(build((event[0] + declared,), summary_features, width))
-    return AddedSummaries(build(event, summary_features, width), declared, summary_features, width)
+    """The untrained network for inputs of that layout. declared: (k,) where k declared summaries join, else ()."""
+    size = summary_features, width
+    if len(layout.parts) > 1 or layout.parts[0].name:
+        parts = [
+            (_shape(part), network_of(part, width, width, masked=layout.masked)) for part in layout.parts
+        ]
+        network: nn.Module = SeveralSummary(parts, *size)
+    else:
+        (one,) = layout.parts
+        if declared and one.network == "vector" and not layout.masked:
+            joined = Part("", one.network, one.axes, one.channels + declared[0])
+            return JoinedColumns(network_of(joined, *size, masked=False))
+        network = network_of(one, *size, masked=layout.masked)
+    return AddedSummaries(network, declared[0], *size) if declared else network
+
+
+def _shape(part: Part) -> tuple[int, ...]:
+    """The shape of one array as its network takes it."""
+    return (math.prod(part.axes), part.channels) if NETWORKS[part.network].shared else (part.channels,)
+
+
+def choose_network(table: Table, y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:
+    """The name of the network for one array of y (n, *event), by its declaration or by the rule, and the reason."""
+    if table.kind is not None:
+        return table.kind.kind, f"declared as {_said(table.kind)}"
+    return choose_summary(y)
+
+
+def _said(kind: Kind) -> str:
+    return f"a set of {kind.of.kind}" if isinstance(kind, Set) else f"a {kind.kind}"
 
 
 def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:
     """The name of the network for simulations y (n, *event), and the reason."""
     event = y.shape[1:]
+    if (places := _grid(y[:_ROWS_TO_LOOK_AT])) is not None:
+        return "grid", places
     length, channels = (event[0] if event else 1), (event[1] if len(event) == 2 else 1)
     if not 1 <= len(event) <= 2 or length < _SHORTEST_SERIES or channels > _MOST_CHANNELS:
         return (
@@ -85,11 +144,35 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:
             f"of shape {event}, not a series of at least {_SHORTEST_SERIES} steps and at most "
             f"{_MOST_CHANNELS} channels",
         )
-    near, far = _dependence(y[:_ROWS_TO_LOOK_AT].reshape(-1, length, channels))
+    near, far = _dependence(_filled(y[:_ROWS_TO_LOOK_AT]).reshape(-1, length, channels))
     numbers = f"largest correlation of powers {near:.2f} between neighbours, {far:.2f} between distant steps"
     if near - far < _LEAST_DEPENDENCE:
         return "vector", f"{length} steps whose order does not show ({numbers})"
     return "series", f"{length} steps in time ({numbers})"
+
+
+def _grid(y: Shaped[np.ndarray, "n *event"]) -> str | None:
+    """Why y (n, *event) is a grid: two or three long axes, along each of which neighbours depend on one another."""
+    axes = Grid().axes(y.shape[1:])
+    if len(axes) < 2 or min(axes) < _SHORTEST_AXIS:
+        return None
+    places = _filled(y).reshape(len(y), *axes, -1)
+    shown = []
+    for axis in range(1, 1 + len(axes)):
+        lines = np.moveaxis(places, axis, -2)
+        lines = lines[:, *([lines.shape[1] // 2] if len(axes) == 2 else [s // 2 for s in lines.shape[1:-2]])]
+        near, far = _dependence(lines)
+        shown.append(near - far)
+    if min(shown) < _LEAST_DEPENDENCE:
+        return None
+    return (
+        f"a map of {' x '.join(map(str, axes))} places whose neighbours depend on one another along each axis"
+    )
+
+
+def _filled(y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *event"]:
+    """y with the mean of what is there in place of missing values."""
+    return np.where(np.isnan(y), np.nanmean(y), y) if np.isnan(y).any() else y
 
 
 def _dependence(y: Shaped[np.ndarray, "n T c"]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sbi_flows.arrays import F
 from sbi_flows.errors import SimulatorContractError, SummariesError
 from sbi_flows.files import under
+from sbi_flows.nets.layout import Layout
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.problem.summaries import Summaries
 
@@ -150,10 +151,18 @@ class Declared:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """scaler: of y. declared: the summaries that join, if there are any."""
+    """scaler: of y. declared: the summaries that join, if there are any. layout: what the parts of y are, and
+    whether values may be missing; they then are NaN in what the network takes.
+    """
 
     scaler: Scaler
     declared: Declared | None = None
+    layout: Layout | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether values may be missing."""
+        return self.layout is not None and self.layout.masked
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

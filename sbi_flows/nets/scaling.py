@@ -11,6 +11,7 @@ A tail is the larger distance of the 0.1% and 99.9% points from the median, in i
 heavy above 10. Positive columns are taken on the log scale where their tail is shorter there by a factor of
 0.7, or shorter at all while the 99.9% point is more than 10,000 times the 0.1% point.
 
+Where values are missing, NaN, all of this is of those that are there, and NaN stays NaN.
 A constant column carries no information and is dropped, which is said; its value is kept, to compare
 observations with.
 The choice is a record of numbers: it is stored with the posterior and applied to observations as to
@@ -19,7 +20,7 @@ simulations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +59,19 @@ class Scaler:
     fixed: F
 
     @classmethod
-    def from_data(cls, y: Shaped[np.ndarray, "n *event"], shared: bool) -> Scaler:
-        """Choose the scaling from simulations. `shared`: one choice for all time steps of a series (T,) or
-        (T, channels).
+    def from_data(
+        cls, y: Shaped[np.ndarray, "n *event"], shared: bool, channels: int | None = None
+    ) -> Scaler:
+        """Choose the scaling from simulations. `shared`: one choice for all places of a channel, such as the
+        time steps of a series (T,) or (T, channels); channels: how many, where the shape does not tell.
 
         Raises `SimulatorContractError` if nothing varies.
         """
         event = y.shape[1:]
-        counts, least, greatest = _look(y, shared)
+        if shared and channels is None:
+            channels = event[1] if len(event) == 2 else 1
+        groups = channels if shared else None
+        counts, least, greatest = _look(y, groups)
         keep = greatest > least
         if not keep.any():
             raise SimulatorContractError(
@@ -76,7 +82,7 @@ class Scaler:
         counts &= keep
         fixed = _fixed(y.reshape(len(y), -1))
         part = (
-            _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], event, shared)
+            _groups(y[:: max(1, len(y) // _ROWS_TO_LOOK_AT)], groups)
             .astype(np.float64)
             .reshape(-1, len(counts))
         )
@@ -85,7 +91,7 @@ class Scaler:
         positive = (least > 0) & ~counts
         if positive.any():
             logs = np.log(part[:, positive])
-            low, high = np.quantile(logs, [0.001, 0.999], axis=0)
+            low, high = _quantiles(logs, [0.001, 0.999])
             shorter = np.where(high - low > np.log(_WIDE), 1.0, _SHORTER) * tail[positive]
             code[positive] = np.where(_tails(logs)[2] < shorter, LOG, code[positive])
         code = np.where(counts, COUNTS, code).astype(np.uint8)
@@ -94,10 +100,21 @@ class Scaler:
             event, shared, code, keep, centre, spread, np.zeros(len(code)), np.ones(len(code)), fixed
         )
         u = unscaled._transform(part)
-        sd = u.std(axis=0)
-        return cls(
-            event, shared, code, keep, centre, spread, u.mean(axis=0), np.where(sd > 0, sd, 1.0), fixed
-        )
+        mean, sd = _mean(u), _sd(u)
+        return cls(event, shared, code, keep, centre, spread, mean, np.where(sd > 0, sd, 1.0), fixed)
+
+    @classmethod
+    def joined(cls, scalers: Sequence[Scaler]) -> Scaler:
+        """The scaling of events that lie one behind the other, element by element."""
+        sizes = [int(np.prod(scaler.event_shape, dtype=np.int64)) for scaler in scalers]
+        named = ("code", "keep", "centre", "spread", "mean", "sd")
+        parts = {
+            name: np.concatenate(
+                [np.resize(getattr(one, name), size) for one, size in zip(scalers, sizes, strict=True)]
+            )
+            for name in named
+        }
+        return cls((sum(sizes),), False, **parts, fixed=np.concatenate([one.fixed for one in scalers]))
 
     @classmethod
     def given(cls, event_shape: tuple[int, ...], *, counts: bool, mean: F, sd: F) -> Scaler:
@@ -132,19 +149,22 @@ class Scaler:
     def out_shape(self) -> tuple[int, ...]:
         """The shape of one scaled event."""
         kept = int(self.keep.sum())
-        return (self.event_shape[0], kept) if self.shared else (kept,)
+        places = int(np.prod(self.event_shape, dtype=np.int64)) // len(self.code)
+        return (places, kept) if self.shared else (kept,)
 
     def unlike(self, y: Shaped[np.ndarray, "rows *event"]) -> Int[np.ndarray, "rows 3"]:
         """How many values of each y no simulation gave: negative or fractional counts; zero or below where
         all were positive; another value where all had one.
         """
-        values = _groups(y, self.event_shape, self.shared)
+        values = _groups(y, self._channels)
+        there = ~np.isnan(y.reshape(len(y), -1))
         counts, positive = values[..., self.code == COUNTS], values[..., self.code == LOG]
         known = np.isfinite(self.fixed)
         strange = (
-            (counts < 0) | (counts != np.floor(counts)),
+            (counts < 0) | ((counts != np.floor(counts)) & ~np.isnan(counts)),
             positive <= 0,
-            ~np.isclose(y.reshape(len(y), -1)[:, known], self.fixed[known], rtol=_ROUNDING, atol=_NOTHING),
+            ~np.isclose(y.reshape(len(y), -1)[:, known], self.fixed[known], rtol=_ROUNDING, atol=_NOTHING)
+            & there[:, known],
         )
         return np.stack([part.reshape(len(y), -1).sum(axis=1) for part in strange], axis=1).astype(np.int64)
 
@@ -174,10 +194,14 @@ class Scaler:
         }
 
     def _standardised(self, y: Shaped[np.ndarray, "n *event"]) -> F:
-        u = self._transform(_groups(y, self.event_shape, self.shared).astype(np.float64))
+        u = self._transform(_groups(y, self._channels).astype(np.float64))
         u -= self.mean
         u /= self.sd
         return u
+
+    @property
+    def _channels(self) -> int | None:
+        return len(self.code) if self.shared else None
 
     def logs(self, y: F) -> F:
         """u(y) of the columns, or channels, on the log scale (..., groups), and y of the others."""
@@ -235,6 +259,8 @@ def _fixed(flat: Shaped[np.ndarray, "n elements"]) -> F:
     A new data set has an element that differs from all before with probability about (elements in which one
     of n differs) / n (Good 1953).
     """
+    if np.isnan(flat[:_ROWS_AT_ONCE]).any():
+        return _fixed_where_observed(flat)
     unlike = [np.zeros(flat.shape[1], dtype=np.int64) for _ in range(2)]
     for start in range(0, len(flat), _ROWS_AT_ONCE):
         for found, row in zip(unlike, (flat[0], flat[-1]), strict=True):
@@ -242,6 +268,32 @@ def _fixed(flat: Shaped[np.ndarray, "n elements"]) -> F:
     others = np.minimum(*unlike)
     expected = (others == 1).sum() / len(flat)
     return np.where((others > 0) | (expected > _MOST_NEW), np.nan, flat[0].astype(np.float64))
+
+
+def _fixed_where_observed(flat: Shaped[np.ndarray, "n elements"]) -> F:
+    """The same where values are missing: of elements that are observed in 1 / `_MOST_NEW` rows or more."""
+    least, greatest = np.fmin.reduce(flat, axis=0), np.fmax.reduce(flat, axis=0)
+    often = (~np.isnan(flat)).sum(axis=0) >= 1 / _MOST_NEW
+    return np.where((least == greatest) & often, least.astype(np.float64), np.nan)
+
+
+def _quantiles(y: F, levels: list[float]) -> F:
+    """Column by column, of the values that are there."""
+    return np.asarray((np.nanquantile if np.isnan(y).any() else np.quantile)(_or_zero(y), levels, axis=0))
+
+
+def _mean(y: F) -> F:
+    return np.asarray((np.nanmean if np.isnan(y).any() else np.mean)(_or_zero(y), axis=0))
+
+
+def _sd(y: F) -> F:
+    return np.asarray((np.nanstd if np.isnan(y).any() else np.std)(_or_zero(y), axis=0))
+
+
+def _or_zero(y: F) -> F:
+    """y, with 0 in columns that hold no value."""
+    nothing = np.isnan(y).all(axis=0)
+    return np.where(nothing, 0.0, y) if nothing.any() else y
 
 
 def _log(y: F, least: F) -> F:
@@ -255,24 +307,25 @@ def _exp(u: F, least: F) -> F:
 
 def _tails(y: Float[np.ndarray, "n c"]) -> tuple[F, F, F]:
     """Median, spread (interquartile range where it is not 0) and tail of each column, (c,)."""
-    low, quarter, median, three_quarters, high = np.quantile(y, [0.001, 0.25, 0.5, 0.75, 0.999], axis=0)
-    spread = np.where(three_quarters > quarter, three_quarters - quarter, np.abs(y - median).mean(axis=0))
+    low, quarter, median, three_quarters, high = _quantiles(y, [0.001, 0.25, 0.5, 0.75, 0.999])
+    spread = np.where(three_quarters > quarter, three_quarters - quarter, _mean(np.abs(y - median)))
     spread = np.where(spread > 0, spread, 1.0)
     return median, spread, np.maximum(high - median, median - low) / spread
 
 
-def _groups(y: Shaped[np.ndarray, "n *event"], event: tuple[int, ...], shared: bool) -> NDArray[Any]:
-    if not shared:
-        return y.reshape(len(y), -1)
-    return y[..., None] if len(event) == 1 else y
+def _groups(y: Shaped[np.ndarray, "n *event"], channels: int | None) -> NDArray[Any]:
+    """Columns (n, m), or places by channels (n, places, channels)."""
+    return y.reshape(len(y), -1) if channels is None else y.reshape(len(y), -1, channels)
 
 
-def _look(y: Shaped[np.ndarray, "n *event"], shared: bool) -> tuple[NDArray[np.bool_], F, F]:
+def _look(y: Shaped[np.ndarray, "n *event"], channels: int | None) -> tuple[NDArray[np.bool_], F, F]:
     """Per group: whether it holds counts, not only 0 and 1; its least and its greatest value."""
     found, least, greatest = np.ones(1, dtype=np.bool_), np.full(1, np.inf), np.full(1, -np.inf)
     for start in range(0, len(y), _ROWS_AT_ONCE):
-        part = _groups(y[start : start + _ROWS_AT_ONCE], y.shape[1:], shared)
+        part = _groups(y[start : start + _ROWS_AT_ONCE], channels)
         flat = part.reshape(-1, part.shape[-1])
-        found = np.logical_and(found, ((flat >= 0) & (flat == np.floor(flat))).all(axis=0))
-        least, greatest = np.minimum(least, flat.min(axis=0)), np.maximum(greatest, flat.max(axis=0))
+        whole = ((flat >= 0) & (flat == np.floor(flat))) | np.isnan(flat)
+        found = np.logical_and(found, whole.all(axis=0))
+        least = np.fmin(least, np.fmin.reduce(flat, axis=0))
+        greatest = np.fmax(greatest, np.fmax.reduce(flat, axis=0))
     return np.logical_and(found, greatest > 1), least.astype(np.float64), greatest.astype(np.float64)

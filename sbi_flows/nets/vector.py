@@ -43,3 +43,15 @@ class ScreenedSummary(VectorSummary):
 
     def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
         return super().forward(y * self.seen)
+
+
+class MaskedVector(nn.Module):
+    def __init__(self, inputs: int, summary_features: int, width: int) -> None:
+        super().__init__()
+        self.network = VectorSummary(2 * inputs, summary_features, width)
+
+    def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
+        from sbi_flows.nets.masks import observed
+
+        out: Tensor = self.network(torch.cat(observed(y), dim=-1))
+        return out

@@ -23,10 +23,12 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.flows.natural import natural_scale_of
 from sbi_flows.flows.recipes import build_flow
-from sbi_flows.nets.choice import NETWORKS, choose_summary, summary_network
+from sbi_flows.nets.choice import NETWORKS, choose_network, summary_network
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
 from sbi_flows.nets.inputs import Declared, Inputs
 from sbi_flows.nets.joined import AddedSummaries
+from sbi_flows.nets.layout import SEVERAL, Layout, scaled_like
+from sbi_flows.nets.own import OWN, OwnSummary
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.screening import relevant_columns
 from sbi_flows.nets.vector import ScreenedSummary
@@ -35,6 +37,8 @@ from sbi_flows.npe.contraction import CONTRACTION_ROWS, soft_edges
 from sbi_flows.npe.linear import LINEAR, linear_member
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
+from sbi_flows.problem.events import Events
+from sbi_flows.problem.patterns import Observe
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
@@ -66,7 +70,8 @@ _ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
 class Request:
     """What the caller of a fit asked for.
 
-    encoder: a network that was trained elsewhere and summarises y. declared: the summaries that the simulator
+    encoder: a network that was trained elsewhere and summarises y. own: a summary network of the user's own.
+    events: what y is. observe: patterns of what is observed. declared: the summaries that the simulator
     declares, which join the input unless the settings say otherwise. checkpoint: a file to resume from.
     say: takes each note as it is made. progress: called as progress(done, total, text).
     """
@@ -74,10 +79,18 @@ class Request:
     settings: FitSettings = field(default_factory=FitSettings)
     seed: int = 0
     encoder: TrainedEncoder | None = None
+    own: nn.Module | None = None
+    events: Events | None = None
+    observe: Observe | None = None
     declared: Summaries | None = None
     checkpoint: str | None = None
     say: Say | None = None
     progress: Progress | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether values may be missing."""
+        return self.observe is not None or (self.events is not None and self.events.missing)
 
     @property
     def joining(self) -> Summaries | None:
@@ -97,8 +110,13 @@ class Sample:
 
     @classmethod
     def of(cls, theta: NDArray[Any], y: NDArray[Any], request: Request) -> Sample:
-        """With the summaries that the request lets join."""
-        return cls(theta, y, None if request.joining is None else request.joining(y))
+        """With the summaries that the request lets join: of what is observed, where there are patterns."""
+        if request.joining is None:
+            return cls(theta, y, None)
+        seen = (
+            y if request.observe is None else request.observe(y, stream(request.seed, "observed summaries"))
+        )
+        return cls(theta, y, request.joining(seen))
 
     def __getitem__(self, rows: Any) -> Sample:
         """Some of the rows."""
@@ -115,7 +133,8 @@ class Sample:
 class Design:
     """The network, the scaling and the settings of a fit.
 
-    inputs: what the network takes of y. centre, scale: m and c above.
+    inputs: what the network takes of y. own: a summary network of the user's own. observe: patterns of what is
+    observed, redrawn when a row is used. centre, scale: m and c above.
     settings: complete: sizes, summary network, training settings and number of members.
     seen: the columns of the input that all members see; None where they see all. sees_all: the member that
     does so anyway. edges: of `flows.natural`, where a flow is of that kind.
@@ -129,6 +148,8 @@ class Design:
     settings: FitSettings
     seed: int
     encoder: TrainedEncoder | None = None
+    own: nn.Module | None = None
+    observe: Observe | None = None
     seen: Bool[np.ndarray, " columns"] | None = None
     sees_all: int = 1
     edges: F | None = None
@@ -155,7 +176,11 @@ class Design:
             kind = self.settings.flows[k % len(self.settings.flows)]
             if kind == LINEAR:
                 return linear_member(self.inputs.numbers, dim, None if k == self.sees_all else self.seen)
-            summary = self._summary(features, width)
+            if self.own is not None:
+                summary: nn.Module = OwnSummary(self.own, self.inputs, restart=k > 0)
+                features = summary.features
+            else:
+                summary = self._summary(features, width)
             flow = build_flow(kind, dim, features, width=width, layers=layers)
         if self.seen is not None and k != self.sees_all:
             for part in summary.modules():
@@ -169,7 +194,8 @@ class Design:
     def _summary(self, features: int, width: int) -> nn.Module:
         shapes = self.inputs.shapes
         if self.encoder is None:
-            return summary_network(self.kind, shapes, features, width)
+            layout = self.inputs.layout or Layout.plain(self.kind, self.inputs.scaler)
+            return summary_network(layout, shapes[1] if len(shapes) > 1 else (), features, width)
         encoded = EncodedSummary(self.encoder.encoder, features, width)
         return encoded if len(shapes) == 1 else AddedSummaries(encoded, shapes[1][0], features, width)
 
@@ -183,12 +209,24 @@ class Design:
         y: Shaped[np.ndarray, " rows *event"],
         t: Float[np.ndarray, "rows k"] | None = None,
     ) -> Converted:
-        """u and what the network takes, in float32: the rows that are trained on.
+        """u and what the network takes, in float32: the rows that are trained on. Where there are patterns,
+        u and y as it is: `seen_of` does the rest when a row is used.
 
         t: declared summaries, where they are known.
         """
         z, _ = self.prior.to_unconstrained(theta)
-        return ((z - self.centre) / self.scale).astype(np.float32), *self.inputs.in_float32(y, t)
+        u = ((z - self.centre) / self.scale).astype(np.float32)
+        return (u, y) if self.observe is not None else (u, *self.inputs.in_float32(y, t))
+
+    def seen_of(self, y: Shaped[np.ndarray, "rows *event"], rng: np.random.Generator) -> Converted:
+        """What the network takes of events of which a part is observed, in float32."""
+        return self.inputs.in_float32(y if self.observe is None else self.observe(y, rng))
+
+    def converted(self, sample: Sample, rng: np.random.Generator) -> Converted:
+        """u and what the network takes of a sample, in float32, as a training step gets them."""
+        if self.observe is None:
+            return self.convert(*sample)
+        return self.convert(*sample)[0], *self.seen_of(sample.y, rng)
 
     def centred_on(self, theta: Float[np.ndarray, "rows d"]) -> Design:
         """The same with m and c of these rows."""
@@ -231,7 +269,7 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
 
     Raises `SettingsError` and what `Scaler.from_data` and `Declared.from_data` raise.
     """
-    kind, scaler = _summary_and_scaling(request, sample.y, notes)
+    kind, scaler, layout = _summary_and_scaling(request, sample.y, notes)
     declared = _declared(request, sample, notes)
     settings = replace(sized(request.settings, prior.unconstrained_dim, kind, timed, notes), summary=kind)
     if timed and settings.flow == "auto":
@@ -243,18 +281,22 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
         )
     none = np.zeros(0)
     design = Design(
-        prior=prior, kind=kind, inputs=Inputs(scaler, declared), centre=none, scale=none, settings=settings,
-        seed=request.seed, encoder=request.encoder,
+        prior=prior, kind=kind, inputs=Inputs(scaler, declared, layout), centre=none, scale=none,
+        settings=settings, seed=request.seed, encoder=request.encoder, own=request.own, observe=request.observe,
     )  # fmt: skip
     asked = settings.flow == "auto" or "nsf_natural" in settings.flows
-    edges = _edges(prior, sample, design.inputs) if asked else None
+    edges = _edges(prior, sample, design) if asked else None
     return replace(design.centred_on(sample.theta), edges=edges)
 
 
-def _edges(prior: Prior, sample: Sample, inputs: Inputs) -> F:
-    """The edges of bounded parameters whose posterior is narrow."""
+def _edges(prior: Prior, sample: Sample, design: Design) -> F:
+    """The edges of bounded parameters whose posterior is narrow; where values are missing, the mean stands in."""
     some = sample[:CONTRACTION_ROWS]
-    data = np.concatenate([part.reshape(len(some), -1) for part in inputs.in_float32(some.y, some.t)], axis=1)
+    if design.observe is None:
+        parts = design.inputs.in_float32(some.y, some.t)
+    else:
+        parts = design.seen_of(some.y, stream(design.seed, "observed edges"))
+    data = np.nan_to_num(np.concatenate([part.reshape(len(some), -1) for part in parts], axis=1), nan=0.0)
     return soft_edges(prior.to_unconstrained(some.theta)[0], prior.bounded, data)
 
 
@@ -265,7 +307,10 @@ def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None
     if request.joining is None or sample.t is None:
         notes.note("declared summaries left out", reason="switch")
         return None
-    found = Declared.from_data(request.joining, sample.y, sample.t)
+    y = sample.y
+    if request.observe is not None:
+        y = request.observe(y, stream(request.seed, "observed summaries"))
+    found = Declared.from_data(request.joining, y, sample.t)
     if found is None:
         notes.note("declared summaries left out", reason="constant")
         return None
@@ -275,21 +320,37 @@ def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None
     return found
 
 
-def _summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tuple[str, Scaler]:
+def _summary_and_scaling(
+    request: Request, y: NDArray[Any], notes: Notes
+) -> tuple[str, Scaler, Layout | None]:
     """Those that suit the data, or those of the encoder that was passed."""
     settings, encoder = request.settings, request.encoder
     if encoder is not None:
         rms = float(np.sqrt(np.mean(np.square(encoder.scaler(y[:_ROWS_COMPARED])))))
         notes.note("encoder", features=encoder.sizes[1])
         notes.note("encoder scaling", rms=rms, alike=_ALIKE[0] <= rms <= _ALIKE[1])
-        return "encoder", encoder.scaler
+        return "encoder", encoder.scaler, None
     if settings.summary == "encoder":
         raise SettingsError("summary='encoder' needs the autoencoder itself: sf.fit(..., summary=model).")
-    kind, reason = choose_summary(y) if settings.summary == "auto" else (settings.summary, "")
-    scaler = Scaler.from_data(y, shared=NETWORKS[kind].shared)
-    notes.note("summary network", network=kind, reason=reason)
+    events = request.events or Events.plain(y.shape[1:])
+    networks: list[str] = []
+    for table in events.tables:
+        values = y[:, events.slices[table.name]].reshape(len(y), *table.shape) if events.named else y
+        asked = settings.summary != "auto" and not events.named
+        network, reason = (settings.summary, "") if asked else choose_network(table, values)
+        networks.append(network)
+        if request.own is None:
+            notes.note("summary network", network=network, reason=reason, table=table.name)
+    shared = tuple(NETWORKS[network].shared for network in networks)
+    scaler, parts = scaled_like(y, events, tuple(networks), shared)
+    layout = Layout(parts, request.masked)
     notes.note("scaling", text=scaler.describe())
-    return kind, scaler
+    kind = OWN if request.own is not None else SEVERAL if events.named else networks[0]
+    if request.own is not None:
+        notes.note("own summary network", name=type(request.own).__name__)
+    if request.masked:
+        notes.note("missing values", redrawn=request.observe is not None)
+    return kind, scaler, None if layout.is_plain and request.own is None else layout
 
 
 def sized(settings: FitSettings, dim: int, kind: str, timed: bool, notes: Notes) -> FitSettings:

@@ -12,7 +12,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ from torch import nn
 from sbi_flows.machine import torch_threads, usable_cores
 from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, training_loss
 from sbi_flows.npe.linear import is_linear, solve
-from sbi_flows.simulation.workers import local_workers, opened
+from sbi_flows.npe.redrawn import RedrawnRows, as_seen
+from sbi_flows.simulation.workers import local_workers, opened, packed, unpacked
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train
 from sbi_flows.training.rows import Rows, TensorRows
@@ -50,7 +51,7 @@ def train_members(
             solve(member, rows) if is_linear(member) else train(member, training_loss, rows, options[k])
         )
 
-    with torch_threads(1), _elsewhere(members, rows, options) as futures:
+    with torch_threads(1), _elsewhere(members, rows, options, design) as futures:
         here(0)
         for k in reversed(range(1, len(members))):
             if k not in futures or futures[k].cancel():
@@ -84,7 +85,7 @@ def _options(k: int, factors: Sequence[float], design: Design, request: Request)
 
 @contextmanager
 def _elsewhere(
-    members: Sequence[nn.Module], rows: Rows, options: Sequence[TrainOptions]
+    members: Sequence[nn.Module], rows: Rows, options: Sequence[TrainOptions], design: Design
 ) -> Iterator[dict[int, Future[Trained]]]:
     """The members that workers may train, by number: none where a worker would not pay, or cannot be
     started.
@@ -93,25 +94,34 @@ def _elsewhere(
     workers = min(usable_cores(), len(trained)) - 1
     work = rows.settings.epochs * rows.steps * rows.settings.batch_size
     daemon = multiprocessing.current_process().daemon
-    if not isinstance(rows, TensorRows) or workers < 1 or work < _WORTH_A_WORKER or daemon:
+    held = rows.rows if isinstance(rows, RedrawnRows) else rows
+    if not isinstance(held, TensorRows) or workers < 1 or work < _WORTH_A_WORKER or daemon:
         yield {}
         return
-    tensors = [part.numpy() for part in rows.tensors]
+    whole = _Whole([part.numpy() for part in held.tensors], rows.settings, rows.seed)
+    redrawn = packed(design) if design.observe is not None else None
     with opened(local_workers(workers)) as pool:
         yield {
-            k: pool.submit(
-                _train_one, members[k], tensors, rows.settings, rows.seed, replace(options[k], progress=None)
-            )
+            k: pool.submit(_train_one, members[k], whole, redrawn, replace(options[k], progress=None))
             for k in trained[1:]
         }
 
 
-def _train_one(
-    member: nn.Module, tensors: list[NDArray[Any]], settings: TrainSettings, seed: int, options: TrainOptions
-) -> Trained:
-    """What a worker does."""
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """Rows as they are sent to a worker."""
+
+    tensors: list[NDArray[Any]]
+    settings: TrainSettings
+    seed: int
+
+
+def _train_one(member: nn.Module, whole: _Whole, redrawn: bytes | None, options: TrainOptions) -> Trained:
+    """What a worker does. redrawn: the design, packed, where the rows are redrawn."""
     torch.set_num_threads(1)
-    rows = TensorRows([torch.from_numpy(part) for part in tensors], settings, seed)
+    rows: Rows = TensorRows([torch.from_numpy(part) for part in whole.tensors], whole.settings, whole.seed)
+    if redrawn is not None:
+        rows = as_seen(rows, unpacked(redrawn))
     history = train(member, training_loss, rows, options)
     return {name: value.numpy() for name, value in member.state_dict().items()}, history
 

@@ -36,6 +36,7 @@ from sbi_flows.npe.design import (
 from sbi_flows.npe.ensemble import train_members
 from sbi_flows.npe.linear import LINEAR, OPERATIONS, is_linear
 from sbi_flows.npe.network import Ensemble, log_mixture, stacking_weights
+from sbi_flows.npe.redrawn import as_seen
 from sbi_flows.npe.out_of_core import Split, StreamedRows, read_in_buffers
 from sbi_flows.npe.settings import DensityKind, decay_factors, flows_for, members_for, training_for
 from sbi_flows.problem.prior import Prior
@@ -75,7 +76,8 @@ def estimate(prior: Prior, simulations: Simulations, request: Request) -> Estima
     factors = decay_factors(trained) if request.settings.train is None else [1.0] * trained
     factors += [1.0] * (members - trained)
     try:
-        with source.rows(design) as rows:
+        with source.rows(design) as held:
+            rows = as_seen(held, design)
             histories = train_members(network.estimators(), rows, factors, design, request)
             with torch_threads(1):
                 network.settle(*rows.valid)
@@ -152,11 +154,11 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     design = design.centred_on(source.sample.theta[source.training])
     rows = rows_to_screen(design.inputs, source.training)
     seen = None
-    screens = design.kind in NETWORKS and NETWORKS[design.kind].screened
+    screens = design.kind in NETWORKS and NETWORKS[design.kind].screened and not design.inputs.masked
     if screens and request.settings.members != 1 and len(rows):
         seen = screened(*design.convert(*source.sample[rows]))
     least = max(1 if seen is None else 2, len(request.settings.flows))
-    members = request.settings.members or max(members_for(usable), least)
+    members = request.settings.members or (1 if request.own is not None else max(members_for(usable), least))
     training = request.settings.train or training_for(usable, timed=False, kind=design.kind)
     if seen is not None:
         sees_all, hidden = design.sees_all + 1, int((~seen).sum())
@@ -165,7 +167,7 @@ def _designed(prior: Prior, source: _Held | _Streamed, usable: int, request: Req
     if flow == "auto":
         narrow = design.edges is not None and bool(design.edges.any())
         kinds: tuple[DensityKind, ...] = flows_for(members, prior.unconstrained_dim, narrow=narrow)
-        left_open = request.settings.members is None and members > 1
+        left_open = request.settings.members is None and members > 1 and not design.inputs.masked
         if left_open and usable * float(design.inputs.numbers) ** 2 < OPERATIONS:
             members, kinds = members + 1, (*(kinds * members)[:members], LINEAR)
         flow = kinds[0] if len(kinds) == 1 else kinds

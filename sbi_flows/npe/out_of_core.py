@@ -227,7 +227,7 @@ class StreamedRows:
         rows = int(self._split.counts[blocks[index]].sum())
         places = stream(self.seed, "buffer", number * self._buffers + index).permutation(rows)
         numbers = np.empty(rows, dtype=np.int64)
-        arrays = [np.empty((rows, *part.shape[1:]), dtype=np.float32) for part in self.valid]
+        arrays = [np.empty((rows, *part.shape[1:]), dtype=part.numpy().dtype) for part in self.valid]
         at = 0
         for read, parts in self._chunks(blocks[index]):
             to = places[at : at + len(read)]

@@ -9,6 +9,8 @@ from sbi_flows.arrays import integer, renamed
 from sbi_flows.errors import SettingsError
 from sbi_flows.flows.recipes import RECIPES, FlowKind
 from sbi_flows.nets.choice import NETWORKS
+from sbi_flows.nets.layout import SEVERAL
+from sbi_flows.nets.own import OWN
 from sbi_flows.npe.linear import LINEAR
 from sbi_flows.training.settings import TrainSettings
 
@@ -51,8 +53,9 @@ class FitSettings:
     size: "small", "medium", "large", or "auto" for what `size_for` chooses. It fills in what is None of
     layers, of the flow; width, of its networks and of the summary network; and summary_features, the length
     of s(y).
-    summary: the summary network: "auto" (chosen from the data), "vector" or "series"; "encoder" where a fit
-        had an autoencoder as `summary=`.
+    summary: the summary network: "auto" (what is declared of y, else chosen from the data), "vector", "series",
+        "set" or "grid". A finished fit says "several" where y is a mapping, "encoder" or "own" where it had an
+        autoencoder or a module of the user's own as `summary=`.
     members: how many networks, from different starting weights, are mixed. None: what `members_for` gives,
         with flow="auto" and two or more also the linear Gaussian posterior, where it helps. By the clock one
         per core, at most 4, where a thread simulates twice as fast as training needs, else 1. Cores are those
@@ -77,7 +80,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         self._check_flow()
-        if self.summary not in ("auto", *NETWORKS, "encoder"):
+        if self.summary not in ("auto", *NETWORKS, "encoder", SEVERAL, OWN):
             raise SettingsError(
                 f"summary must be 'auto', {', '.join(map(repr, NETWORKS))}, got {self.summary!r}. An "
                 "autoencoder goes in sf.fit(..., summary=model)."

@@ -32,7 +32,7 @@ from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import stream
 
 _DRAWS_AT_ONCE, _DENSITIES_AT_ONCE, _EVENTS_AT_ONCE = 8192, 2048, 1024
-_TOO_LARGE = 1e304  # beyond it sums of the network leave floating point
+_TOO_LARGE = 1e100  # beyond it squares and exponentials of the network leave floating point
 
 
 class Summarised(NamedTuple):
@@ -64,7 +64,7 @@ class Density:
             part = stack[start : start + _EVENTS_AT_ONCE]
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 seen = self.inputs(part)
-            if not all((np.abs(data) < _TOO_LARGE).all() for data in seen.parts):
+            if not all(_usable(data, self.inputs.masked) for data in seen.parts):
                 raise ObservationError(
                     "the observed data are too large to be scaled in floating point. Check their units."
                 )
@@ -164,6 +164,11 @@ class Density:
         """Each flow with its part of the contexts."""
         flows = self.network.flows()
         return list(zip(flows, contexts.split([flow.context for flow in flows], dim=-1), strict=True))
+
+
+def _usable(data: F, masked: bool) -> bool:
+    """Whether a network can take the numbers. NaN may stand for what is missing."""
+    return bool(((np.abs(data) < _TOO_LARGE) | (masked & np.isnan(data))).all())
 
 
 def _blocks(m: int, n: int, at_once: int) -> Iterator[tuple[slice, slice]]:

@@ -10,11 +10,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from sbi_flows.arrays import real
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
@@ -30,7 +31,11 @@ from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.online.estimate import Clock, estimate_by_clock
 from sbi_flows.npe.online.start import starting_set
 from sbi_flows.npe.settings import FitSettings
-from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.gain import gain_over_prior
+from sbi_flows.posterior.posterior import Posterior, nothing_learned
+from sbi_flows.problem.events import Events
+from sbi_flows.problem.patterns import Observe, as_observe
+from sbi_flows.problem.patterns import like as like_patterns
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
@@ -58,8 +63,10 @@ def fit(
     simulations: Simulations | None = None,
     n_simulations: int | None = None,
     minutes: float | None = None,
+    like: Any = None,
+    observe: Any = None,
     seed: int = 0,
-    summary: Summariser | None = None,
+    summary: Summariser | nn.Module | None = None,
     settings: FitSettings | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] | None = print,
@@ -76,8 +83,14 @@ def fit(
     The first two give the same bytes for the same seed. Simulations that would take more than a quarter of
     the free memory are read from their bank in buffers of 64 MB while training.
 
-    summary: a trained autoencoder of events like the simulator's, such as one of many data sets without
-        parameters. Its encoder, not trained further, becomes part of the summary network.
+    like: one observation or several, with their gaps and lengths: the posterior is trained for these patterns.
+    observe: for a range of patterns: sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y of your own that
+        returns n events with NaN where nothing is observed, or a list of these. They are redrawn each time that a
+        simulation is used. Gaps that depend on theta or y belong in the simulator (missing=True), or in such a
+        function.
+    summary: a torch module of your own (`nets.own` says what it takes); or a trained autoencoder of events like
+        the simulator's, such as one of many data sets without parameters, whose encoder, not trained further,
+        becomes part of the summary network.
     settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
         declares join the networks' input, as they do by default.
     checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
@@ -96,10 +109,15 @@ def fit(
     _check_kinds(simulations, settings)
     if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
+    own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
+    encoded = summary is not None and own is None
     request = Request(
         settings=settings or FitSettings(),
         seed=check_seed(seed),
-        encoder=None if summary is None else _encoder(summary, simulator, settings or FitSettings()),
+        encoder=_encoder(summary, simulator, settings or FitSettings()) if encoded else None,
+        own=own,
+        events=simulator.events,
+        observe=_observed(simulator.events, like, observe, simulator.observe),
         declared=simulator.declared_summaries,
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),
         say=say,
@@ -125,11 +143,23 @@ def _check_kinds(simulations: object, settings: object) -> None:
         )
 
 
-def _encoder(model: Summariser, simulator: Simulator, settings: FitSettings) -> TrainedEncoder:
+def _observed(events: Events, alike: Any, observe: Any, usual: Observe | None) -> Observe | None:
+    """The patterns that a fit trains for: those of the simulator if none are asked for."""
+    if alike is not None and observe is not None:
+        raise SettingsError(
+            "like= takes the patterns of the observations, observe= draws them: give one, not both."
+        )
+    if alike is not None:
+        return as_observe(like_patterns(alike, events), events)
+    return usual if observe is None else as_observe(observe, events)
+
+
+def _encoder(model: Any, simulator: Simulator, settings: FitSettings) -> TrainedEncoder:
     """The encoder of a model. Raises `SettingsError` for one that cannot summarise the simulator's events."""
     if not hasattr(model, "as_summary"):
         raise SettingsError(
-            f"summary must be an autoencoder, vae.VAE(...) after its fit, got {type(model).__name__}."
+            "summary must be a torch module, or an autoencoder, vae.VAE(...) after its fit, got "
+            f"{type(model).__name__}."
         )
     learned = model.as_summary()
     if model.event_shape != simulator.event_shape:
@@ -233,6 +263,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         best_epoch=history.best_epoch + 1,
         members=len(found.network.members),
     )
+    masked = request.masked
     facts: dict[str, Any] = {
         "simulator": simulator.name,
         "simulations": fitted.used,
@@ -244,7 +275,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         "python": ".".join(map(str, sys.version_info[:3])),
         "versions": {name: version(name) for name in _VERSIONS},
     }
-    return Posterior(
+    posterior = Posterior(
         prior=simulator.prior,
         event_shape=simulator.event_shape,
         estimator=found.network,
@@ -257,4 +288,18 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         facts=facts,
         notes=tuple(found.notes),
         seconds={"simulate": fitted.simulating, "train": fitted.training},
+        made_of=simulator.events.with_missing() if masked else simulator.events,
+        observe=request.observe,
     )
+    return _with_gain(posterior, fitted, request)
+
+
+def _with_gain(posterior: Posterior, fitted: _Fitted, request: Request) -> Posterior:
+    """The posterior, with what it gained over the prior on held-out simulations; a note says if it is nothing."""
+    found = gain_over_prior(posterior, fitted.simulations, fitted.estimate.held_out_rows, request.seed)
+    facts = {**posterior.facts, "gain": found.mean, "gain_error": found.error}
+    if not nothing_learned(found):
+        return replace(posterior, facts=facts)
+    notes = Notes(request.say)
+    notes.note("nothing learned", gain=found.mean, error=found.error)
+    return replace(posterior, facts=facts, notes=(*posterior.notes, *notes))

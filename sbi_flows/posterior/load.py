@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sbi_flows.errors import PluginError, PriorError, SettingsError, SummariesError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
@@ -25,12 +27,16 @@ from sbi_flows.misspecification.detector import Detector
 from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.inputs import Declared, Inputs
+from sbi_flows.nets.layout import SEVERAL, Layout
+from sbi_flows.nets.own import OWN
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.notes import Note
 from sbi_flows.npe.design import Design
 from sbi_flows.npe.settings import DENSITIES, FitSettings
 from sbi_flows.posterior.posterior import POSTERIOR_FILE, Posterior
+from sbi_flows.problem.events import Events
+from sbi_flows.problem.patterns import observe_from_json
 from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
@@ -47,6 +53,8 @@ def load(
     prior: Prior | None = None,
     simulator: Simulator | None = None,
     summaries: Callable[..., Any] | None = None,
+    summary: nn.Module | None = None,
+    observe: Callable[..., Any] | None = None,
 ) -> Posterior:
     """Load a posterior that `Posterior.save` wrote.
 
@@ -54,6 +62,8 @@ def load(
         stored names.
     simulator: needed only where summaries that it declares joined the network's input, and it is not an
         installed plug-in of the stored name. summaries: those alone, instead of the simulator.
+    summary: a module of the class that the posterior was fitted with, `sf.fit(..., summary=MyNet())`; its weights
+        are in the file. observe: the function that it was fitted with; needed only by `sf.check`.
 
     Raises `StorageError`, `CorruptFileError` (also if the check values do not come out),
     `FormatVersionError` (also for files of 0.1.0), `PriorError`, `SettingsError`, and `SummariesError` where
@@ -61,11 +71,11 @@ def load(
     """
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
-    given = _given(simulator, summaries)
+    given = _Given(prior, _given(simulator, summaries), summary, observe)
     return POSTERIOR_FILE.load(
         path,
-        lambda record, arrays: _rebuilt(record, arrays, prior, given),
-        lambda posterior, checks: {"log_prob": posterior.log_prob(checks["theta"], checks["y"])},
+        lambda record, arrays: _rebuilt(record, arrays, given),
+        lambda posterior, checks: {"log_prob": posterior.log_prob_of(checks["theta"], checks["y"])},
     )
 
 
@@ -85,7 +95,37 @@ def _given(simulator: Simulator | None, summaries: Callable[..., Any] | None) ->
     return None if summaries is None else Summaries(summaries, "load")
 
 
-def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summaries | None) -> Posterior:
+@dataclass(frozen=True)
+class _Given:
+    """What the caller of `load` passed, because a file cannot hold it."""
+
+    prior: Prior | None
+    summaries: Summaries | None
+    summary: nn.Module | None
+    observe: Callable[..., Any] | None
+
+
+def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
+    """The user's summary network. Raises `SettingsError` where it is missing, or not asked for."""
+    name = record.get("own")
+    if name is None:
+        if module is not None:
+            raise RefusedError(
+                SettingsError("this posterior has no summary network of the user's own: leave out summary=.")
+            )
+        return None
+    if not isinstance(module, nn.Module):
+        raise RefusedError(
+            SettingsError(
+                f"this posterior was trained with a summary network of the user's own, {name}. A file holds no code: "
+                f"pass such a module again, sf.load(path, summary={name}(...))."
+            )
+        )
+    return module
+
+
+def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
+    prior = given.prior
     try:
         if prior is None:
             prior = Prior.from_json(record["prior"])
@@ -97,8 +137,11 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summa
     settings = FitSettings.from_json(record["settings"])
     event_shape = tuple(record["event_shape"])
     scaler = Scaler(event_shape, record["series"], **under("scaler", arrays))
-    declared = _declared(record["facts"]["simulator"], under("declared", arrays), given)
-    inputs = Inputs(scaler, declared)
+    declared = _declared(record["facts"]["simulator"], under("declared", arrays), given.summaries)
+    layout = Layout.from_json(record["layout"]) if "layout" in record else None
+    events = Events.from_json(record["events"]) if "events" in record else Events.plain(event_shape)
+    observe = observe_from_json(record["observe"], events, given.observe) if "observe" in record else None
+    inputs = Inputs(scaler, declared, layout)
     noise = under("noise", arrays)
     with torch_scope(stream(0, "weights to be replaced")):
         encoder = TrainedEncoder(VectorSummary(*sizes), scaler) if (sizes := record.get("encoder")) else None
@@ -111,10 +154,14 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summa
         settings=settings,
         seed=0,
         encoder=encoder,
+        own=_own(record, given.summary),
     )
-    network = design.network()
+    try:
+        network = design.network()
+    except SettingsError as error:
+        raise RefusedError(error) from error
     leaves = _of_an_ensemble(under("net", arrays)) if record["format_version"] < 6 else under("net", arrays)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in leaves.items()})
+    _fill(network, leaves, record)
     return Posterior(
         prior=prior,
         event_shape=event_shape,
@@ -129,7 +176,24 @@ def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summa
         notes=tuple(Note.from_json(note) for note in record["notes"]),
         noise_shift=noise.get("shift"),
         noise_scale=noise.get("scale"),
+        made_of=events,
+        observe=observe,
     )
+
+
+def _fill(network: nn.Module, leaves: Arrays, record: Manifest) -> None:
+    """Give the network its weights. Raises `SettingsError` where a module of the user's own does not fit them."""
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in leaves.items()})
+    except RuntimeError as error:
+        if "own" not in record:
+            raise
+        raise RefusedError(
+            SettingsError(
+                f"the summary network that was passed does not fit the weights in the file: {error}. Pass one built with "
+                f"the arguments of the {record['own']} that was fitted with."
+            )
+        ) from error
 
 
 def _declared(name: str, arrays: Arrays, given: Summaries | None) -> Declared | None:
@@ -162,7 +226,8 @@ def _check_known(settings: Manifest) -> None:
     """
     flows = settings["flow"] if isinstance(settings["flow"], list) else [settings["flow"]]
     asked = [*(("flow", kind, [*DENSITIES]) for kind in flows)]
-    for what, name, known in [*asked, ("summary", settings["summary"], [*NETWORKS, "encoder"])]:
+    summaries = [*NETWORKS, "encoder", SEVERAL, OWN]
+    for what, name, known in [*asked, ("summary", settings["summary"], summaries)]:
         if name not in known:
             raise RefusedError(
                 SettingsError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sbi_flows.arrays import F, integer
+from sbi_flows.diagnostics.recovery import Gain
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Leaves, ModelFormat
@@ -23,12 +24,15 @@ from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.features import features_of
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
 from sbi_flows.nets.inputs import Inputs
+from sbi_flows.nets.own import OwnSummary
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.notes import Note
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.density import Density
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
+from sbi_flows.problem.patterns import Observe
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -38,15 +42,17 @@ from sbi_flows.verdict import Verdict, worst
 POSTERIOR_FILE = ModelFormat(
     kind="posterior",
     loader="sf.load",
-    newest=8,
+    newest=9,
     oldest=5,
     advice="Earlier posteriors had no screen of columns, no critic, another training cloud, or other masks. "
     "Fit again: "
     "sf.fit(...) on the same simulations, or `sbi-flows fit`.",
     tolerance=1e-4,
 )
-_PINNED, _WITHOUT_SUMMARIES = 7, 6  # formats without splines of free ends; and without declared summaries
-_CHECKED = 8
+# formats without a record of what y is; without splines of free ends; and without declared summaries
+_ONE_ARRAY, _PINNED, _WITHOUT_SUMMARIES = 8, 7, 6
+_CHECKED, _MISSING_OF_CHECKED = 8, 0.2
+_ERRORS = 3.0
 _ALWAYS_FREE = 100_000_000
 
 
@@ -59,6 +65,8 @@ class Posterior:
     history: the loss per epoch, in nats of the standardised parameters, of the first network: -log q, and for
         flow matching a bound on it.
     seconds: how long simulating and training took, where this process did it.
+    made_of: what y is; None where nothing but its shape is known. observe: the patterns of gaps and lengths that
+    it was trained for.
     noise_shift, noise_scale: mean and sd of the noise after `sf.recalibrate`, else None.
     """
 
@@ -76,6 +84,8 @@ class Posterior:
     seconds: Mapping[str, float] = field(default_factory=dict)
     noise_shift: F | None = None
     noise_scale: F | None = None
+    made_of: Events | None = None
+    observe: Observe | None = None
     _density: Density = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +97,13 @@ class Posterior:
         source = f"{self.facts['simulations']:,} simulations of {self.facts['simulator']!r}"
         k = self.declared_summaries
         joined = f" and {k} declared {'summary' if k == 1 else 'summaries'}" if k else ""
-        return f"Posterior({', '.join(self.names)} | y of shape {self.event_shape}{joined}; {source})"
+        gaps = ", gaps allowed" if self.events.missing else ""
+        return f"Posterior({', '.join(self.names)} | y of {self.events.describe()}{gaps}{joined}; {source})"
+
+    @property
+    def events(self) -> Events:
+        """What one y is made of, and whether values may be missing."""
+        return self.made_of or Events.plain(self.event_shape)
 
     @property
     def scaler(self) -> Scaler:
@@ -105,11 +121,12 @@ class Posterior:
         """One label for each column of theta."""
         return self.prior.names
 
-    def sample(self, y_obs: ArrayLike, n: int = 4_000, *, seed: int = 0) -> Draws:
+    def sample(self, y_obs: Any, n: int = 4_000, *, seed: int = 0) -> Draws:
         """`n` draws from q(theta | y_obs), with the verdict on y_obs.
 
-        y_obs: one event, or a stack (m, *event_shape) for draws of shape (m, n, d). Observation i of a stack
-            is drawn from the stream (seed, i), so the first has the same draws alone.
+        y_obs: one event, or a stack (m, *event_shape) for draws of shape (m, n, d); a list of events, also of
+            unequal lengths, is a stack. Observation i of a stack is drawn from the stream (seed, i), so the first
+            has the same draws alone. NaN, None and masked entries are not observed.
 
         Raises `ShapeError` and `ObservationError` for data that do not fit, and `SettingsError` for an n that
         is not a positive integer, or whose draws would not fit into the free memory.
@@ -133,7 +150,7 @@ class Posterior:
             facts={**facts, "seed": seed},
         )
 
-    def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike], y_obs: ArrayLike) -> F:
+    def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike], y_obs: Any) -> F:
         """log q(theta | y_obs) in nats, on the original scale of theta, -inf outside the prior's support.
 
         One event: theta (..., d) -> (...). A stack of m: theta (m, d), one row per event, -> (m,); or (m, n,
@@ -153,17 +170,30 @@ class Posterior:
         )
         return np.asarray(found.reshape(rows.shape[:-1]))
 
-    def verdicts(self, y_obs: ArrayLike) -> tuple[Verdict, ...]:
+    def log_prob_of(self, theta: F, y: F) -> F:
+        """log q(theta_i | y_i) of m rows and a stack of m events as they travel, without checks, (m,)."""
+        return np.asarray(self._density.log_prob(theta[:, None], self._density.contexts(y))[:, 0])
+
+    def summaries(self, y_obs: Any) -> F:
+        """s(y), what the networks learned to look at, for use in ABC: (k,) for one event, (m, k) for a stack.
+
+        Raises `ShapeError` and `ObservationError`.
+        """
+        stack, single = self._stack(y_obs)
+        found = self._density.contexts(stack).numpy()
+        return np.asarray(found[0] if single else found)
+
+    def verdicts(self, y_obs: Any) -> tuple[Verdict, ...]:
         """The verdict on each event of a stack, or on one event, without drawing."""
         return tuple(self._recognised(self._stack(y_obs)[0])[1])
 
-    def sample_members(self, y_obs: ArrayLike, n: int, *, seed: int = 0) -> F:
+    def sample_members(self, y_obs: Any, n: int, *, seed: int = 0) -> F:
         """n draws of one observation from each network of the ensemble alone, (members, n, d).
 
         Raises `ShapeError`, `ObservationError` and `SettingsError`.
         """
         seed = check_seed(seed)
-        values = as_observation(y_obs, self.event_shape)
+        values = as_observation(y_obs, self.events)
         n = _draws_that_fit(n, len(self.estimator.members) * self.prior.d)
         return self._density.draw_members(self._density.contexts(values[None]), n, seed)
 
@@ -175,9 +205,9 @@ class Posterior:
         """
         return self._density.noise(theta, self._density.contexts(y))
 
-    def _stack(self, y_obs: ArrayLike) -> tuple[F, bool]:
+    def _stack(self, y_obs: Any) -> tuple[F, bool]:
         """The data as a stack of events, and whether they were one event."""
-        values = as_observation(y_obs, self.event_shape, stack=True)
+        values = as_observation(y_obs, self.events, stack=True)
         single = values.ndim == len(self.event_shape)
         return values[None] if single else values, single
 
@@ -186,10 +216,30 @@ class Posterior:
         contexts, verdicts = [], []
         for part in self._density.summarised(stack):
             contexts.append(part.summaries)
-            features, _ = features_of(part.summaries, part.seen.parts[0], self.scaler)
-            unlike = np.column_stack([self.scaler.unlike(part.events), part.seen.missing])
-            verdicts += self.detector.verdicts(features, unlike)
-        return torch.cat(contexts), verdicts
+            features, _ = features_of(part.summaries, part.seen.parts[0], self.inputs)
+            unlike = [self.scaler.unlike(part.events), part.seen.missing]
+            if self.detector.patterns is not None:
+                unlike.append(self.detector.patterns.unlike(part.events))
+            verdicts += self.detector.verdicts(features, np.column_stack(unlike))
+        return torch.cat(contexts), [self._covering(verdict) for verdict in verdicts]
+
+    def _covering(self, verdict: Verdict) -> Verdict:
+        """The verdict with what it covers: the data alone, and how much the fit learned. It is never better than
+        "caution" where that is nothing.
+        """
+        gain, error = self.facts.get("gain"), self.facts.get("gain_error")
+        if gain is None or not np.isfinite(gain):
+            return verdict
+        if nothing_learned(Gain(gain, error)):
+            level = verdict.level if verdict.level != "trust" else "caution"
+            return replace(
+                verdict,
+                level=level,
+                text=f"{verdict.text} {Note('nothing learned', gain=gain, error=error)}.",
+            )
+        if verdict.level != "trust":
+            return verdict
+        return replace(verdict, text=f"{verdict.text} {Note('verdict covers', gain=gain)}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
@@ -199,6 +249,8 @@ class Posterior:
         if declared is not None:
             y = declared.examples
             theta = theta[: len(y)]
+        elif self.events.missing:
+            y[1::2][stream(0, "canary", 2).random(y[1::2].shape) < _MISSING_OF_CHECKED] = np.nan
         leaves: dict[str, Leaves] = {
             "net": self.estimator.state_dict(),
             "scaler": self.scaler.arrays(),
@@ -208,7 +260,7 @@ class Posterior:
         }
         if declared is not None:
             leaves["declared"] = declared.arrays()
-        checks = {"theta": theta, "y": y, "log_prob": self.log_prob(theta, y)}
+        checks = {"theta": theta, "y": y, "log_prob": self.log_prob_of(theta, y)}
         POSTERIOR_FILE.save(path, self._record(), leaves, checks)
 
     def _record(self) -> dict[str, Any]:
@@ -216,9 +268,11 @@ class Posterior:
         encoders = [part for part in self.estimator.modules() if isinstance(part, EncodedSummary)]
         settings = self.settings.to_json()
         plain = self.inputs.declared is None and "declared_summaries" not in settings
-        older = {"format_version": _WITHOUT_SUMMARIES if plain else _PINNED}
+        of_y = self._record_of_y()
+        older = _WITHOUT_SUMMARIES if plain else _PINNED
+        version = _ONE_ARRAY if has_free_ends(self.estimator.state_dict()) else older
         return {
-            **({} if has_free_ends(self.estimator.state_dict()) else older),
+            **(of_y or {"format_version": version}),
             "prior": self.prior.to_json(),
             "event_shape": list(self.event_shape),
             "series": self.scaler.shared,
@@ -230,10 +284,28 @@ class Posterior:
             "notes": [note.to_json() for note in self.notes],
         }
 
+    def _record_of_y(self) -> dict[str, Any]:
+        """What y is, and what of it is observed, as JSON; empty for one complete array of which nothing is
+        declared.
+        """
+        own = [part for part in self.estimator.modules() if isinstance(part, OwnSummary)]
+        layout = self.inputs.layout
+        return {
+            **({} if layout is None else {"layout": layout.to_json()}),
+            **({} if self.events.is_plain else {"events": self.events.to_json()}),
+            **({} if self.observe is None else {"observe": self.observe.to_json()}),
+            **({"own": type(own[0].module).__name__} if own else {}),
+        }
+
     @property
     def recalibrated(self) -> bool:
         """Whether `sf.recalibrate` changed the noise."""
         return self.noise_shift is not None
+
+
+def nothing_learned(gain: Gain) -> bool:
+    """Whether the held-out log density is not above the prior's by three standard errors."""
+    return bool(np.isfinite(gain.mean) and gain.mean <= _ERRORS * gain.error)
 
 
 def _draws_that_fit(n: int, numbers_per_draw: int) -> int:

@@ -38,13 +38,14 @@ from sbi_flows.npe.online.parallel import Task, Trained, how_many, in_parallel
 from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.npe.online.start import Start
 from sbi_flows.npe.online.throughput import Terms, Throughput, Trial, arrange, trial_seconds
+from sbi_flows.npe.redrawn import as_seen
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import TrainOptions, mean_loss, train
-from sbi_flows.training.rows import LEAST_HELD_OUT, Batch
+from sbi_flows.training.rows import LEAST_HELD_OUT, Batch, Rows
 from sbi_flows.training.settings import TrainSettings
 
 _HELD_OUT_OF_START = 0.25
@@ -117,6 +118,7 @@ def estimate_by_clock(supply: Supply, start: Start, request: Request, clock: Clo
 class _Run:
     """What a fit by the clock is made of before it is arranged.
 
+    seen: the rows as the network takes them.
     trial: times steps of `first`; alone: the seconds of one with one thread and nothing in parallel, and of
     converting its rows; converting: of the latter.
     resumes: whether a checkpoint has been begun. train_rows, held_out_rows: rows of the starting set.
@@ -125,6 +127,7 @@ class _Run:
     design: Design
     first: PosteriorEstimator
     rows: ReplayRows
+    seen: Rows
     start: StartRows
     trial: Trial
     alone: float
@@ -176,7 +179,8 @@ def _prepared(supply: Supply, start: Start, request: Request, clock: Clock, note
     for block in start.later:
         rows.add(block)
     trained, held = numbers[places[0]], numbers[places[1]]
-    return _Run(design, first, rows, parts, trial, alone, converting, bool(state), trained, held)
+    seen = as_seen(rows, design)
+    return _Run(design, first, rows, seen, parts, trial, alone, converting, bool(state), trained, held)
 
 
 def _converted(design: Design, sample: Sample) -> tuple[Converted, float]:
@@ -184,7 +188,7 @@ def _converted(design: Design, sample: Sample) -> tuple[Converted, float]:
     seconds = []
     for _ in range(_TIMES_CONVERTED):
         began = time.perf_counter()
-        rows = design.convert(sample.theta, sample.y)
+        rows = design.converted(Sample(sample.theta, sample.y, None), stream(design.seed, "trial"))
         seconds.append(time.perf_counter() - began)
     return rows, min(seconds)
 
@@ -223,7 +227,7 @@ def _trained(
     count, throughput = arranged
     design, rows = run.design, run.rows
     began = time.monotonic()
-    mean_loss(run.first, training_loss, rows.valid)
+    mean_loss(run.first, training_loss, run.seen.valid)
     validating = time.monotonic() - began
     left = clock.left
     closing = clock.closing(Ensemble([run.first] * count), design.inputs)
@@ -243,7 +247,7 @@ def _trained(
             identity=design.identity,
             progress=request.progress,
         )
-        history = train(run.first, training_loss, rows, options)
+        history = train(run.first, training_loss, run.seen, options)
         return history, wait()
 
 
@@ -260,8 +264,8 @@ def _mixed(run: _Run, others: dict[int, Trained], notes: Notes) -> Ensemble:
         members.append(run.design.member(k))
         members[-1].load_state_dict({name: torch.from_numpy(value) for name, value in found.state.items()})
     network = Ensemble(members).eval()
-    network.settle(*run.rows.valid)
+    network.settle(*run.seen.valid)
     if others:
-        loss, alone = mix(network, run.rows.valid)
+        loss, alone = mix(network, run.seen.valid)
         notes.note("mixture", loss=loss, losses=alone, weights=network.mixture_weights.tolist())
     return network

@@ -27,6 +27,7 @@ from sbi_flows.errors import NonFiniteLossError, SettingsError
 from sbi_flows.machine import usable_cores
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, training_loss
+from sbi_flows.npe.redrawn import as_seen
 from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.supply import Supply
@@ -174,7 +175,7 @@ def _train(payload: bytes) -> Trained:
             identity=design.identity,
         )
         try:
-            history = train(estimator, training_loss, rows, options)
+            history = train(estimator, training_loss, as_seen(rows, design), options)
         except NonFiniteLossError as error:
             if task.checkpoint is not None:
                 save_rows(f"{task.checkpoint}.rows", error, supply)

@@ -151,7 +151,8 @@ class _Kept:
         self._most = max(most_bytes // row_bytes, len(like[0]))
         self._numbers = np.empty(self._most, dtype=np.int64)
         self._tensors = tuple(
-            torch.from_numpy(np.empty((self._most, *part.shape[1:]), dtype=np.float32)) for part in like[1]
+            torch.from_numpy(np.empty((self._most, *part.shape[1:]), dtype=part.numpy().dtype))
+            for part in like[1]
         )
         self._count, self._at, self._passes, self._seed = 0, 0, 0, seed
         self._order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
