@@ -222,7 +222,7 @@ def test_what_is_larger_than_a_quarter_of_the_free_memory_is_never_loaded(
         assert said[0] == posterior.notes[0]
         assert [note.kind for note in said[:2]] == ["failures", "simulations held"]
         assert said[1].values == {"buffers": buffers, "needed": needed, "free": free, "checkpoint": False}
-        assert ("theta" in vars(sims)) == ("y" in vars(sims)) == (not buffers)
+        assert ("theta" in vars(sims)) == ("flat_y" in vars(sims)) == (not buffers)
         assert (posterior.notes[1].kind == "buffers") == buffers
         assert posterior.facts["failed"] == (~sims.ok).sum()
         sims = sf.read_bank(bank)

@@ -115,7 +115,7 @@ def test_what_cannot_be_a_summary_is_refused(bounded: sf.Simulator, model: vae.V
         with pytest.raises(SettingsError, match=words):
             sf.fit(bounded, n_simulations=500, say=None, **options)  # type: ignore[arg-type]
 
-    refused("must be an autoencoder", summary=model.module)
+    refused("must be a torch module, or an autoencoder", summary="vae")
     refused("has not been trained", summary=vae.VAE(event_shape=3, latent=2, likelihood="gaussian"))
     wrong = vae.VAE(event_shape=4, latent=2, likelihood="gaussian")
     wrong.fit(np.random.default_rng(0).standard_normal((100, 4)), epochs=1)

@@ -132,7 +132,7 @@ def test_a_posterior_of_an_earlier_format_is_to_be_fitted_again(saved: Saved) ->
     assert manifest["format_version"] == 8
     assert not [name for name in arrays if "mask" in name]
     write_file(path, arrays, {**manifest, "format_version": 1})
-    with pytest.raises(FormatVersionError, match=r"version 1; .* 5 to 8.* Fit again") as caught:
+    with pytest.raises(FormatVersionError, match=r"version 1; .* 5 to 9.* Fit again") as caught:
         sf.load(path)
     assert caught.value.exit_code == 2
 
