@@ -24,6 +24,7 @@ from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.verdict import Verdict
 
 _LEAST_ACCEPTED = 20
@@ -32,8 +33,8 @@ _CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 3.0, 0.2
 
 
 def rejection_abc(
-    simulator: Simulator,
-    y_obs: ArrayLike,
+    simulator: Simulator | None = None,
+    y_obs: ArrayLike | None = None,
     *,
     simulations: Simulations,
     quantile: float = 0.01,
@@ -44,6 +45,7 @@ def rejection_abc(
     Distances are Euclidean on the simulator's summaries (on y itself where it declares none), each divided by
     its median absolute deviation over the simulations. Summaries that do not vary are left out.
 
+    simulator: None for pairs that were made elsewhere; distances are then on y itself.
     quantile: the share of simulations to accept, in (0, 1].
     adjust: "linear" for regression adjustment; the draws then carry weights.
 
@@ -55,8 +57,11 @@ def rejection_abc(
     if adjust not in (None, "linear"):
         raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
     if not isinstance(simulations, Simulations):
-        made = "made by sf.simulate or sf.read_bank(path)"
+        made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"
         raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
+    if y_obs is None:
+        raise SettingsError("rejection_abc needs the observed data: pass y_obs=.")
+    simulator = simulator_or_stand_in(simulator, simulations, "rejection_abc")
     prior = simulator.prior
     simulations.check_matches(prior, simulator.event_shape)
     observed = simulator.check_observation(y_obs)

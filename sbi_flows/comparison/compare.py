@@ -24,6 +24,7 @@ from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 
 _ABC_SIMULATIONS = 100_000
 _ABC_QUANTILE, _LEAST_ACCEPTED = 0.01, 200
@@ -35,7 +36,7 @@ _LEAST_DRAWS = 20  # that a distance between two sets needs
 def compare(
     posterior: Posterior,
     y_obs: ArrayLike,
-    simulator: Simulator,
+    simulator: Simulator | None = None,
     *,
     simulations: Simulations | None = None,
     truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
@@ -47,7 +48,8 @@ def compare(
 
     The last needs a simulator that has a `log_likelihood` or an `exact_posterior`.
 
-    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000).
+    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). With those
+        that were made elsewhere no simulator is needed; what would be simulated is then left out.
     truth: theta, where it is known.
     n: the number of neural draws.
     say: called with a line of text before each step.
@@ -55,6 +57,7 @@ def compare(
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
     user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.
     """
+    simulator = simulator_or_stand_in(simulator, simulations, "compare")
     check_pair(posterior, simulator, "compare")
     n = integer("n", n, _LEAST_DRAWS)
     if simulations is not None and not isinstance(simulations, Simulations):

@@ -1,0 +1,48 @@
+"""What stands where a simulator would, for pairs that were made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sbi_flows.errors import SettingsError
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.simulation.simulations import Simulations
+
+
+class _MadeElsewhere:
+    """A function (theta, rng) that says why it cannot be called."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, theta: Any, rng: Any) -> Any:
+        raise SettingsError(
+            f"{self.__name__!r} are pairs that were made elsewhere: without their simulator no data can be "
+            "simulated. Pass it as @sf.simulator(prior)."
+        )
+
+
+def stand_in(simulations: Simulations) -> Simulator:
+    """A `Simulator` with the prior, the shape of events and the name of `simulations`, and nothing else: each
+    call of it raises `SettingsError`.
+    """
+    function: Callable[..., Any] = _MadeElsewhere(simulations.simulator_name)
+    return Simulator(function, simulations.prior, event_shape=simulations.event_shape)
+
+
+def simulator_or_stand_in(simulator: Simulator | None, simulations: object, who: str) -> Simulator:
+    """The simulator where one is passed, else what stands in for it. who: the function that asks.
+
+    Raises `SettingsError` where neither a simulator nor simulations are given.
+    """
+    if isinstance(simulator, Simulations):
+        raise SettingsError(f"{who}: pass simulations by name, simulations=...")
+    if simulator is not None:
+        return simulator
+    if isinstance(simulations, Simulations):
+        return stand_in(simulations)
+    raise SettingsError(
+        f"{who} without a simulator needs simulations=, made by sf.simulate, sf.read_bank(path) or "
+        f"sf.Simulations.from_arrays(prior, theta, y); got {type(simulations).__name__}."
+    )
