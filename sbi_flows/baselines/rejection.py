@@ -56,15 +56,8 @@ def rejection_abc(
     quantile = real("quantile", quantile, positive=True, most=1)
     if adjust not in (None, "linear"):
         raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
-    if not isinstance(simulations, Simulations):
-        made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"
-        raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
-    if y_obs is None:
-        raise SettingsError("rejection_abc needs the observed data: pass y_obs=.")
-    simulator = simulator_or_stand_in(simulator, simulations, "rejection_abc")
+    simulator, observed = _checked(simulator, y_obs, simulations)
     prior = simulator.prior
-    simulations.check_matches(prior, simulator.event_shape)
-    observed = simulator.check_observation(y_obs)
     scaled = _scaled(simulator, observed, simulations)
     accepted = _number_accepted(quantile, scaled, adjusted=adjust is not None)
     with np.errstate(over="ignore"):
@@ -94,6 +87,20 @@ def rejection_abc(
             "left_out": scaled.left_out,
         },
     )
+
+
+def _checked(
+    simulator: Simulator | None, y_obs: ArrayLike | None, simulations: Simulations
+) -> tuple[Simulator, F]:
+    """The simulator, or what stands in for it, and the observation."""
+    if not isinstance(simulations, Simulations):
+        made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"
+        raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
+    if y_obs is None:
+        raise SettingsError("rejection_abc needs the observed data: pass y_obs=.")
+    found = simulator_or_stand_in(simulator, simulations, "rejection_abc")
+    simulations.check_matches(found.prior, found.event_shape)
+    return found, found.check_observation(y_obs)
 
 
 class _Scaled(NamedTuple):

@@ -34,6 +34,7 @@ from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.held_out import some_pairs
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.simulation.supply import Supply
@@ -94,10 +95,6 @@ def fit(
     if simulator is None and (n_simulations is not None or minutes is not None):
         raise SettingsError("n_simulations= and minutes= simulate, so fit needs the simulator too.")
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
-    if not isinstance(simulator, Simulator):
-        raise SettingsError(
-            f"fit takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}."
-        )
     _check_kinds(simulations, settings)
     if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
@@ -246,6 +243,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         "block_size": fitted.simulations.block_size,
         "seed": request.seed,
         "minutes": minutes,
+        **some_pairs(fitted.simulations),
         "python": ".".join(map(str, sys.version_info[:3])),
         "versions": {name: version(name) for name in _VERSIONS},
     }

@@ -6,6 +6,7 @@ that are not finite are kept with the status "nonfinite".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ from sbi_flows.errors import ObservationError, PriorError, ShapeError
 from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.simulation.failures import NONFINITE, OK, STATUS, Failure, kind_of
 
+GIVEN = "given pairs"
 CAUSE = "NaN or infinite values"
 KIND = kind_of(CAUSE, NONFINITE)
 _CALL = "sf.Simulations.from_arrays(prior, theta, y)"
 _RECORDS, _SHOWN = 20, 5
+_MARK_BYTES = 8
 
 
 class Given(NamedTuple):
@@ -61,6 +64,15 @@ def records_of(prior: Prior, given: Given, block_size: int) -> tuple[Failure, ..
         where = {name: value.tolist() for name, value in prior.as_mapping(given.theta[row]).items()}
         records.append(Failure(row, row // block_size, STATUS[NONFINITE], CAUSE, "", where))
     return tuple(records)
+
+
+def marks(theta: Float[np.ndarray, "n d"], y: Shaped[np.ndarray, "n *event"]) -> list[str]:
+    """A short digest of each pair, by which it is known again."""
+    rows, events = (np.asarray(part, dtype=np.float64).reshape(len(part), -1) for part in (theta, y))
+    return [
+        hashlib.blake2b(one.tobytes() + other.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+        for one, other in zip(rows, events, strict=True)
+    ]
 
 
 def _as_theta(prior: Prior, theta: Any) -> F:

@@ -91,9 +91,10 @@ def _different_pairs(prior: Prior, given: F, fresh: F, ranked: F) -> list[str]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, np.abs(of_given - of_fresh) / error, 0.0)
     limit = scipy.stats.t.isf(FALSE_ALARMS / 2 / (d * (d - 1)), len(given) - 1)
+    of_given, of_fresh = (np.round(3 * mean, 2) + 0.0 for mean in (of_given, of_fresh))
     return [
-        f"{names[i]} and {names[j]} together (rank correlation {3 * of_given[i, j]:.2f}, under the prior "
-        f"{3 * of_fresh[i, j]:.2f})"
+        f"{names[i]} and {names[j]} together (rank correlation {of_given[i, j]:.2f}, under the prior "
+        f"{of_fresh[i, j]:.2f})"
         for i, j in zip(*np.nonzero(np.triu(t > limit, 1)), strict=True)
     ]
 

@@ -18,7 +18,7 @@ from sbi_flows.errors import PriorError, ShapeError, SimulationWarning
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
-from sbi_flows.simulation.from_arrays import KIND, given_pairs, records_of
+from sbi_flows.simulation.from_arrays import GIVEN, KIND, given_pairs, records_of
 from sbi_flows.simulation.prior_test import doubts
 from sbi_flows.simulation.settings import SimulateSettings, usual_rows
 
@@ -89,7 +89,7 @@ class Simulations:
         theta: ArrayLike | Mapping[str, ArrayLike],
         y: ArrayLike,
         *,
-        name: str = "given pairs",
+        name: str = GIVEN,
         seed: int = 0,
         block_size: int | None = None,
     ) -> Simulations:

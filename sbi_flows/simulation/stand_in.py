@@ -31,15 +31,22 @@ def stand_in(simulations: Simulations) -> Simulator:
     return Simulator(function, simulations.prior, event_shape=simulations.event_shape)
 
 
-def simulator_or_stand_in(simulator: Simulator | None, simulations: object, who: str) -> Simulator:
+def is_stand_in(simulator: Simulator) -> bool:
+    """Whether it stands in for a simulator, and cannot be called."""
+    return isinstance(simulator.function, _MadeElsewhere)
+
+
+def simulator_or_stand_in(simulator: object, simulations: object, who: str) -> Simulator:
     """The simulator where one is passed, else what stands in for it. who: the function that asks.
 
-    Raises `SettingsError` where neither a simulator nor simulations are given.
+    Raises `SettingsError` for what is not a simulator, and where neither that nor simulations are given.
     """
-    if isinstance(simulator, Simulations):
-        raise SettingsError(f"{who}: pass simulations by name, simulations=...")
-    if simulator is not None:
+    if isinstance(simulator, Simulator):
         return simulator
+    if simulator is not None:
+        got = type(simulator).__name__
+        hint = " Pass simulations by name: simulations=..." if isinstance(simulator, Simulations) else ""
+        raise SettingsError(f"{who} takes a simulator made with @sf.simulator(prior), got {got}.{hint}")
     if isinstance(simulations, Simulations):
         return stand_in(simulations)
     raise SettingsError(
