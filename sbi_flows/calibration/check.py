@@ -73,12 +73,11 @@ def check(
     """
     simulator = simulator_or_stand_in(simulator, simulations, "check")
     check_pair(posterior, simulator, "check")
-    least = _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS
-    n_likelihood = _check_counts(n, n_likelihood, least)
+    n_likelihood, least = _check_counts(n, n_likelihood, _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS)
     observed = None if y_obs is None else simulator.check_observation(y_obs)
     rng = stream(check_seed(seed), "check")
     used = _fresh(simulator, n, rng) if simulations is None else _given(simulations, posterior, n)
-    theta, y, failed = _enough(used, max(least, n_likelihood))
+    theta, y, failed = _enough(used, least)
     sampler, log_prob, names = _sampler_of(posterior), posterior.log_prob, posterior.names
     pairs = draw_pairs(sampler, theta, y, names=names, rng=rng, log_prob=log_prob, progress=progress)
     pairs, left_out = _with_likelihoods(pairs, simulator, n_likelihood, rng, progress)
@@ -105,14 +104,14 @@ def check(
     )
 
 
-def _check_counts(n: int, n_likelihood: int, least: int) -> int:
+def _check_counts(n: int, n_likelihood: int, least: int) -> tuple[int, int]:
     integer("n", n)
     if 0 < integer("n_likelihood", n_likelihood, least=0) < _LEAST_PAIRS:
         raise SettingsError(f"n_likelihood must be 0 or at least {_LEAST_PAIRS}, got {n_likelihood}.")
     if n < least:
         at = "" if least == _LEAST_PAIRS else " with an observation"
         raise TooFewSimulationsError(f"check needs at least {least} pairs{at}, got n={n}.")
-    return int(n_likelihood)
+    return int(n_likelihood), least
 
 
 class _Used(NamedTuple):
