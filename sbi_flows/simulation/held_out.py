@@ -17,8 +17,8 @@ from sbi_flows.errors import SettingsError
 from sbi_flows.simulation.from_arrays import GIVEN, marks
 from sbi_flows.simulation.simulations import Simulations
 
+SOME_PAIRS = "some_pairs"
 _KEPT = 64
-_NAME = "some_pairs"
 
 
 def some_pairs(simulations: Simulations) -> dict[str, list[str]]:
@@ -27,7 +27,7 @@ def some_pairs(simulations: Simulations) -> dict[str, list[str]]:
     if simulations.simulator_name != GIVEN or not len(usable):
         return {}
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, _KEPT).astype(int))]
-    return {_NAME: marks(*simulations.gather(rows))}
+    return {SOME_PAIRS: marks(*simulations.gather(rows))}
 
 
 def held_out(simulations: Simulations, facts: Mapping[str, Any], n: int) -> tuple[F, NDArray[Any], int]:
@@ -39,7 +39,7 @@ def held_out(simulations: Simulations, facts: Mapping[str, Any], n: int) -> tupl
     rows = first + np.flatnonzero(simulations.ok[first:])[:n]
     failed = int(rows[-1]) + 1 - first - len(rows) if len(rows) else len(simulations) - first
     theta, y = simulations.gather(rows)
-    known = set(facts.get(_NAME, ()))
+    known = set(facts.get(SOME_PAIRS, ()))
     if known and (seen := len(known.intersection(marks(theta, y)))):
         raise SettingsError(
             f"the posterior was trained on these pairs: of {len(known)} that it remembers, {seen} are among "
