@@ -116,10 +116,9 @@ def test_list_prints_the_array_that_its_help_says() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a;b\n1;2\n3;4\n", "semicolons"),
-        ("1,5;2,5\n3,5;4,5\n", "semicolons"),
         ("1 2  3\n4 5  6\n", "spaces"),
-        ("1\t2\n3\t4\n", "tabs"),
+        ('"x" "y"\n"1" 2 3\n"2" 4 5\n', "spaces"),
+        ("1,5;2,5\n3,5;4,5\n", None),
         ("1\nseven\n", None),
         ("1, 2\n3, four\n", None),
     ],

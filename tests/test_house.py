@@ -19,6 +19,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # only hide them.
 LONG_SIGNATURES: dict[str, str] = {
     "posterior.fit.fit": "three ways to say how many simulations, and what is said meanwhile",
+    "calibration.check.check": "on which pairs, how many, and what is tested besides",
     "comparison.compare.compare": "what is compared with what, and on how many draws",
     "problem.command.command_simulator": "the optional parts of a simulator, and those of a program",
     "simulation.engine.simulate": "what, how many, where, and what may go wrong",

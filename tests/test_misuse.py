@@ -99,9 +99,11 @@ def test_a_table_of_theta_is_read_by_the_names_of_its_columns(bounded_posterior:
         bounded_posterior.log_prob(pandas.DataFrame({"a": [0.2], "c": [1.5]}), y)
 
 
-@pytest.mark.parametrize("sign", ["NA", "", "-", "n/a", "?"])
+@pytest.mark.parametrize("sign", ["NA", "", "-", "n/a"])
 def test_a_missing_first_value_is_not_taken_for_a_header(tmp_path: Path, sign: str) -> None:
     (tmp_path / "y.csv").write_text(f"{sign},1\n" + "3,4\n")
+    np.testing.assert_array_equal(read_observed(tmp_path / "y.csv"), [[np.nan, 1], [3, 4]])
+    (tmp_path / "y.csv").write_text("?,1\n3,4\n")
     with pytest.raises(ObservationError, match="line 1"):
         read_observed(tmp_path / "y.csv")
 

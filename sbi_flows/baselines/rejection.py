@@ -12,18 +12,20 @@ unconstrained coordinates z = T(theta), so that no draw leaves the prior:
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, real
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, TooFewSimulationsError
+from sbi_flows.problem.observation import as_observed
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.verdict import Verdict
 
 _LEAST_ACCEPTED = 20
@@ -32,8 +34,8 @@ _CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 3.0, 0.2
 
 
 def rejection_abc(
-    simulator: Simulator,
-    y_obs: ArrayLike,
+    simulator: Simulator | None = None,
+    y_obs: ArrayLike | None = None,
     *,
     simulations: Simulations,
     quantile: float = 0.01,
@@ -42,8 +44,10 @@ def rejection_abc(
     """Approximate posterior draws for one observation, from existing simulations.
 
     Distances are Euclidean on the simulator's summaries (on y itself where it declares none), each divided by
-    its median absolute deviation over the simulations. Summaries that do not vary are left out.
+    its median absolute deviation over the simulations. Summaries that do not vary are left out. What is missing
+    in the observation is left out of the simulations too.
 
+    simulator: None for pairs that were made elsewhere; distances are then on y itself.
     quantile: the share of simulations to accept, in (0, 1].
     adjust: "linear" for regression adjustment; the draws then carry weights.
 
@@ -54,12 +58,8 @@ def rejection_abc(
     quantile = real("quantile", quantile, positive=True, most=1)
     if adjust not in (None, "linear"):
         raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
-    if not isinstance(simulations, Simulations):
-        made = "made by sf.simulate or sf.read_bank(path)"
-        raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
+    simulator, observed = _checked(simulator, y_obs, simulations)
     prior = simulator.prior
-    simulations.check_matches(prior, simulator.event_shape)
-    observed = simulator.check_observation(y_obs)
     scaled = _scaled(simulator, observed, simulations)
     accepted = _number_accepted(quantile, scaled, adjusted=adjust is not None)
     with np.errstate(over="ignore"):
@@ -91,6 +91,20 @@ def rejection_abc(
     )
 
 
+def _checked(
+    simulator: Simulator | None, y_obs: ArrayLike | None, simulations: Simulations
+) -> tuple[Simulator, F]:
+    """The simulator, or what stands in for it, and the observation."""
+    if not isinstance(simulations, Simulations):
+        made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"
+        raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
+    if y_obs is None:
+        raise SettingsError("rejection_abc needs the observed data: pass y_obs=.")
+    found = simulator_or_stand_in(simulator, simulations, "rejection_abc")
+    simulations.check_matches(found.prior, found.event_shape)
+    return found, found.check_observation(y_obs, gaps=True)
+
+
 class _Scaled(NamedTuple):
     """Simulations with finite summaries: theta (n, d); the k summaries that vary, divided by their MAD, of
     simulations (n, k) and observation (k,); what was left out, in words.
@@ -104,7 +118,7 @@ class _Scaled(NamedTuple):
 
 def _scaled(simulator: Simulator, observed: F, simulations: Simulations) -> _Scaled:
     theta, y = simulations.usable()
-    summaries, target = simulator.compute_summaries(y), simulator.compute_summaries(observed[None])[0]
+    summaries, target = _summaries(simulator, as_observed(y, observed), observed)
     finite = np.isfinite(summaries).all(axis=1)
     theta, summaries = theta[finite], summaries[finite]
     if not len(theta) or not np.isfinite(target).all():
@@ -121,6 +135,15 @@ def _scaled(simulator: Simulator, observed: F, simulations: Simulations) -> _Sca
     }
     left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
     return _Scaled(theta, summaries[:, varies] / mad[varies], target[varies] / mad[varies], left_out)
+
+
+def _summaries(simulator: Simulator, y: NDArray[Any], observed: F) -> tuple[F, F]:
+    """Summaries of simulations and of the observation; where none are declared, the values that it has."""
+    summaries, target = simulator.compute_summaries(y), simulator.compute_summaries(observed[None])[0]
+    if simulator.summaries is None and np.isnan(target).any():
+        there = ~np.isnan(target)
+        return summaries[:, there], target[there]
+    return summaries, target
 
 
 def _number_accepted(quantile: float, scaled: _Scaled, *, adjusted: bool) -> int:

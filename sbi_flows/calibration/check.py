@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,9 +29,13 @@ from sbi_flows.diagnostics.tests import (
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior, check_pair
+from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.held_out import held_out
+from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.verdict import Verdict
 
 _LEAST_PAIRS = 100
@@ -40,8 +45,9 @@ _LIKELIHOOD_DRAWS = 10
 
 def check(
     posterior: Posterior,
-    simulator: Simulator,
+    simulator: Simulator | None = None,
     *,
+    simulations: Simulations | None = None,
     n: int = 1000,
     seed: int = 0,
     y_obs: ArrayLike | None = None,
@@ -53,9 +59,10 @@ def check(
     A test fails only if its statistic exceeds its limit and the fault is not slight. For an exact posterior,
     the chance that any statistic exceeds its limit is at most 1e-4. Faults are slight up to 0.1 sd of bias, a
     factor 1.1 of dispersion and 5% of coverage; up to 0.3 sd, 1.25 and 15% the level is "caution", beyond "do
-    not trust". A posterior whose log density at the truth is no higher than the prior's is not trusted
-    either.
+    not trust". Nor is one trusted whose log density at the truth is no higher than the prior's.
 
+    simulations: test on the first `n` usable pairs of these that the posterior was not trained on, or on as
+        many as there are. No simulator is needed then.
     y_obs: also test the posterior at this observation: is it like the simulations (`Posterior.verdicts`),
         does the posterior predict such data, and local C2ST. False-alarm rates: 1% for "caution", 0.1% for
         "do not trust", for each of the three.
@@ -65,13 +72,14 @@ def check(
 
     Raises `SettingsError`, and `TooFewSimulationsError` for fewer than 100 pairs, or 200 with y_obs.
     """
+    simulator = simulator_or_stand_in(simulator, simulations, "check")
     check_pair(posterior, simulator, "check")
-    least = _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS
-    n_likelihood = _check_counts(n, n_likelihood, least)
-    observed = None if y_obs is None else simulator.check_observation(y_obs)
+    n_likelihood, least = _check_counts(n, n_likelihood, _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS)
+    observed = None if y_obs is None else as_observation(y_obs, posterior.events)
     rng = stream(check_seed(seed), "check")
-    theta, y = _fresh_pairs(simulator, n, least, rng)
-    sampler, log_prob, names = _sampler_of(posterior), posterior.log_prob, posterior.names
+    used = _fresh(simulator, n, rng) if simulations is None else _given(simulations, posterior, n)
+    theta, y, failed = _enough(_as_in_training(used, posterior, rng), least)
+    sampler, log_prob, names = _sampler_of(posterior), _log_prob_of(posterior), posterior.names
     pairs = draw_pairs(sampler, theta, y, names=names, rng=rng, log_prob=log_prob, progress=progress)
     pairs, left_out = _with_likelihoods(pairs, simulator, n_likelihood, rng, progress)
     measured = _measured(posterior, simulator, pairs, rng)
@@ -86,10 +94,10 @@ def check(
         recovery=tuple(recovery(pairs)),
         gain=gained.mean,
         gain_error=gained.error,
-        verdict=_verdict(outcomes, gained, observed is not None, n - len(theta), left_out),
+        verdict=_verdict(outcomes, gained, observed is not None, failed, left_out),
         n=len(theta),
         seed=seed,
-        failed=n - len(theta),
+        failed=failed,
         y_obs=observed,
         left_out=left_out,
         predictive_check=here.predictive_check,
@@ -97,30 +105,64 @@ def check(
     )
 
 
-def _check_counts(n: int, n_likelihood: int, least: int) -> int:
+def _check_counts(n: int, n_likelihood: int, least: int) -> tuple[int, int]:
     integer("n", n)
     if 0 < integer("n_likelihood", n_likelihood, least=0) < _LEAST_PAIRS:
         raise SettingsError(f"n_likelihood must be 0 or at least {_LEAST_PAIRS}, got {n_likelihood}.")
     if n < least:
         at = "" if least == _LEAST_PAIRS else " with an observation"
         raise TooFewSimulationsError(f"check needs at least {least} pairs{at}, got n={n}.")
-    return int(n_likelihood)
+    return int(n_likelihood), least
 
 
-def _fresh_pairs(simulator: Simulator, n: int, least: int, rng: np.random.Generator) -> tuple[F, F]:
+class _Used(NamedTuple):
+    """Usable pairs, and how many simulations besides them failed."""
+
+    theta: F
+    y: F
+    failed: int
+
+
+def _fresh(simulator: Simulator, n: int, rng: np.random.Generator) -> _Used:
     theta, y = simulate(simulator, n, seed=int(rng.integers(2**31))).usable()
-    if len(theta) < least:
+    return _Used(theta, np.asarray(y, dtype=np.float64), n - len(theta))
+
+
+def _given(simulations: Simulations, posterior: Posterior, n: int) -> _Used:
+    simulations.check_matches(posterior.prior, posterior.event_shape)
+    theta, y, failed = held_out(simulations, posterior.facts, n)
+    return _Used(theta, np.asarray(y, dtype=np.float64), failed)
+
+
+def _as_in_training(used: _Used, posterior: Posterior, rng: np.random.Generator) -> _Used:
+    """The pairs with gaps and lengths drawn as in training; those of which nothing is left do not count."""
+    if posterior.observe is None:
+        return used
+    y = np.asarray(posterior.observe(used.y, rng), dtype=np.float64)
+    there = ~np.isnan(y.reshape(len(y), -1)).all(axis=1)
+    return _Used(used.theta[there], y[there], used.failed)
+
+
+def _enough(used: _Used, least: int) -> _Used:
+    if len(used.theta) < least:
         raise TooFewSimulationsError(
-            f"{len(theta)} of {n} simulations are usable; check needs at least {least}. Raise n."
+            f"{len(used.theta)} of {len(used.theta) + used.failed} simulations are usable; check needs at "
+            f"least {least}. Raise n, or pass more simulations."
         )
-    return theta, np.asarray(y, dtype=np.float64)
+    return used
 
 
 def _sampler_of(posterior: Posterior) -> Sampler:
     def sampler(events: F, draws: int, rng: np.random.Generator) -> F:
-        return posterior.sample(events, draws, seed=int(rng.integers(2**31))).values
+        given = posterior.events.unpack(events)
+        return posterior.sample(given, draws, seed=int(rng.integers(2**31))).values
 
     return sampler
+
+
+def _log_prob_of(posterior: Posterior) -> Callable[[F, F], F]:
+    """log q of theta and events as they travel."""
+    return lambda theta, y: posterior.log_prob(theta, posterior.events.unpack(y))
 
 
 def _with_likelihoods(
@@ -150,9 +192,9 @@ def _measured(
     return measure(
         pairs,
         rng,
-        log_prob=posterior.log_prob if prior.unconstrained_dim == prior.d else None,
+        log_prob=_log_prob_of(posterior) if prior.unconstrained_dim == prior.d else None,
         log_prior=prior.log_prob(pairs.theta),
-        features=data_features(simulator.compute_summaries(pairs.y)),
+        features=data_features(_complete(simulator.compute_summaries(pairs.y))),
     )
 
 
@@ -169,14 +211,25 @@ class _Here:
 def _at(
     y_obs: F, posterior: Posterior, simulator: Simulator, pairs: Pairs, rng: np.random.Generator
 ) -> _Here:
-    outcomes = [misspecification_outcome(posterior.verdicts(y_obs)[0])]
+    outcomes = [misspecification_outcome(posterior.verdicts(posterior.events.unpack(y_obs))[0])]
     own = _sampler_of(posterior)(y_obs[None], _LOCAL_DRAWS, rng)[0]
     here = _predictions(y_obs, simulator, own, rng)
     if here.predictive_check is not None:
         outcomes.append(predictive_outcome(here.predictive_check))
-    summaries = simulator.compute_summaries(np.concatenate([y_obs[None], pairs.y]))
+    summaries = _complete(simulator.compute_summaries(np.concatenate([y_obs[None], pairs.y])))
     local = local_c2st(pairs.theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)
     return replace(here, outcomes=(*outcomes, local_outcome(local)))
+
+
+def _complete(summaries: F) -> F:
+    """Summaries with the mean of a column in place of what is missing, and how much is, as one more."""
+    missing = ~np.isfinite(summaries)
+    if not missing.any():
+        return summaries
+    there = np.where(missing, np.nan, summaries)
+    there[:, missing.all(axis=0)] = 0.0
+    filled = np.where(np.isnan(there), np.nanmean(there, axis=0), there)
+    return np.column_stack([filled, missing.mean(axis=1)])
 
 
 def _predictions(y_obs: F, simulator: Simulator, draws: F, rng: np.random.Generator) -> _Here:

@@ -9,7 +9,7 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_posterior, load_simulator
+from sbi_flows.cli.inputs import Observed, advice_as_flags, load_bank, load_posterior, load_simulator
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -23,24 +23,31 @@ _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
 @click.command("check")
 @options.posterior
 @options.integer("-n", 100, "Simulated pairs to test on; with --observed at least 200.", 1000)
-@click.option("--observed", type=options.FILE, help="Observed data (.csv or .npy) at which to test as well.")
+@options.grouped(
+    "observed",
+    Observed,
+    click.option(
+        "--observed", type=options.FILE, help="Observed data (.csv or .npy) at which to test as well."
+    ),
+    *options.reading,
+)
 @options.output("Write an HTML page.", required=False)
 @options.reference
 @options.seed
 @options.json
 def check_verb(
-    posterior: Path, n: int, observed: Path | None, output: Path | None, reference: str | None, seed: int
+    posterior: Path, n: int, observed: Observed, output: Path | None, reference: str | None, seed: int
 ) -> Answer:
     """Test a posterior's calibration; exit code 1 on "do not trust"."""
     if output is not None:
-        check_output(output, posterior, observed, reference, endings=(".html",))
+        check_output(output, posterior, observed.observed, reference, endings=(".html",))
     loaded, simulator = _loaded(posterior, reference)
-    y_obs = None if observed is None else load_observed(observed, loaded.event_shape)
+    y_obs = None if observed.observed is None else observed.read(loaded.event_shape)
     with bar("checking") as advance:
         check = sf.check(loaded, simulator, n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
         check.to_html(output)
-    record = {**_check_record(check), "observed": observed}
+    record = {**_check_record(check), "observed": observed.observed}
     tables = (check.quantities, check.table.drop(columns="sentence"))
     lines = tuple(table_text(table, ".3g") for table in tables)
     return Answer(record, lines, check.verdict, failed=check.level == "do not trust")
@@ -48,7 +55,7 @@ def check_verb(
 
 @click.command("compare")
 @options.posterior
-@options.observed
+@options.grouped("observed", Observed, options.observed, *options.reading)
 @options.integer("-n", 20, "Draws of the neural posterior.", 4000)
 @options.bank("Bank for ABC. [default: the training simulations, made again]")
 @options.output("HTML file of the report.")
@@ -56,13 +63,19 @@ def check_verb(
 @options.seed
 @options.json
 def compare_verb(
-    posterior: Path, observed: Path, n: int, bank: Path | None, output: Path, reference: str | None, seed: int
+    posterior: Path,
+    observed: Observed,
+    n: int,
+    bank: Path | None,
+    output: Path,
+    reference: str | None,
+    seed: int,
 ) -> Answer:
     """Compare a posterior with ABC and, where there is a likelihood, the exact one."""
-    check_output(output, posterior, observed, bank, reference, endings=(".html",))
+    check_output(output, posterior, observed.observed, bank, reference, endings=(".html",))
     loaded, simulator = _loaded(posterior, reference)
     simulations = None if bank is None else load_bank(bank)
-    y_obs = load_observed(observed, loaded.event_shape)
+    y_obs = observed.read(loaded.event_shape)
     comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     table, distances, verdict = comparison.table, comparison.distances, comparison.verdict

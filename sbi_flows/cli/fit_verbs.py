@@ -9,34 +9,84 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import advice_as_flags, load_bank, load_observed, load_posterior, load_simulator
+from sbi_flows.cli.inputs import (
+    Observed,
+    Reading,
+    advice_as_flags,
+    load_bank,
+    load_pairs,
+    load_posterior,
+    load_prior,
+    load_simulator,
+)
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
 from sbi_flows.errors import SettingsError
 from sbi_flows.npe.settings import DENSITIES, SIZES
+from sbi_flows.simulation.held_out import SOME_PAIRS
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What to train on: at most one of these. Raises `SettingsError`."""
+    """What to train on: at most one of n, minutes, a bank, and the files of pairs made elsewhere. Raises
+    `SettingsError`.
+    """
 
     n: int | None
     minutes: float | None
     bank: Path | None
+    theta: Path | None
+    data: Path | None
+    prior: str | None
+    decimal: str
+    index: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.n, self.minutes, self.bank)) > 1:
-            raise SettingsError("give one of -n, --minutes and --simulations, not several.")
+        if (self.theta is None) != (self.data is None):
+            raise SettingsError("--theta and --data belong together: give both, with one row per simulation.")
+        if sum(given is not None for given in (self.n, self.minutes, self.bank, self.theta)) > 1:
+            raise SettingsError(
+                "give one of -n, --minutes and --simulations, or --theta and --data, not several."
+            )
+        if self.theta is None and (self.prior is not None or self.index or self.decimal != "."):
+            raise SettingsError("--prior, --decimal and --index are for pairs from --theta and --data.")
+
+    def simulations(self, simulator: sf.Simulator | None) -> sf.Simulations | None:
+        """Those that are there already."""
+        if self.bank is not None:
+            return load_bank(self.bank)
+        if self.theta is None or self.data is None:
+            if simulator is None:
+                raise SettingsError(
+                    "fit needs a SIMULATOR, a bank (--simulations), or pairs made elsewhere: --theta "
+                    "theta.csv --data data.csv --prior prior.py:prior."
+                )
+            return None
+        if self.prior is None and simulator is None:
+            raise SettingsError(
+                "pairs from --theta and --data need the prior that theta was drawn from: --prior "
+                "path/to/file.py:prior, where prior = sf.Prior(...)."
+            )
+        prior = simulator.prior if simulator and self.prior is None else load_prior(self.prior or "")
+        return load_pairs(prior, self.theta, self.data, Reading(self.decimal, self.index))
 
 
 @click.command("fit")
-@options.simulator
+@options.optional_simulator
 @options.grouped(
     "source",
     _Source,
     options.integer("-n", 50, "Simulations to make, at least 25 per parameter. [default: 10000]"),
     options.positive("--minutes", "Instead of -n: time limit for simulating and training."),
     options.bank("Instead of -n: a bank to train on."),
+    click.option(
+        "--theta", type=options.FILE, help="Instead of -n: parameters of pairs made elsewhere, .csv or .npy."
+    ),
+    click.option(
+        "--data", type=options.FILE, help="The data of these pairs, one row per simulation, .csv or .npy."
+    ),
+    click.option("--prior", help="Their prior, file.py:attribute. [default: that of SIMULATOR]"),
+    *options.reading,
 )
 @options.grouped(
     "settings",
@@ -61,22 +111,26 @@ class _Source:
 @options.seed
 @options.json
 def fit_verb(
-    simulator: str,
+    simulator: str | None,
     source: _Source,
     settings: sf.FitSettings,
     checkpoint: Path | None,
     output: Path,
     seed: int,
 ) -> Answer:
-    """Train a posterior for SIMULATOR and save it."""
-    check_output(output, simulator, source.bank, checkpoint)
+    """Train a posterior for SIMULATOR and save it.
+
+    SIMULATOR is not needed with --simulations, or with --theta, --data and --prior.
+    """
+    inputs = simulator, source.bank, source.theta, source.data, source.prior
+    check_output(output, checkpoint, *inputs)
     if checkpoint is not None:
-        check_output(checkpoint, simulator, source.bank)
-    with on_stop(lambda: _saved(source.bank, checkpoint)), advice_as_flags(), bar("training") as advance:
-        loaded = load_simulator(simulator)
+        check_output(checkpoint, *inputs)
+    with on_stop(lambda: _saved(source, checkpoint)), advice_as_flags(), bar("training") as advance:
+        loaded = None if simulator is None else load_simulator(simulator)
         posterior = sf.fit(
             loaded,
-            simulations=None if source.bank is None else load_bank(source.bank),
+            simulations=source.simulations(loaded),
             n_simulations=source.n,
             minutes=source.minutes,
             seed=seed,
@@ -92,38 +146,40 @@ def fit_verb(
         "notes": posterior.notes,
         f"valid_loss{whose}": posterior.history.best_loss,
         "seconds": posterior.seconds,
-        **posterior.facts,
+        **{name: fact for name, fact in posterior.facts.items() if name != SOME_PAIRS},
     }
     return Answer(record, (f"{output}: {posterior}",))
 
 
-def _saved(bank: Path | None, checkpoint: Path | None) -> str:
+def _saved(source: _Source, checkpoint: Path | None) -> str:
     """What is left when `fit` is stopped."""
     if checkpoint is not None and (checkpoint.is_file() or Path(f"{checkpoint}.1").is_file()):  # of member 2
         return resumes_from(checkpoint)
     if checkpoint is not None:
         return f"{checkpoint} holds no checkpoint yet. {NOTHING_SAVED}"
-    if bank is not None:
-        return f"{bank} is kept, the training is not. To resume after a stop, add --checkpoint FILE."
+    if source.theta is not None:
+        return f"{NOTHING_SAVED} To resume after a stop, add --checkpoint FILE."
+    if source.bank is not None:
+        return f"{source.bank} is kept, the training is not. To resume after a stop, add --checkpoint FILE."
     return f"{NOTHING_SAVED} To resume after a stop, simulate first; fit with --simulations and --checkpoint."
 
 
 @click.command("infer")
 @options.posterior
-@options.observed
+@options.grouped("observed", Observed, options.observed, *options.reading)
 @options.integer("-n", 1, "Draws per observation.", 4000)
 @options.output("Save the draws as .nc or .csv.", required=False)
 @options.reference
 @options.seed
 @options.json
 def infer_verb(
-    posterior: Path, observed: Path, n: int, output: Path | None, reference: str | None, seed: int
+    posterior: Path, observed: Observed, n: int, output: Path | None, reference: str | None, seed: int
 ) -> Answer:
     """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
     if output is not None:
-        check_output(output, posterior, observed, reference, endings=(".nc", ".csv"))
+        check_output(output, posterior, observed.observed, reference, endings=(".nc", ".csv"))
     loaded = load_posterior(posterior, None if reference is None else load_simulator(reference))
-    draws = loaded.sample(load_observed(observed, loaded.event_shape), n, seed=seed)
+    draws = loaded.sample(observed.read(loaded.event_shape), n, seed=seed)
     if output is not None:
         draws.save(output)
     summary, verdict = draws.summary(), draws.verdict

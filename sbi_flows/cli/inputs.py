@@ -6,32 +6,87 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import sbi_flows as sf
 from sbi_flows.cli.paths import file_on_the_way
+from sbi_flows.cli.terminal import say
 from sbi_flows.errors import (
     ObservationError,
     PluginError,
     SettingsError,
+    ShapeError,
     StorageError,
     SummariesError,
     TooFewSimulationsError,
 )
-from sbi_flows.problem.observed import read_observed
+from sbi_flows.problem import plugins
+from sbi_flows.problem.observed import Table, read_table
 from sbi_flows.simulation.bank import Bank
 
-_NUMBER = r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?"
-_SEPARATORS = {"semicolons": r"\s*;\s*", "tabs": r"\t+", "spaces": r" +"}
+Loaded = TypeVar("Loaded")
+
+_NUMBER = r'"?[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?"?'
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the numbers of a .csv file are read."""
+
+    decimal: str = "."
+    index: tuple[str, ...] = ()
+
+    def table(self, path: Path) -> Table:
+        """The numbers in a .csv or .npy file, with the names of the columns. What was left out is said.
+        Raises `ObservationError`.
+        """
+        try:
+            found = read_table(path, decimal=self.decimal, index=self.index)
+        except ObservationError as error:
+            if path.suffix == ".csv" and path.is_file() and _by_spaces(path):
+                error.add_note(
+                    "The columns of a .csv are separated by commas, semicolons or tabs; here they seem to be "
+                    "by spaces."
+                )
+            raise
+        for note in found.notes:
+            say(f"{path}: {note}")
+        return found
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A file of observed data, None where it is optional, and how it is read."""
+
+    observed: Path | None
+    decimal: str
+    index: tuple[str, ...]
+
+    def read(self, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """`load_observed` of the file."""
+        if self.observed is None:
+            raise ObservationError("no file of observed data was given.")
+        return load_observed(self.observed, event_shape, Reading(self.decimal, self.index))
 
 
 def load_simulator(reference: str) -> sf.Simulator:
     """The simulator that `reference` names. Raises `PluginError`."""
+    return _named(reference, sf.load_simulator)
+
+
+def load_prior(reference: str) -> sf.Prior:
+    """The prior that `reference` names, or that of a simulator. Raises `PluginError`."""
+    return _named(reference, plugins.load_prior)
+
+
+def _named(reference: str, load: Callable[[str], Loaded]) -> Loaded:
     module, separator, attribute = reference.rpartition(":")
     if separator and not (module and attribute):
         missing = "attribute after" if module else "module or file before"
@@ -40,7 +95,7 @@ def load_simulator(reference: str) -> sf.Simulator:
             f"path/to/file.py:attribute."
         )
     try:
-        return sf.load_simulator(reference)
+        return load(reference)
     except PluginError as error:
         if module.endswith(".py"):
             line = _line_of(error.__cause__, Path(module))
@@ -49,6 +104,27 @@ def load_simulator(reference: str) -> sf.Simulator:
             hint = _file_meant(module or reference, attribute if module else "attribute")
         if hint:
             error.add_note(hint)
+        raise
+
+
+def load_pairs(prior: sf.Prior, theta: Path, data: Path, reading: Reading) -> sf.Simulations:
+    """Pairs made elsewhere, from two files: parameters by the names of their columns, or in the order of the
+    prior where there are none; and data with one row per simulation.
+    """
+    import pandas
+
+    parameters, events = reading.table(theta), reading.table(data)
+    given: Any = parameters.values
+    if parameters.columns is not None:
+        plain = {re.sub(r"[^\w.]", ".", name): name for name in prior.names}  # as R writes w[0]
+        given = pandas.DataFrame(given, columns=[plain.get(name, name) for name in parameters.columns])
+    try:
+        return sf.Simulations.from_arrays(prior, given, events.values)
+    except ShapeError as error:
+        error.add_note(
+            f"theta is {theta}, y is {data}: both with one row per simulation. --index NAME leaves a column "
+            "of a .csv out."
+        )
         raise
 
 
@@ -61,16 +137,13 @@ def load_posterior(path: Path, simulator: sf.Simulator | None) -> sf.Posterior:
         raise
 
 
-def load_observed(path: Path, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
+def load_observed(
+    path: Path, event_shape: tuple[int, ...], reading: Reading | None = None
+) -> NDArray[np.float64]:
     """The numbers in a .csv or .npy file. Those of a CSV get a last axis of length 1 if events have one.
     Raises `ObservationError`.
     """
-    try:
-        values = read_observed(path)
-    except ObservationError as error:
-        if path.suffix == ".csv" and path.is_file() and (found := _separator(path)):
-            error.add_note(f"The columns of a .csv are separated by commas; here they seem to be by {found}.")
-        raise
+    values = (reading or Reading()).table(path).observed
     one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
     return values[..., None] if one_column else values
 
@@ -120,10 +193,7 @@ def _file_meant(module: str, attribute: str) -> str:
     return f"There is a file {file}: for a simulator in it, name {file}:{attribute}" if file.is_file() else ""
 
 
-def _separator(path: Path) -> str | None:
-    """What separates the numbers of a line, if that is not a comma."""
+def _by_spaces(path: Path) -> bool:
+    """Whether the numbers of a line are separated by spaces."""
     text = path.read_text(encoding="utf-8-sig", errors="replace")[:4096]
-    for name, mark in _SEPARATORS.items():
-        if re.search(rf"^\s*{_NUMBER}(?:{mark}{_NUMBER})+\s*$", text, re.MULTILINE | re.IGNORECASE):
-            return name
-    return None
+    return bool(re.search(rf"^\s*{_NUMBER}(?: +{_NUMBER})+\s*$", text, re.MULTILINE | re.IGNORECASE))

@@ -15,8 +15,25 @@ Option = Callable[[Verb], Verb]
 PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=False)
 
 simulator = click.argument("simulator")
+optional_simulator = click.argument("simulator", required=False)
 posterior = click.argument("posterior", type=FILE)
 observed = click.argument("observed", type=FILE)
+reading = (
+    click.option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        default=".",
+        show_default=True,
+        help="Decimal mark of the numbers in a .csv file.",
+    ),
+    click.option(
+        "--index",
+        multiple=True,
+        metavar="NAME",
+        help="Column of a .csv file to leave out, by name or number from 1; may be repeated. none: keep a "
+        "column that looks like an index.",
+    ),
+)
 reference = click.option(
     "--simulator",
     "reference",

@@ -78,7 +78,7 @@ def agreement(posterior: Posterior, simulator: Simulator, y: F, seed: int) -> Ag
 
 def distance_apart(posterior: Posterior, y: F, seed: int) -> float:
     """apart(y); NaN for a single network."""
-    draws = posterior.sample_members(y, _DRAWS, seed=seed)
+    draws = posterior.sample_members(posterior.events.unpack(y), _DRAWS, seed=seed)
     weights = posterior.estimator.mixture_weights.numpy().astype(np.float64)
     if len(draws) < 2:
         return float("nan")

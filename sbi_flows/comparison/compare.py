@@ -19,11 +19,13 @@ from sbi_flows.draws import Draws
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.notes import Notes, Say
 from sbi_flows.posterior.posterior import Posterior, check_pair
+from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 
 _ABC_SIMULATIONS = 100_000
 _ABC_QUANTILE, _LEAST_ACCEPTED = 0.01, 200
@@ -35,7 +37,7 @@ _LEAST_DRAWS = 20  # that a distance between two sets needs
 def compare(
     posterior: Posterior,
     y_obs: ArrayLike,
-    simulator: Simulator,
+    simulator: Simulator | None = None,
     *,
     simulations: Simulations | None = None,
     truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
@@ -47,7 +49,8 @@ def compare(
 
     The last needs a simulator that has a `log_likelihood` or an `exact_posterior`.
 
-    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000).
+    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). With those
+        that were made elsewhere no simulator is needed; what would be simulated is then left out.
     truth: theta, where it is known.
     n: the number of neural draws.
     say: called with a line of text before each step.
@@ -55,6 +58,7 @@ def compare(
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
     user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.
     """
+    simulator = simulator_or_stand_in(simulator, simulations, "compare")
     check_pair(posterior, simulator, "compare")
     n = integer("n", n, _LEAST_DRAWS)
     if simulations is not None and not isinstance(simulations, Simulations):
@@ -63,9 +67,9 @@ def compare(
         )
     known = None if truth is None else _one_truth(simulator, truth)
     seed = check_seed(seed)
-    y = simulator.check_observation(y_obs)
+    y = as_observation(y_obs, posterior.events)
     results = _Results(simulator, y, seed, say)
-    results.run(NEURAL, lambda: posterior.sample(y, n, seed=seed))
+    results.run(NEURAL, lambda: posterior.sample(posterior.events.unpack(y), n, seed=seed))
     results.run_abc(_repeated(posterior, simulator, results.tell) if simulations is None else simulations)
     results.run_exact(posterior, min(n, _EXACT_DRAWS))
     predictive = results.predict()
@@ -114,8 +118,10 @@ class _Results:
     def run_abc(self, bank: Simulations) -> None:
         quantile = min(1.0, max(_ABC_QUANTILE, _LEAST_ACCEPTED / max(int(bank.ok.sum()), 1)))
 
+        given = self.simulator.events.unpack(self.y)
+
         def draws(adjust: Literal["linear"] | None) -> Draws:
-            return rejection_abc(self.simulator, self.y, simulations=bank, quantile=quantile, adjust=adjust)
+            return rejection_abc(self.simulator, given, simulations=bank, quantile=quantile, adjust=adjust)
 
         try:
             self.run(ABC, lambda: draws(None))
@@ -148,7 +154,9 @@ class _Results:
     def checked(self, predicted: F | None) -> PredictiveCheck | None:
         if predicted is None:
             return None
-        failed = int((~np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)).sum())
+        predicted = as_observed(predicted, self.y)
+        there = np.isfinite(predicted) | np.isnan(self.y)
+        failed = int((~there.reshape(len(predicted), -1).all(axis=1)).sum())
         try:
             found = check_predictive(self.y, predicted, self.simulator.declared_summaries)
         except ShapeError as error:

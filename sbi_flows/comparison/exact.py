@@ -96,13 +96,13 @@ def _proposal(prior: Prior, posterior: Posterior, y: F, of_q: float, student: An
         return prior.to_unconstrained(prior.sample(n, rng))[0]
 
     def from_q(n: int, rng: np.random.Generator) -> F:
-        theta = posterior.sample(y, n, seed=int(rng.integers(2**31))).values
+        theta = posterior.sample(posterior.events.unpack(y), n, seed=int(rng.integers(2**31))).values
         return prior.to_unconstrained(theta)[0]
 
     of_prior = 1 - of_q if student is None else _SECOND_OF_PRIOR
     components = [
         _Component(of_prior, from_prior, lambda z, theta: np.asarray(prior.log_prob(theta))),
-        _Component(of_q, from_q, lambda z, theta: posterior.log_prob(theta, y)),
+        _Component(of_q, from_q, lambda z, theta: posterior.log_prob(theta, posterior.events.unpack(y))),
     ]
     if student is not None:
 
@@ -144,7 +144,11 @@ def _rating_of_q(posterior: Posterior, pilot: _Mixture, y: F, drawn: _Weighted) 
     """How good a proposal q alone would be, from the pilot's last draws, which come from q."""
     last = slice(len(drawn.z) // 2, None)
     z, theta = drawn.z[last], drawn.theta[last]
-    own = drawn.log_weights[last] + pilot.log_prob(z, theta) - posterior.log_prob(theta, y)
+    own = (
+        drawn.log_weights[last]
+        + pilot.log_prob(z, theta)
+        - posterior.log_prob(theta, posterior.events.unpack(y))
+    )
     return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 

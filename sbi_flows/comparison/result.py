@@ -21,6 +21,7 @@ from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
+from sbi_flows.simulation.stand_in import is_stand_in
 from sbi_flows.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -259,6 +260,13 @@ def _sentence(score: float) -> str:
 
 def _lines(comparison: Comparison) -> list[str]:
     facts, n = comparison.posterior.facts, len(comparison.draws[NEURAL])
+    if is_stand_in(comparison.simulator):
+        return [
+            "# pairs made elsewhere; theta.csv, data.csv and prior.py:prior stand for their files",
+            f"sbi-flows fit --theta theta.csv --data data.csv --prior prior.py:prior --seed {facts['seed']} "
+            "-o posterior.safetensors",
+            f"# in Python: sf.compare(posterior, y_obs, simulations=..., n={n}, seed={comparison.seed})",
+        ]
     name, minutes = facts["simulator"], facts["minutes"]
     budget = f"--minutes {minutes:g}" if minutes else f"-n {facts['simulations'] + facts['failed']}"
     clock = ["# --minutes: the clock decides the number of steps, so figures repeat closely but not exactly"]

@@ -53,16 +53,19 @@ def check_predictive(
     predicted: Float[np.ndarray, "n *event"],
     summaries: Callable[[Float[np.ndarray, "m *event"]], Float[np.ndarray, "m k"]] | None,
 ) -> PredictiveCheck:
-    """Compare statistics of y, with the declared summaries if any, with those of predicted data. Raises
-    `ShapeError`.
+    """Compare statistics of y, with the declared summaries if any, with those of predicted data: both of what
+    was observed of y. Raises `ShapeError`.
     """
-    finite = np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)
+    there = ~np.isnan(y)
+    predicted = np.where(there, predicted, np.nan)
+    finite = (np.isfinite(predicted) | ~there).reshape(len(predicted), -1).all(axis=1)
     together = np.concatenate([y[None], predicted[finite]])
-    names, values = plain_statistics(together)
+    names, values = plain_statistics(together[:, there] if not there.all() else together)
     if summaries is not None:
         declared = summaries(together)
-        names += tuple(f"summary {i + 1}" for i in range(declared.shape[1]))
-        values = np.column_stack([values, declared])
+        exist = np.isfinite(declared[0])
+        names += tuple(f"summary {i + 1}" for i in np.flatnonzero(exist))
+        values = np.column_stack([values, declared[:, exist]])
     return predictive_check(values[0], values[1:], names)
 
 

@@ -39,7 +39,9 @@ from sbi_flows.problem.patterns import like as like_patterns
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.held_out import some_pairs
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.training.checkpoint import recorded_state
 from sbi_flows.training.loop import Progress
@@ -58,7 +60,7 @@ class Summariser(Protocol):
 
 
 def fit(
-    simulator: Simulator,
+    simulator: Simulator | None = None,
     *,
     simulations: Simulations | None = None,
     n_simulations: int | None = None,
@@ -74,7 +76,8 @@ def fit(
 ) -> Posterior:
     """Learn q(theta | y) for every y that `simulator` can make. Give one of
 
-    simulations: made before, with `sf.simulate`.
+    simulations: made before, with `sf.simulate`; or elsewhere, with `sf.Simulations.from_arrays`, for which
+        no simulator is needed.
     n_simulations: to be made now (10,000 if nothing is given).
     minutes: of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time,
     and
@@ -102,10 +105,9 @@ def fit(
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError` (more
     than half of the simulations fail), `NonFiniteLossError`.
     """
-    if not isinstance(simulator, Simulator):
-        raise SettingsError(
-            f"fit takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}."
-        )
+    if simulator is None and (n_simulations is not None or minutes is not None):
+        raise SettingsError("n_simulations= and minutes= simulate, so fit needs the simulator too.")
+    simulator = simulator_or_stand_in(simulator, simulations, "fit")
     _check_kinds(simulations, settings)
     if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
@@ -272,6 +274,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         "block_size": fitted.simulations.block_size,
         "seed": request.seed,
         "minutes": minutes,
+        **some_pairs(fitted.simulations),
         "python": ".".join(map(str, sys.version_info[:3])),
         "versions": {name: version(name) for name in _VERSIONS},
     }

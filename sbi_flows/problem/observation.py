@@ -88,18 +88,23 @@ def _words(table: Table) -> tuple[str, str]:
 
 
 def _matched(frame: Any, table: Table) -> Any:
-    """A data frame with its columns in the order of the declared names. Raises `ShapeError`."""
+    """A data frame with its columns in the order of the declared names, if there are any."""
     names = None if table.kind is None else table.kind.names
     if names is None:
         return frame
+    values = matched(frame, names, table.says)
+    return values if len(table.shape) > 1 else numbers(values, *_words(table))[:, 0]
+
+
+def matched(frame: Any, names: tuple[str, ...], says: str) -> Any:
+    """A data frame with its columns in the order of `names`. Raises `ShapeError`."""
     columns = [str(column) for column in frame.columns]
     if set(columns) != set(names) or len(columns) != len(names):
         raise ShapeError(
-            f"{table.says}: the data frame has the columns {', '.join(columns)}; declared are "
-            f"{', '.join(names)}. Select and rename them."
+            f"{says}: the data frame has the columns {', '.join(columns)}; declared are {', '.join(names)}. "
+            "Select and rename them."
         )
-    values = frame.set_axis(columns, axis=1)[list(names)]
-    return values if len(table.shape) > 1 else numbers(values, *_words(table))[:, 0]
+    return frame.set_axis(columns, axis=1)[list(names)]
 
 
 def _depth(given: Any) -> int:

@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sbi_flows.arrays import F
-from sbi_flows.errors import ObservationError
-
-Line = tuple[int, list[str]]
-
-_MEASURED = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,3})")
-_MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "missing")
+from sbi_flows.errors import ObservationError, SettingsError
+from sbi_flows.problem.cells import advice, number
+from sbi_flows.problem.delimited import Cells, read_cells
+from sbi_flows.problem.index_columns import KEEP, check_index, without_index
 
 
-def read_observed(path: str | os.PathLike[str]) -> F:
-    """The numbers in a file. A CSV with one column, or one row, is one series (T,); otherwise each line is a
-    row, (rows, columns).
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The numbers in a file, NaN where a value is missing.
 
-    Raises `ObservationError` with the line where something is not a number.
+    values: (rows, columns) of a .csv file, or the array of an .npy file in its shape.
+    columns: the names of the columns, where the file has them.
+    notes: sentences on what was left out that nobody asked for.
+    text: whether the file is a .csv.
     """
+
+    values: F
+    columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    text: bool = False
+
+    @property
+    def observed(self) -> F:
+        """The values; one column or one row of a .csv as one series (T,)."""
+        return self.values.reshape(-1) if self.text and 1 in self.values.shape else self.values
+
+
+def read_observed(
+    path: str | os.PathLike[str], *, decimal: str = ".", index: str | Sequence[str] | None = None
+) -> F:
+    """`Table.observed` of `read_table`: a CSV with one column, or one row, is one series (T,); otherwise each
+    line is a row, (rows, columns).
+    """
+    return read_table(path, decimal=decimal, index=index).observed
+
+
+def read_table(
+    path: str | os.PathLike[str], *, decimal: str = ".", index: str | Sequence[str] | None = None
+) -> Table:
+    """The numbers in a .csv or .npy file.
+
+    In a .csv the separator, a header, row names and missing values are found: empty cells, NA, N/A, NaN,
+    null, - and . are NaN at their place, and so are blank lines between the values of a single column. Other
+    blank lines do not count.
+
+    decimal: "," for numbers such as 3,14, whose columns are then separated by semicolons or tabs.
+    index: names of columns to leave out, or their numbers from 1. "none": keep a column that looks like an
+        index, such as a year or the number of a site, which is refused otherwise.
+
+    Raises `ObservationError` with the line where something is not a number, and `SettingsError`.
+    """
+    if decimal not in (".", ","):
+        raise SettingsError(f'decimal must be "." or ",", got {decimal!r}.')
+    names = (index,) if isinstance(index, str) else tuple(index or ())
     path = Path(path)
     if not path.is_file():
         raise ObservationError(f"{path}: there is no such file. Give a .csv or .npy file of observed data.")
     if path.suffix == ".npy":
-        return _npy(path)
+        if set(names) - {KEEP}:
+            raise ObservationError(f"{path}: the columns of a .npy file have no names for --index.")
+        return Table(_npy(path))
     if path.suffix == ".csv":
-        return _csv(path)
+        return _csv(path, decimal, names)
     ending = path.suffix or "files without an ending"
     raise ObservationError(f"{path}: observed data are read from .csv or .npy files, not {ending!r}.")
 
@@ -46,74 +88,22 @@ def _npy(path: Path) -> F:
         raise ObservationError(f"{path}: not a .npy file of numbers ({error}).") from error
 
 
-def _csv(path: Path) -> F:
-    lines = _without_header(path, _lines(path))
-    if not lines:
+def _csv(path: Path, decimal: str, index: Sequence[str]) -> Table:
+    found, notes = without_index(path, read_cells(path, decimal), index)
+    rows = [[number(cell, decimal) for cell in cells] for _, cells in found.lines]
+    for i, row in enumerate(rows):
+        if None in row:
+            raise ObservationError(f"{path}, {_not_a_number(found, i, row.index(None), decimal)}")
+    values = np.array(rows, dtype=np.float64)
+    if np.isnan(values).all():
         raise ObservationError(f"{path}: the file holds no numbers.")
-    first, width = lines[0][0], len(lines[0][1])
-    for number, row in lines:
-        if len(row) != width:
-            why = f"{len(row)} columns where line {first} has {width}. Every line needs the same number."
-            raise ObservationError(f"{path}, line {number}: {why}")
-        for cell in row:
-            if _number(cell) is None:
-                found = f"{cell.strip()!r}, which is not a number" if cell.strip() else "an empty cell"
-                why = f"found {found}. Leave only the numeric columns in the file."
-                raise ObservationError(f"{path}, line {number}: {why}")
-    table = np.array([[float(cell) for cell in row] for _, row in lines])
-    return table.reshape(-1) if 1 in table.shape else table
+    if found.names is not None and KEEP not in index:
+        check_index(path, found.names, values)
+    return Table(values, found.names, tuple(notes), text=True)
 
 
-def _lines(path: Path) -> list[Line]:
-    """The lines that are not blank."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = enumerate(csv.reader(file), 1)
-            return [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ObservationError(f"{path}: not a CSV text file ({error}).") from error
-
-
-def _without_header(path: Path, lines: list[Line]) -> list[Line]:
-    """The lines below the names of columns. Raises `ObservationError` if the first line is neither."""
-    if not lines:
-        return lines
-    (number, first), more = lines[0], lines[1:]
-    if all(_is_label(cell) for cell in first):
-        if (unit := _unit(first)) and (not more or _unit(more[0][1]) == unit):
-            why = f"every number carries {unit!r}. Leave only the numbers in the file."
-            raise ObservationError(f"{path}, line {number}: {why}")
-        return more
-    if more and len(first) > 2 and _counts_up(first):
-        raise ObservationError(
-            f"{path}, line {number} counts the columns, 0, 1, 2, ..., as pandas does unless told not to. "
-            "Take that line out, or write the file with header=False, index=False. If it is an observation, "
-            "pass a .npy file."
-        )
-    return lines
-
-
-def _is_label(cell: str) -> bool:
-    """Whether a cell is the name of a column: a word, and not one that stands for a missing number."""
-    return cell.strip().lower() not in _MISSING and _number(cell) is None and any(map(str.isalpha, cell))
-
-
-def _unit(cells: list[str]) -> str:
-    """What follows the number in all of the cells, where it is the same: "cm" of 12 cm, 13 cm."""
-    matches = [_MEASURED.fullmatch(cell.strip()) for cell in cells]
-    units = {match[1] if match else "" for match in matches}
-    return units.pop() if len(units) == 1 else ""
-
-
-def _counts_up(cells: list[str]) -> bool:
-    """Whether the cells are 0, 1, 2, ..., after an empty one where the rows are numbered too."""
-    names = [cell.strip() for cell in cells]
-    names = names if names[0] else names[1:]
-    return names == [str(i) for i in range(len(names))]
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+def _not_a_number(found: Cells, i: int, j: int, decimal: str) -> str:
+    line, cells = found.lines[i]
+    where = "" if found.names is None else f" (column {found.names[j] or j + 1})"
+    cell = cells[j].strip()
+    return f"line {line}: found {cell!r}, which is not a number{where}. {advice(cell, decimal)}"

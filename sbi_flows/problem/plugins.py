@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sbi_flows.errors import PluginError
+from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import FILE_PREFIX, Simulator
 
 GROUP = "sbi_flows.simulators"
@@ -56,6 +57,25 @@ def load_simulator(reference: str) -> Simulator:
         )
     loaded = _load_file(Path(module)) if module.endswith(".py") else _load_module(module, reference)
     return _attribute(loaded, attribute, reference)
+
+
+def load_prior(reference: str) -> Prior:
+    """The prior that `reference` names, or that of the simulator that it names. Raises `PluginError`."""
+    module, separator, attribute = reference.rpartition(":")
+    if not separator:
+        return load_simulator(reference).prior
+    loaded = _load_file(Path(module)) if module.endswith(".py") else _load_module(module, reference)
+    value = _value(loaded, attribute, reference)
+    if isinstance(value, Simulator):
+        return value.prior
+    if isinstance(value, Prior):
+        return value
+    there = [key for key, item in vars(loaded).items() if isinstance(item, Prior)]
+    got = "nothing" if value is None else f"a {type(value).__name__}"
+    raise PluginError(
+        f"{reference}: {attribute!r} is {got}, not a prior; priors there: {_listed(there)}. Make one with "
+        "prior = sf.Prior(rate=scipy.stats.uniform(0, 5))."
+    )
 
 
 def find_plugin(name: str) -> Simulator | None:
@@ -122,12 +142,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _attribute(module: ModuleType, attribute: str, reference: str) -> Simulator:
-    value: object = module
-    try:
-        for part in attribute.split("."):
-            value = getattr(value, part, None)
-    except Exception as error:
-        raise PluginError(f"{reference}: looking up {attribute!r} failed: {_last_line(error)}.") from error
+    value = _value(module, attribute, reference)
     if isinstance(value, Simulator):
         return value
     there = [key for key, item in vars(module).items() if isinstance(item, Simulator)]
@@ -137,6 +152,17 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Simulator:
         f"{reference}: {attribute!r} in {place} is {got}, not a simulator; simulators there: "
         f"{_listed(there)}. Decorate the function with @sf.simulator(prior)." + _shadow(module.__name__)
     )
+
+
+def _value(module: ModuleType, attribute: str, reference: str) -> object:
+    """What the module holds under that name; None if there is nothing."""
+    value: object = module
+    try:
+        for part in attribute.split("."):
+            value = getattr(value, part, None)
+    except Exception as error:
+        raise PluginError(f"{reference}: looking up {attribute!r} failed: {_last_line(error)}.") from error
+    return value
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -98,8 +98,8 @@ class Simulator:
             if not self._declared.named:
                 self._events = self._declared.events({"": self._event_shape}, self.name)
         self.summaries = _function("summaries", parts.get("summaries"))
-        self.log_likelihood = _function("log_likelihood", parts.get("log_likelihood"))
-        self.exact_posterior = _function("exact_posterior", parts.get("exact_posterior"))
+        self._likelihood = _function("log_likelihood", parts.get("log_likelihood"))
+        self._exact = _function("exact_posterior", parts.get("exact_posterior"))
         self.observed = {
             name: value
             if isinstance(value, Mapping) or hasattr(value, "columns")
@@ -263,12 +263,34 @@ class Simulator:
         """The declared summaries of y (n, *event), or y itself flattened where none are declared."""
         if self.summaries is None:
             return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        return Summaries(self.summaries, self.name)(y)
+        return Summaries(self.summaries, self.name, self.events if self._is_named else None)(y)
 
     @property
     def declared_summaries(self) -> Summaries | None:
         """t(y), where summaries were declared."""
-        return None if self.summaries is None else Summaries(self.summaries, self.name)
+        if self.summaries is None:
+            return None
+        return Summaries(self.summaries, self.name, self.events if self._is_named else None)
+
+    @property
+    def _is_named(self) -> bool:
+        return self._declared.named or self.events.named
+
+    @property
+    def log_likelihood(self) -> Callable[..., Any] | None:
+        """(theta, y, rng) -> (n,) for one y as it travels, where it was declared."""
+        given = self._likelihood
+        if given is None or not self._is_named:
+            return given
+        return lambda theta, y, rng: given(theta, self.events.unpack(y), rng)
+
+    @property
+    def exact_posterior(self) -> Callable[..., Any] | None:
+        """(y, n, rng) -> (n, d) for one y as it travels, where it was declared."""
+        given = self._exact
+        if given is None or not self._is_named:
+            return given
+        return lambda y, n, rng: given(self.events.unpack(y), n, rng)
 
     def data(self, name: str) -> F:
         """The named observed data set. Raises `ObservationError` with the names that exist."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import SimulatorContractError
+from sbi_flows.problem.events import Events
 
 _ROWS_AT_ONCE = 8192
 _SHOWN = 8
@@ -25,12 +26,14 @@ class Summaries:
     """A call gives t(y), (n, k) in float64, of events y (n, *event), which the function gets in float64 too,
     at most 8,192 at once.
 
-    function: (y (n, *event)) -> (n, k). name: of the simulator that declares it.
+    function: (y (n, *event)) -> (n, k). name: of the simulator that declares it. events: what y is made of; of a
+    mapping, the function gets one.
     Raises `SimulatorContractError` for another shape, and where the function raises, with the event.
     """
 
     function: Callable[..., Any]
     name: str
+    events: Events | None = None
 
     def __call__(self, y: Shaped[np.ndarray, "n *event"]) -> Float[np.ndarray, "n k"]:
         starts = range(0, max(len(y), 1), _ROWS_AT_ONCE)
@@ -53,7 +56,9 @@ class Summaries:
         return values
 
     def _values(self, y: NDArray[Any]) -> F:
-        return np.asarray(self.function(np.asarray(y, dtype=np.float64)), dtype=np.float64)
+        whole = np.asarray(y, dtype=np.float64)
+        given = whole if self.events is None else self.events.unpack(whole)
+        return np.asarray(self.function(given), dtype=np.float64)
 
     def _of_a_row(self, y: NDArray[Any], error: Exception) -> str:
         """What to say of `error`, with the first event for which the function raises, if there is one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import time
@@ -23,12 +22,12 @@ from sbi_flows.simulation.campaign import Campaign, InProcess, Runner, make_bloc
 from sbi_flows.simulation.failures import OK
 from sbi_flows.simulation.isolation import close_isolated, isolated
 from sbi_flows.simulation.probe import probe
-from sbi_flows.simulation.settings import Executors, Request, SimulateSettings
+from sbi_flows.simulation.settings import Executors, Request, SimulateSettings, usual_rows
 from sbi_flows.simulation.simulations import Block, Simulations
 from sbi_flows.simulation.watch import Recheck, Watch
 from sbi_flows.simulation.workers import Job, finished, local_workers, packed
 
-_ROWS, _SINGLES, _BLOCK_BYTES = 1000, 20, 64_000_000
+_ROWS, _SINGLES = 1000, 20
 _SLOW_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 _WORTH_WORKERS_SECONDS = 20.0
 _UNWRITTEN = 1
@@ -238,7 +237,7 @@ def usual_block_size(simulator: Simulator, bank: Bank | None, seconds: float | N
     if bank is not None and bank.campaign.get("vectorized") == simulator.vectorized:
         return int(bank.campaign["block_size"])
     if simulator.vectorized:
-        return max(1, min(_ROWS, _BLOCK_BYTES // (8 * max(1, math.prod(simulator.event_shape)))))
+        return usual_rows(simulator.event_shape)
     if seconds is None:
         return _SINGLES
     return 1 if seconds > _SLOW_SECONDS else _SINGLES if seconds > _QUICK_SECONDS else _ROWS

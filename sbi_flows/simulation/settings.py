@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,6 +14,7 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
 
 Executors = Executor | Callable[[], Executor]
+_ROWS, _BLOCK_BYTES = 1000, 64_000_000
 _LARGEST_BLOCK, _LONGEST_LIMIT, _MOST_ROWS = 10_000_000, 1e7, 10**10
 
 
@@ -93,6 +95,11 @@ class Request:
     def isolate(self) -> bool:
         """Whether the simulator is called in a child process from the start."""
         return self.time_limit is not None if self.settings.isolate is None else self.settings.isolate
+
+
+def usual_rows(event_shape: tuple[int, ...]) -> int:
+    """Rows per block: 1,000, or fewer where these would take more than 64 MB."""
+    return max(1, min(_ROWS, _BLOCK_BYTES // (8 * max(1, math.prod(event_shape)))))
 
 
 def check_place(store: object) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sbi_flows.arrays import F
-from sbi_flows.errors import PriorError, ShapeError
-from sbi_flows.problem.events import Events
+from sbi_flows.arrays import F, integer
+from sbi_flows.errors import PriorError, ShapeError, SimulationWarning
+from sbi_flows.problem.events import Declaration, Events
 from sbi_flows.problem.prior import Prior
+from sbi_flows.rng import check_seed
 from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
+from sbi_flows.simulation.from_arrays import GIVEN, KIND, given_pairs, records_of
+from sbi_flows.simulation.prior_test import doubts
+from sbi_flows.simulation.settings import SimulateSettings, usual_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,6 +89,64 @@ class Simulations:
     def events(self) -> Events:
         """What one y is made of."""
         return self.made_of or Events.plain(self.event_shape)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        prior: Prior,
+        theta: ArrayLike | Mapping[str, ArrayLike],
+        y: Any,
+        *,
+        data: Any = None,
+        missing: bool = False,
+        name: str = GIVEN,
+        seed: int = 0,
+        block_size: int | None = None,
+    ) -> Simulations:
+        """n pairs that were made elsewhere: row i of y simulated at row i of theta, drawn from `prior`.
+
+        theta: (n, d) array in the order of `prior.names`, one array per name, or a data frame with these
+            columns. y: (n, *event) array, a list of n equal events, or a data frame (n, m); float32 stays.
+            Rows of y with NaN or infinite values are "nonfinite", counted and left out of training. A mapping of
+            names to such arrays, where y is made of several.
+        data, missing: what y is, and whether NaN means "not observed", as for `sf.simulator`.
+        name: stands where that of a simulator would. seed, block_size: recorded; the same as those of
+            `sf.simulate`, with the name of the simulator, make what is fitted on them the same bytes.
+
+        Gives a `SimulationWarning` where theta is clearly not drawn from `prior` (`simulation.prior_test`;
+        draws of the prior are doubted with a chance of 1e-4), and where more than 5% of rows cannot be used.
+        Raises `PriorError` for theta outside the prior or on its edge, `ShapeError` for shapes, names and
+        numbers of rows that do not fit, `ObservationError` for what is not a finite number, `SettingsError`.
+        """
+        given = given_pairs(prior, theta, y, Declaration.of(data, missing))
+        event_shape, n = given.y.shape[1:], len(given.codes)
+        rows = usual_rows(event_shape) if block_size is None else integer("block_size", block_size)
+
+        def source(k: int) -> Block:
+            part = slice(k * rows, min((k + 1) * rows, n))
+            codes = given.codes[part]
+            return Block(
+                part.start, given.theta[part], given.y[part], codes, (KIND,) * int((codes != OK).sum())
+            )
+
+        made = cls(
+            prior=prior,
+            codes=given.codes,
+            event_shape=event_shape,
+            dtype=given.y.dtype,
+            seed=check_seed(seed),
+            block_size=rows,
+            simulator_name=str(name),
+            source=source,
+            records=records_of(prior, given, rows),
+            arrays=(given.theta, given.y),
+            made_of=given.events,
+        )
+        if text := doubts(prior, given.theta):
+            warnings.warn(text, SimulationWarning, stacklevel=2)
+        if float((given.codes != OK).mean()) > SimulateSettings().warn_failures:
+            warnings.warn(made.failure_text(), SimulationWarning, stacklevel=2)
+        return made
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -26,7 +26,11 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         "1\r\n2\r\n3\r\n",
         "count\n1\n2\n3\n",
         '"count"\n"1"\n"2"\n"3"\n',
-        "\n\ncount\n\n1\n2\n   \n3\n\n",
+        "\n\ncount\n1\n2\n3\n\n   \n",
+        "1\r\r\n2\r\r\n3\r\r\n",
+        "sep=;\n1;2;3\n",
+        "1;2;3\n",
+        "a\tb\tc\n1\t2\t3\n",
         "1,2,3\n",
         "a,b,c\n1,2,3\n",
         " 1.0 \n2e0\n+3\n",
@@ -56,11 +60,13 @@ def test_every_digit_is_kept(tmp_path: Path) -> None:
         ("year,count\n1960,148\n1961,many\n", "line 3: .*'many'"),
         ("count\n\n\n1\nx\n", "line 5: .*'x'"),
         ("1\n2\n1 2\n", "line 3: .*'1 2'"),
-        ("x,y\n1,2\n3,\n", "line 3: .*empty"),
         ("1,2\n3\n", "line 2: 1 .*line 1 .*2"),
         ("x,y\n1,2\n3,4,5\n", "line 3: 3 .*line 2 .*2"),
         ("year,1960\n", "line 1: .*'year'"),
-        ("x;y\n1;2\n3;4\n", "line 2: .*'1;2'"),
+        ("x;y\n1;2\n3;4 5\n", "line 3: .*'4 5'"),
+        ("a,b,c\n1,2\n3,4,5\n", "line 3: 3 .*line 2 .*2"),
+        ("a,b,c,d\n1,2\n3,4\n", "line 1 names 4 columns, and line 2 has 2"),
+        ("NA\n\nNA\n", "no numbers"),
         ("", "no numbers"),
         ("\n \n", "no numbers"),
         ("count\n", "no numbers"),
@@ -165,7 +171,7 @@ def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
         read_observed(tmp_path / name)
 
 
-@pytest.mark.parametrize("text", ["0,1,2\n4,5,6\n", ",0,1,2\n0,4,5,6\n"])
+@pytest.mark.parametrize("text", ["0,1,2\n4,5,6\n", ",0,1,2\n0,4,5,6\n", ",0\n0,4\n1,6\n"])
 def test_the_column_numbers_of_pandas_are_no_observation(text: str, tmp_path: Path) -> None:
     with pytest.raises(ObservationError, match="line 1 .*header=False"):
         read_observed(write(tmp_path, text))
