@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from sbi_flows.nets.masks import masked_mean, observed
 from sbi_flows.nets.vector import VectorSummary
 
-_LEAST_VARIANCE = 1e-8
-_MOST_CORRELATED = 0.999
+_LEAST_VARIANCE = 1e-10
+_MOST_CORRELATED = 1 - 1e-6
 _MOST_PAIRED = 8
 _FURTHEST = 10.0
+_LEAST_FEATURE_VARIANCE = 1e-6
 
 
 class Numbers(nn.Module):
@@ -110,3 +111,38 @@ class SetSummary(nn.Module):
         i, j = torch.triu_indices(self.paired, self.paired, 1, device=deviation.device)
         together = (unit.mT @ unit)[:, i, j]
         return together.clamp(-_MOST_CORRELATED, _MOST_CORRELATED).atanh()
+
+
+class SetOf(nn.Module):
+    """A set whose members are tables: `item`, (rows, steps, c) -> (rows, features), takes each member that is
+    there, and mean and sd of its features over members join the pooled ones. (rows, members x steps, c) ->
+    (rows, summary_features).
+
+    A member is absent where all its values are NaN. `members` is the usual largest number; the network takes
+    any.
+    """
+
+    def __init__(
+        self, members: int, steps: int, item: nn.Module, features: int, summary_features: int, width: int
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.item = item
+        self.numbers = Numbers(members)
+        self.pool = Pooling(features, width)
+        self.head = VectorSummary(2 * features + 4 + 2 * width, summary_features, width)
+
+    def forward(self, y: Float[Tensor, "rows all c"]) -> Float[Tensor, "rows features"]:
+        tables = y.unflatten(1, (-1, self.steps))
+        present = ~tables.isnan().all(dim=-1).all(dim=-1)
+        taken = present.clone()
+        taken[0, 0] = True  # so that the network never sees 0 rows
+        found: Tensor = self.item(tables[taken])
+        x = found.new_zeros((*present.shape, found.shape[-1]))
+        x[taken] = found
+        there = present[..., None].to(y.dtype)
+        mean = masked_mean(x, there)
+        sd = (masked_mean((x - mean[:, None]).square(), there) + _LEAST_FEATURE_VARIANCE).sqrt()
+        number = self.numbers(there.sum(dim=1))
+        out: Tensor = self.head(torch.cat([mean, sd, number, self.pool(x, present)], dim=-1))
+        return out

@@ -1,6 +1,8 @@
 """Summary networks of vectors: a residual perceptron plus a linear path.
 
 s(y) = W y + MLP(y)
+
+`MaskedVector` sees y with gaps: as values, 0 where there is none, and as the mask of what is there.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from sbi_flows.nets.masks import observed
 
 
 class VectorSummary(nn.Module):
@@ -43,3 +47,15 @@ class ScreenedSummary(VectorSummary):
 
     def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
         return super().forward(y * self.seen)
+
+
+class MaskedVector(VectorSummary):
+    """A `VectorSummary` of values and mask. (rows, m), NaN where nothing was observed -> (rows,
+    summary_features).
+    """
+
+    def __init__(self, inputs: int, summary_features: int, width: int) -> None:
+        super().__init__(2 * inputs, summary_features, width)
+
+    def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
+        return super().forward(torch.cat(observed(y), dim=-1))
