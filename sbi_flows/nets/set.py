@@ -37,11 +37,11 @@ class Numbers(nn.Module):
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        self.half = max(math.log(members), 1.0) / 2
+        self.half_log = max(math.log(members), 1.0) / 2
 
     def forward(self, n: Float[Tensor, "rows k"]) -> Float[Tensor, "rows features"]:
         least_one = n.clamp(min=1.0)
-        parts = [(least_one.log() - self.half) / self.half, least_one.rsqrt(), n < 0.5, (n - 1).abs() < 0.5]
+        parts = [(least_one.log() - self.half_log) / self.half_log, least_one.rsqrt(), n < 0.5, (n - 1).abs() < 0.5]
         return torch.cat([part.to(n.dtype) for part in parts], dim=-1)
 
 
