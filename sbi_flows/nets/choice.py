@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
+from sbi_flows.nets import several
 from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
 from sbi_flows.nets.layout import Layout, Part
@@ -64,10 +65,11 @@ class SummaryNetwork:
 def _set(part: Part, features: int, width: int) -> nn.Module:
     members, *axes = part.axes
     if not axes:
-        return SetSummary(part.channels, features, width)
+        return SetSummary(members, part.channels, features, width)
     kind = "series" if len(axes) == 1 else "grid"
     one = Part("", kind, tuple(axes), part.channels)
-    return SetOf(members, network_of(one, width, width, masked=True), width, features, width)
+    item = network_of(one, features, width, masked=True)
+    return SetOf(members, math.prod(axes), item, features, features, width)
 
 
 NETWORKS = {
@@ -103,10 +105,7 @@ def summary_network(
     """The untrained network for inputs of that layout. declared: (k,) where k declared summaries join, else ()."""
     size = summary_features, width
     if len(layout.parts) > 1 or layout.parts[0].name:
-        parts = [
-            (_shape(part), network_of(part, width, width, masked=layout.masked)) for part in layout.parts
-        ]
-        network: nn.Module = SeveralSummary(parts, *size)
+        network: nn.Module = SeveralSummary(_tables(layout, *size), *size)
     else:
         (one,) = layout.parts
         if declared and one.network == "vector" and not layout.masked:
@@ -114,6 +113,17 @@ def summary_network(
             return JoinedColumns(network_of(joined, *size, masked=False))
         network = network_of(one, *size, masked=layout.masked)
     return AddedSummaries(network, declared[0], *size) if declared else network
+
+
+def _tables(layout: Layout, summary_features: int, width: int) -> list[several.Part]:
+    """A network for each array, and where its numbers are."""
+    tables, start = [], 0
+    for part in layout.parts:
+        network = network_of(part, summary_features, width, masked=layout.masked)
+        where = slice(start, start + part.size)
+        tables.append(several.Part(where, _shape(part), network, summary_features))
+        start += part.size
+    return tables
 
 
 def _shape(part: Part) -> tuple[int, ...]:

@@ -1,4 +1,9 @@
-"""Values and masks: how a network sees data of which a part is missing."""
+"""What was observed: the values, and where they are.
+
+    mask = 1 where y is a number, 0 where it is NaN;     value = y where the mask is 1, 0 elsewhere
+
+Every network of data with gaps begins with this, so what stands behind a missing value cannot reach it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,13 @@ from torch import Tensor
 
 
 def observed(y: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """y with 0 in place of NaN, and a mask, 1 where there is a value and 0 where it is missing."""
-    missing = torch.isnan(y)
-    return torch.where(missing, torch.zeros((), dtype=y.dtype), y), (~missing).to(y.dtype)
+    """value and mask, each of the shape and the type of y."""
+    missing = y.isnan()
+    return y.masked_fill(missing, 0.0), (~missing).to(y.dtype)
+
+
+def masked_mean(
+    value: Float[Tensor, "rows members c"], mask: Float[Tensor, "rows members #c"]
+) -> Float[Tensor, "rows c"]:
+    """The mean over members where the mask is 1; 0 where it is 0 for all of them."""
+    return torch.sum(value * mask, dim=1) / mask.sum(dim=1).clamp(min=1.0)

@@ -1,6 +1,8 @@
 """Summary networks of vectors: a residual perceptron plus a linear path.
 
 s(y) = W y + MLP(y)
+
+`MaskedVector` sees y with gaps: as values, 0 where there is none, and as the mask of what is there.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from sbi_flows.nets.masks import observed
 
 
 class VectorSummary(nn.Module):
@@ -45,13 +49,13 @@ class ScreenedSummary(VectorSummary):
         return super().forward(y * self.seen)
 
 
-class MaskedVector(nn.Module):
+class MaskedVector(VectorSummary):
+    """A `VectorSummary` of values and mask. (rows, m), NaN where nothing was observed -> (rows,
+    summary_features).
+    """
+
     def __init__(self, inputs: int, summary_features: int, width: int) -> None:
-        super().__init__()
-        self.network = VectorSummary(2 * inputs, summary_features, width)
+        super().__init__(2 * inputs, summary_features, width)
 
     def forward(self, y: Float[Tensor, "rows m"]) -> Float[Tensor, "rows features"]:
-        from sbi_flows.nets.masks import observed
-
-        out: Tensor = self.network(torch.cat(observed(y), dim=-1))
-        return out
+        return super().forward(torch.cat(observed(y), dim=-1))

@@ -1,0 +1,1 @@
+"""Exact posteriors: by quadrature, by conjugacy, by the Kalman filter."""
