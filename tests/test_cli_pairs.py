@@ -73,6 +73,34 @@ def test_the_prior_may_be_that_of_the_simulator(folder: Path) -> None:
     assert "'counts'" in one_line(done.output)
 
 
+@pytest.fixture(scope="module")
+def posterior(folder: Path) -> Path:
+    fit(folder, "theta.npy", "y.npy", "given.safetensors", "--prior", f"{folder}/model.py:prior")
+    return folder / "given.safetensors"
+
+
+def test_check_and_compare_on_further_pairs(folder: Path, posterior: Path) -> None:
+    more = sf.simulate(sf.load_simulator(f"{folder}/model.py:counts"), 250, seed=2)
+    np.save(folder / "more_theta.npy", more.theta)
+    np.save(folder / "more_y.npy", more.y)
+    pairs = ("--theta", folder / "more_theta.npy", "--data", folder / "more_y.npy")
+    done = run("check", posterior, *pairs, "--observed", folder / "observed.csv", "--json")
+    assert done.exit_code in (0, 1), done.output
+    assert json.loads(done.stdout)["n"] == 250
+    done = run("compare", posterior, folder / "observed.csv", *pairs, "-o", folder / "r.html")
+    assert done.exit_code == 0, done.output
+    assert "rejection ABC" in done.output
+    trained = ("--theta", folder / "theta.npy", "--data", folder / "y.npy")
+    assert "trained on these pairs" in refusal("check", posterior, *trained)
+    assert "--theta and --data" in refusal("check", posterior)
+    assert "belong together" in refusal("check", posterior, *pairs[:2])
+    assert "--theta and --data" in refusal(
+        "compare", posterior, folder / "observed.csv", "-o", folder / "r.html"
+    )
+    bank = ("--simulations", folder / "nobank", "-o", folder / "r.html")
+    assert "not both" in refusal("compare", posterior, folder / "observed.csv", *pairs, *bank)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -132,11 +160,9 @@ def test_a_prior_is_found_as_a_simulator_is(folder: Path) -> None:
     ],
 )
 def test_observed_data_are_refused_with_the_option_that_reads_them(
-    folder: Path, text: str, words: str, options: tuple[str, ...]
+    folder: Path, posterior: Path, text: str, words: str, options: tuple[str, ...]
 ) -> None:
-    posterior, observed = folder / "one.safetensors", folder / "table.csv"
-    if not posterior.exists():
-        fit(folder, "theta.npy", "y.npy", "one.safetensors", "--prior", f"{folder}/model.py:prior")
+    observed = folder / "table.csv"
     observed.write_text(text)
     assert words in refusal("infer", posterior, observed)
     if options:

@@ -9,12 +9,13 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import Observed, advice_as_flags, load_bank, load_posterior, load_simulator
+from sbi_flows.cli.inputs import Tables, advice_as_flags, load_bank, load_posterior, load_simulator
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER
 from sbi_flows.problem.plugins import list_plugins
+from sbi_flows.simulation.from_arrays import GIVEN
 from sbi_flows.training.rows import LEAST_ROWS
 
 _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
@@ -24,38 +25,40 @@ _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
 @options.posterior
 @options.integer("-n", 100, "Simulated pairs to test on; with --observed at least 200.", 1000)
 @options.grouped(
-    "observed",
-    Observed,
+    "tables",
+    Tables,
     click.option(
         "--observed", type=options.FILE, help="Observed data (.csv or .npy) at which to test as well."
     ),
     *options.reading,
+    *options.pairs,
 )
 @options.output("Write an HTML page.", required=False)
 @options.reference
 @options.seed
 @options.json
 def check_verb(
-    posterior: Path, n: int, observed: Observed, output: Path | None, reference: str | None, seed: int
+    posterior: Path, n: int, tables: Tables, output: Path | None, reference: str | None, seed: int
 ) -> Answer:
     """Test a posterior's calibration; exit code 1 on "do not trust"."""
     if output is not None:
-        check_output(output, posterior, observed.observed, reference, endings=(".html",))
-    loaded, simulator = _loaded(posterior, reference)
-    y_obs = None if observed.observed is None else observed.read(loaded.event_shape)
+        check_output(output, posterior, *tables.files, reference, endings=(".html",))
+    loaded, simulator = _loaded_for(tables, posterior, reference)
+    y_obs = None if tables.observed is None else tables.read(loaded.event_shape)
+    pairs = tables.pairs(loaded.prior)
     with bar("checking") as advance:
-        check = sf.check(loaded, simulator, n=n, seed=seed, y_obs=y_obs, progress=advance)
+        check = sf.check(loaded, simulator, simulations=pairs, n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
         check.to_html(output)
-    record = {**_check_record(check), "observed": observed.observed}
-    tables = (check.quantities, check.table.drop(columns="sentence"))
-    lines = tuple(table_text(table, ".3g") for table in tables)
+    record = {**_check_record(check), "observed": tables.observed}
+    found = (check.quantities, check.table.drop(columns="sentence"))
+    lines = tuple(table_text(table, ".3g") for table in found)
     return Answer(record, lines, check.verdict, failed=check.level == "do not trust")
 
 
 @click.command("compare")
 @options.posterior
-@options.grouped("observed", Observed, options.observed, *options.reading)
+@options.grouped("tables", Tables, options.observed, *options.reading, *options.pairs)
 @options.integer("-n", 20, "Draws of the neural posterior.", 4000)
 @options.bank("Bank for ABC. [default: the training simulations, made again]")
 @options.output("HTML file of the report.")
@@ -63,19 +66,15 @@ def check_verb(
 @options.seed
 @options.json
 def compare_verb(
-    posterior: Path,
-    observed: Observed,
-    n: int,
-    bank: Path | None,
-    output: Path,
-    reference: str | None,
-    seed: int,
+    posterior: Path, tables: Tables, n: int, bank: Path | None, output: Path, reference: str | None, seed: int
 ) -> Answer:
     """Compare a posterior with ABC and, where there is a likelihood, the exact one."""
-    check_output(output, posterior, observed.observed, bank, reference, endings=(".html",))
-    loaded, simulator = _loaded(posterior, reference)
-    simulations = None if bank is None else load_bank(bank)
-    y_obs = observed.read(loaded.event_shape)
+    check_output(output, posterior, *tables.files, bank, reference, endings=(".html",))
+    loaded, simulator = _loaded_for(tables, posterior, reference)
+    if bank is not None and tables.theta is not None:
+        raise SettingsError("give --simulations, or --theta and --data, not both.")
+    simulations = tables.pairs(loaded.prior) if bank is None else load_bank(bank)
+    y_obs = tables.read(loaded.event_shape)
     comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     table, distances, verdict = comparison.table, comparison.distances, comparison.verdict
@@ -183,11 +182,25 @@ def _check_smallest(count: int, sizes: list[int] | None, d: int) -> None:
         )
 
 
+def _loaded_for(
+    tables: Tables, path: Path, reference: str | None
+) -> tuple[sf.Posterior, sf.Simulator | None]:
+    """The same; pairs need no simulator, and do without one that is not named."""
+    if tables.theta is None or reference is not None:
+        return _loaded(path, reference)
+    return load_posterior(path, None), None
+
+
 def _loaded(path: Path, reference: str | None) -> tuple[sf.Posterior, sf.Simulator]:
     """A posterior and its simulator: the one that was named, else the plug-in of the stored name."""
     named = None if reference is None else load_simulator(reference)
     posterior = load_posterior(path, named)
     name = posterior.facts["simulator"]
+    if named is None and name == GIVEN:
+        raise SettingsError(
+            "this posterior was trained on pairs made elsewhere. Name their simulator, --simulator "
+            "path/to/file.py:attribute; check and compare also take further pairs, --theta and --data."
+        )
     if named is None and name not in {plugin.name for plugin in list_plugins()}:
         raise SettingsError(
             f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator "

@@ -13,6 +13,7 @@ from sbi_flows.cli.inputs import (
     Observed,
     Reading,
     advice_as_flags,
+    check_both,
     load_bank,
     load_pairs,
     load_posterior,
@@ -42,8 +43,7 @@ class _Source:
     index: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if (self.theta is None) != (self.data is None):
-            raise SettingsError("--theta and --data belong together: give both, with one row per simulation.")
+        check_both(self.theta, self.data)
         if sum(given is not None for given in (self.n, self.minutes, self.bank, self.theta)) > 1:
             raise SettingsError(
                 "give one of -n, --minutes and --simulations, or --theta and --data, not several."
@@ -79,12 +79,7 @@ class _Source:
     options.integer("-n", 50, "Simulations to make, at least 25 per parameter. [default: 10000]"),
     options.positive("--minutes", "Instead of -n: time limit for simulating and training."),
     options.bank("Instead of -n: a bank to train on."),
-    click.option(
-        "--theta", type=options.FILE, help="Instead of -n: parameters of pairs made elsewhere, .csv or .npy."
-    ),
-    click.option(
-        "--data", type=options.FILE, help="The data of these pairs, one row per simulation, .csv or .npy."
-    ),
+    *options.pairs,
     click.option("--prior", help="Their prior, file.py:attribute. [default: that of SIMULATOR]"),
     *options.reading,
 )

@@ -76,6 +76,34 @@ class Observed:
         return load_observed(self.observed, event_shape, Reading(self.decimal, self.index))
 
 
+@dataclass(frozen=True)
+class Tables(Observed):
+    """Also the files of pairs made elsewhere. Raises `SettingsError` for one without the other."""
+
+    theta: Path | None
+    data: Path | None
+
+    def __post_init__(self) -> None:
+        check_both(self.theta, self.data)
+
+    def pairs(self, prior: sf.Prior) -> sf.Simulations | None:
+        """The pairs, if there are any."""
+        if self.theta is None or self.data is None:
+            return None
+        return load_pairs(prior, self.theta, self.data, Reading(self.decimal, self.index))
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """All that is read."""
+        return self.observed, self.theta, self.data
+
+
+def check_both(theta: Path | None, data: Path | None) -> None:
+    """Raise `SettingsError` for parameters without data, or the other way round."""
+    if (theta is None) != (data is None):
+        raise SettingsError("--theta and --data belong together: give both, with one row per simulation.")
+
+
 def load_simulator(reference: str) -> sf.Simulator:
     """The simulator that `reference` names. Raises `PluginError`."""
     return _named(reference, sf.load_simulator)

@@ -34,6 +34,12 @@ reading = (
         "column that looks like an index.",
     ),
 )
+pairs = (
+    click.option(
+        "--theta", type=FILE, help="Parameters of pairs made elsewhere, one row per simulation, .csv or .npy."
+    ),
+    click.option("--data", type=FILE, help="The data of these pairs, one row per simulation, .csv or .npy."),
+)
 reference = click.option(
     "--simulator",
     "reference",

@@ -76,8 +76,8 @@ def fit(
 ) -> Posterior:
     """Learn q(theta | y) for every y that `simulator` can make. Give one of
 
-    simulations: made before, with `sf.simulate`; or elsewhere, with `sf.Simulations.from_arrays`, for which
-        no simulator is needed.
+    simulations: made before, with `sf.simulate`; or elsewhere, with `sf.Simulations.from_arrays`. No
+        simulator is needed then; the summaries that it declares join only where it is passed.
     n_simulations: to be made now (10,000 if nothing is given).
     minutes: of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time,
     and

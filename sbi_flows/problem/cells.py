@@ -25,15 +25,12 @@ def is_missing(cell: str) -> bool:
 
 def number(cell: str, decimal: str) -> float | None:
     """The number in a cell, NaN for a missing value, None for anything else. decimal: "." or ","."""
-    text = cell.strip()
-    if text.lower() in MISSING:
-        return np.nan
-    if "_" in text or (decimal == "," and "." in text):
-        return None
+    text = cell.replace(",", ".", 1) if decimal == "," and "." not in cell else cell
     try:
-        return float(text.replace(",", ".", 1) if decimal == "," else text)
+        value = float(text)
     except ValueError:
-        return None
+        return np.nan if is_missing(cell) else None
+    return None if "_" in cell or (decimal == "," and "." in cell) else value
 
 
 def advice(cell: str, decimal: str) -> str:

@@ -45,6 +45,8 @@ class Cells:
 
     def without(self, columns: set[int]) -> Cells:
         """All but some columns."""
+        if not columns:
+            return self
         kept = [j for j in range(self.width) if j not in columns]
         names = None if self.names is None else tuple(self.names[j] for j in kept)
         return Cells([(number, [cells[j] for j in kept]) for number, cells in self.lines], names)

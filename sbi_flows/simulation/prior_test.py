@@ -77,7 +77,7 @@ def _different_columns(prior: Prior, given: F, fresh: F) -> list[str]:
         if scipy.stats.ks_2samp(given[:, j], fresh[:, j], method="asymp").pvalue < limit:
             quartiles = np.quantile(given[:, j], [0.25, 0.5, 0.75])
             at = [f"{np.mean(fresh[:, j] <= quartile):.0%}" for quartile in quartiles]
-            found.append(f"{name} (its quartiles lie at {at[0]}, {at[1]} and {at[2]} of the prior)")
+            found.append(f"{name} (its quartiles lie at the prior's {at[0]}, {at[1]} and {at[2]} points)")
     return found
 
 

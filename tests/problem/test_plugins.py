@@ -223,3 +223,12 @@ def test_a_file_that_shadows_an_installed_package_is_named(
     with pytest.raises(PluginError, match="'popular' is not a package.*shadows") as caught:
         sf.load_simulator("popular")
     assert str(installed / "popular.py") in str(caught.value)
+
+
+def test_a_prior_is_named_by_its_file_or_by_a_simulator(tmp_path: Path) -> None:
+    file = model_file(tmp_path, MODEL + "\nprior = my_model.prior\n")
+    for name in ("prior", "my_model", "Models.inner"):
+        assert plugins.load_prior(f"{file}:{name}").names == ("rate",)
+    assert plugins.load_prior("simulators.ricker:ricker") == plugins.load_prior("ricker") == ricker.prior
+    with pytest.raises(PluginError, match="'plain' is a function, not a prior; priors there: prior"):
+        plugins.load_prior(f"{file}:plain")

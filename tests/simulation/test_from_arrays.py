@@ -209,6 +209,19 @@ def test_the_same_pairs_give_the_bytes_of_a_fit_on_simulate(tmp_path: Path) -> N
     assert (tmp_path / "first").read_bytes() == (tmp_path / "named").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_pairs_from_two_files_give_the_same_bytes(tmp_path: Path) -> None:
+    sims = sf.simulate(noisy, 100_000, seed=3)
+    np.save(tmp_path / "theta.npy", sims.theta)
+    np.save(tmp_path / "y.npy", sims.y)
+    theta, y = np.load(tmp_path / "theta.npy"), np.load(tmp_path / "y.npy")
+    given = sf.Simulations.from_arrays(PRIOR, theta, y, name="noisy", seed=3)
+    short = sf.FitSettings(train=sf.TrainSettings(epochs=1), members=1, size="small")
+    sf.fit(noisy, simulations=sims, settings=short, say=None).save(tmp_path / "one")
+    sf.fit(simulations=given, settings=short, say=None).save(tmp_path / "other")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 def test_too_few_pairs_are_refused_by_the_fit() -> None:
     with pytest.raises(TooFewSimulationsError):
         sf.fit(simulations=sf.Simulations.from_arrays(PRIOR, THETA[:10], Y[:10]), say=None)

@@ -73,9 +73,9 @@ def cut(theta: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (moved, "the prior: b (its quartiles lie at "),
-        (narrower, "the prior: b (its quartiles lie at "),
-        (cut, "the prior: b (its quartiles lie at "),
+        (moved, "the prior: b (its quartiles lie at the prior's "),
+        (narrower, "the prior: b (its quartiles lie at the prior's "),
+        (cut, "the prior: b (its quartiles lie at the prior's "),
         (correlated, "the prior: a and b together (rank correlation 0."),
     ],
 )
