@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.load import load as load
     from sbi_flows.posterior.posterior import Posterior as Posterior
     from sbi_flows.problem.command import command_simulator as command_simulator
+    from sbi_flows.problem.groups import iid as iid
     from sbi_flows.problem.plugins import load_simulator as load_simulator
     from sbi_flows.problem.prior import Prior as Prior
     from sbi_flows.problem.simulator import Simulator as Simulator
@@ -60,6 +61,7 @@ _PUBLIC = {
     "posterior.load": "load",
     "posterior.posterior": "Posterior",
     "problem.command": "command_simulator",
+    "problem.groups": "iid",
     "problem.plugins": "load_simulator",
     "problem.prior": "Prior",
     "problem.simulator": "Simulator simulator",

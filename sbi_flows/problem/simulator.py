@@ -27,7 +27,13 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, integer, numbers
-from sbi_flows.errors import InputError, ObservationError, SimulatorContractError, TooManyFailuresError
+from sbi_flows.errors import (
+    InputError,
+    ObservationError,
+    SimulatorContractError,
+    TooManyFailuresError,
+    UnknownParameterError,
+)
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.problem.summaries import Summaries
@@ -36,6 +42,13 @@ ThetaMap = Mapping[str, Any]
 
 FILE_PREFIX = "sbi_flows_file_"
 _SHAPE_TRIES = 50
+
+
+class NamedValues(dict[str, Any]):
+    """theta as a simulator is given it: a dict that lists its names where it is asked for another one."""
+
+    def __missing__(self, name: object) -> Any:
+        raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self)}.")
 
 
 class Parts(TypedDict, total=False):
@@ -153,7 +166,9 @@ class Simulator:
         """
         n = len(theta)
         if self.vectorized:
-            columns = {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
+            columns = NamedValues(
+                {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
+            )
             return self._as_floats(self._call(columns, rng), n)
         rows = [self._as_floats(np.asarray(self._call(self._one(row), rng))[None], 1) for row in theta]
         shapes = {row.shape[1:] for row in rows}
@@ -176,7 +191,9 @@ class Simulator:
 
     def _one(self, row: Float[np.ndarray, " d"]) -> dict[str, Any]:
         values = self.prior.as_mapping(row).items()
-        return {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
+        return NamedValues(
+            {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
+        )
 
     def _as_floats(self, y: Any, n: int) -> NDArray[Any]:
         y = np.asarray(y)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sbi_flows.arrays import F
 from sbi_flows.errors import PriorError, ShapeError
 from sbi_flows.problem.prior import Prior
-from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
+from sbi_flows.simulation.failures import MEANT, NONFINITE, OK, STATUS, Failure, Failures
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -179,10 +179,11 @@ class Simulations:
             return ""
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts().items() if name != "ok")
         first = f" First cause: {self.records[0].cause}." if self.records else ""
+        meant = f" {MEANT}" if (self.codes == NONFINITE).any() else ""
         return (
             f"{failed:,} of {len(self):,} simulations failed ({counts}) and are left out.{first} If failing "
             "depends on theta, leaving them out truncates the prior to the part that runs; "
-            "print(simulations.failures()) shows where they fail."
+            f"print(simulations.failures()) shows where they fail.{meant}"
         )
 
     def to_xarray(self) -> xr.Dataset:
