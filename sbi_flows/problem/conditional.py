@@ -133,6 +133,8 @@ class Conditional:
         try:
             return Rows.of(frozen, n)
         except (ValueError, TypeError) as error:
+            if any(isinstance(given, Earlier) for given in (*frozen.args, *frozen.kwds.values())):
+                raise PriorError(f"prior {self._name}: {self._failed(error)}") from error
             raise PriorError(
                 f"prior {self._name}: the arguments of {frozen.dist.name} must be numbers, or arrays of "
                 f"one number for each of the {n} draws ({error}). Columns of a block are p[name][:, i]."
@@ -299,7 +301,7 @@ class Given:
         """Values of the rows that are held as those of all rows."""
         found = np.full((len(self._held), *values.shape[1:]), fill)
         found[self._held] = values
-        return found.reshape(*self._lead, *values.shape[1:])
+        return found.reshape((*self._lead, *values.shape[1:]))
 
 
 def _spread_out(rows: Rows) -> F:

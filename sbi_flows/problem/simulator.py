@@ -48,7 +48,7 @@ class NamedValues(dict[str, Any]):
     """theta as a simulator is given it: a dict that lists its names where it is asked for another one."""
 
     def __missing__(self, name: object) -> Any:
-        raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self)}.")
+        raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self)}")
 
 
 class Parts(TypedDict, total=False):
