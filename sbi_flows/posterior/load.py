@@ -5,7 +5,8 @@ The modules are rebuilt from the settings and filled with the leaves. Then the l
 simulated pairs are recomputed, and must come out as they were when the posterior was saved.
 
 A file holds no code. Declared summaries, which the network takes besides y, are therefore passed again, as an
-object, and must give the summaries of a few simulations that are in the file. Only an installed plug-in is
+object, and must give the summaries of a few simulations that are in the file. So is a prior with functions of
+earlier parameters, which must give the quantiles in the file. Only an installed plug-in is
 found by the name of its simulator: it is code that the user has installed under that name, and a file cannot
 lead to any other.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,7 @@ def _given(simulator: Simulator | None, summaries: Callable[..., Any] | None) ->
 
 def _rebuilt(record: Manifest, arrays: Arrays, prior: Prior | None, given: Summaries | None) -> Posterior:
     try:
-        prior = _prior(record["prior"], prior)
+        prior = _prior(record["prior"], prior, record["facts"]["simulator"])
     except PriorError as error:
         raise RefusedError(error) from error
     _check_known(record["settings"])
@@ -177,8 +179,14 @@ def _of_an_ensemble(leaves: Arrays) -> Arrays:
     return {**members, "mixture_weights": np.ones(1, dtype=np.float32)}
 
 
-def _prior(records: list[dict[str, Any]], given: Prior | None) -> Prior:
-    """The stored prior with its maps; what a file cannot hold is that of `given`. Raises `PriorError`."""
+def _prior(records: list[dict[str, Any]], given: Prior | None, name: str) -> Prior:
+    """The stored prior with its maps; what a file cannot hold is that of `given`, or of the installed
+    plug-in of this name. Raises `PriorError`.
+    """
+    if given is None and any(record["source"] == "conditional" for record in records):
+        with suppress(PluginError):
+            plugin = find_plugin(name)
+            given = None if plugin is None else plugin.prior
     if given is not None:
         if not isinstance(given, Prior):
             raise PriorError(

@@ -11,7 +11,9 @@ import sbi_flows as sf
 
 
 def difference_sd(e: float, seed: int = 1) -> float:
-    """The posterior sd of k (w0 - w1) given y = (0.5, 1), of which the prior sd is 1 and the exact one 0.196."""
+    """The posterior sd of k (w0 - w1) given y = (0.5, 1), of which the prior sd is 1 and the exact one
+    0.196.
+    """
     covariance = torch.tensor([[1.0, 1 - e], [1 - e, 1.0]], dtype=torch.float64)
     k = 1 / np.sqrt(2 * e)
 
