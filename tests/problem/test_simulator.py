@@ -19,6 +19,7 @@ from sbi_flows.errors import (
     ShapeError,
     SimulatorContractError,
     TooManyFailuresError,
+    UnknownParameterError,
 )
 from sbi_flows.problem.observation import as_observation
 
@@ -278,3 +279,15 @@ def test_the_prior_of_a_simulator_may_be_unbounded() -> None:
     model = sf.simulator(sf.Prior(x=norm()))(lambda theta, rng: theta["x"])
     theta = model.prior.sample(3, rng())
     np.testing.assert_array_equal(model.run(theta, rng()), theta[:, 0])
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_a_name_that_no_parameter_has_is_answered_with_those_that_there_are(vectorized: bool) -> None:
+    model = sf.Simulator(lambda theta, rng: theta["A"], PRIOR, vectorized=vectorized)
+    with pytest.raises(UnknownParameterError, match="no parameter 'A'; there are a, w") as caught:
+        model.run(THETA, np.random.default_rng(0))
+    assert isinstance(caught.value, KeyError)
+    seen: list[object] = []
+    model = sf.Simulator(lambda theta, rng: seen.append(theta) or theta["a"], PRIOR, vectorized=vectorized)
+    model.run(THETA, np.random.default_rng(0))
+    assert isinstance(seen[0], dict)
