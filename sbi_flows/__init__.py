@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sbi_flows.problem.data import Series as Series
     from sbi_flows.problem.data import Set as Set
     from sbi_flows.problem.data import Vector as Vector
+    from sbi_flows.problem.groups import iid as iid
     from sbi_flows.problem.patterns import gaps as gaps
     from sbi_flows.problem.patterns import lengths as lengths
     from sbi_flows.problem.plugins import load_simulator as load_simulator
@@ -69,6 +70,7 @@ _PUBLIC = {
     "problem.command": "command_simulator",
     "problem.data": "Grid Series Set Vector",
     "problem.patterns": "gaps lengths",
+    "problem.groups": "iid",
     "problem.plugins": "load_simulator",
     "problem.prior": "Prior",
     "problem.replicates": "replicates",

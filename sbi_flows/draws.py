@@ -8,7 +8,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Draws:
     origin: the method that made them.
     weights: None, or (n,) with sum one.
     facts: further numbers about how they were made.
+    labels: the names of the groups of a block, by the name of the parameter.
 
     Only `values` and `summary` know weights. Everything else that leaves this class is equally weighted:
     `to_numpy`, `draws[name]`, `to_arviz` and `save` resample weighted draws systematically to n.
@@ -51,6 +52,7 @@ class Draws:
     weights: Float[np.ndarray, " n"] | None = None
     verdicts: tuple[Verdict, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.values.shape[-2])
@@ -104,6 +106,8 @@ class Draws:
     def to_arviz(self) -> Any:
         """ArviZ's InferenceData (from ArviZ 1.0 a DataTree): the draws as one chain of the group posterior.
 
+        A block theta has the dimension theta_dim_0, with coordinates 0, 1, ... or the labels of its groups.
+
         Raises `SettingsError` for a stack, and for a parameter called chain or draw.
         """
         if self.values.ndim != 2:
@@ -119,18 +123,52 @@ class Draws:
         arviz = _arviz()
         posterior = {name: self[name][None] for name in self.groups}
         attrs = {"origin": self.origin, "verdict": str(self.verdict)}
+        dims = {name: [f"{name}_dim_0"] for name in self.labels}
+        axes: dict[str, Any] = {}
+        if dims:
+            coords = {f"{name}_dim_0": list(labels) for name, labels in self.labels.items()}
+            axes = {"dims": dims, "coords": coords}
         if int(arviz.__version__.split(".")[0]) >= 1:
-            return arviz.from_dict({"posterior": posterior}, attrs={"posterior": attrs})
-        return arviz.from_dict(posterior=posterior, attrs=attrs)
+            return arviz.from_dict({"posterior": posterior}, attrs={"posterior": attrs}, **axes)
+        return arviz.from_dict(posterior=posterior, attrs=attrs, **axes)
+
+    def with_(self, /, **derived: Any) -> Draws:
+        """The same draws with further parameters that are computed from them.
+
+            draws.with_(young=lambda d: d["share"] * d["adult"])
+
+        derived: by name, an array (n,) or (m, n), with one more axis for a block; or a function of the draws
+            that returns it. The function gets a mapping of the names, earlier derived ones too, to such
+            arrays, one entry for each row of `values`.
+
+        Raises `SettingsError` for a name that exists, and `ShapeError`.
+        """
+        lead = self.values.shape[:-1]
+        columns, groups, names = [self.values], dict(self.groups), list(self.names)
+        mapping: dict[str, Any] = {name: self.values[..., where] for name, where in groups.items()}
+        for name, given in derived.items():
+            if name in groups or name in names:
+                raise SettingsError(
+                    f"there is already a parameter {name!r}; give what is derived another name."
+                )
+            value = _derived(name, given(dict(mapping)) if callable(given) else given, lead)
+            mapping[name], width = value, sum(column.shape[-1] for column in columns)
+            block = value.ndim > len(lead)
+            size = value.shape[-1] if block else 1
+            groups[name] = slice(width, width + size) if block else width
+            names += [f"{name}[{i}]" for i in range(size)] if block else [name]
+            columns.append(value if block else value[..., None])
+        if len(set(names)) != len(names):
+            raise SettingsError(f"the columns would be called {', '.join(names)}; give names that differ.")
+        return replace(self, values=np.concatenate(columns, axis=-1), groups=groups, names=tuple(names))
 
     def observation(self, i: int) -> Draws:
         """The draws of observation `i` of a stack."""
+        if not isinstance(i, int | np.integer) or isinstance(i, bool):
+            raise ShapeError(f"observations have whole numbers, as draws.observation(0); got {i!r}.")
         if self.values.ndim != 3 or not -len(self.values) <= i < len(self.values):
             raise ShapeError(f"there is no observation {i} in draws of shape {self.values.shape}.")
-        verdict = self.verdicts[i]
-        return Draws(
-            self.values[i], self.groups, self.names, verdict, self.origin, self.weights, facts=self.facts
-        )
+        return replace(self, values=self.values[i], verdict=self.verdicts[i], verdicts=())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF (`.nc`, through ArviZ) or `.csv` (one column per parameter, equally weighted).
@@ -175,6 +213,21 @@ class Draws:
         text.write(_header(names))
         np.savetxt(text, flat, delimiter=",", fmt="%.17g")
         return text.getvalue().encode()
+
+
+def _derived(name: str, given: Any, lead: tuple[int, ...]) -> NDArray[np.float64]:
+    """A derived parameter as numbers, one row for each draw. Raises `ShapeError`."""
+    try:
+        value = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} must be numbers, one for each draw ({error}).") from error
+    wanted = ", ".join(map(str, lead))
+    if value.shape[: len(lead)] != lead or value.ndim > len(lead) + 1 or 0 in value.shape[len(lead) :]:
+        raise ShapeError(
+            f"{name} must have shape ({wanted},) as the draws, or ({wanted}, k) for a block; got "
+            f"{value.shape}."
+        )
+    return value
 
 
 def _header(names: tuple[str, ...]) -> str:

@@ -109,7 +109,7 @@ class PluginError(InputError):
 
 
 class UnknownParameterError(InputError, KeyError):
-    """A name that no parameter of these draws has."""
+    """A name that no parameter has, of these draws or of the prior."""
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -76,6 +76,7 @@ def rejection_abc(
         values=values,
         groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
         names=prior.names,
+        labels=prior.labels,
         verdict=verdict,
         origin="rejection ABC" if adjust is None else "rejection ABC, linear adjustment",
         weights=weights,

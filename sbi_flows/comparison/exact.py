@@ -185,6 +185,7 @@ def _draws(
         values=values,
         groups=groups_of(prior.slices, scalars),
         names=prior.names,
+        labels=prior.labels,
         verdict=verdict,
         origin=origin,
         weights=weights,

@@ -1,7 +1,10 @@
 """stub"""
 
+import math
+
+import torch
 from torch import nn
-import torch, math
+
 from sbi_flows.nets.masks import observed
 from sbi_flows.nets.vector import VectorSummary
 

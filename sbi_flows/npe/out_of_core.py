@@ -176,7 +176,7 @@ class StreamedRows:
     def fingerprint(self) -> str:
         campaign = {
             "simulator": self._simulations.simulator_name,
-            "prior": self._simulations.prior.to_json(),
+            "prior": self._simulations.prior.to_json(maps=True),
             "seed": self._simulations.seed,
             "block_size": self._simulations.block_size,
             "codes": digest([torch.from_numpy(self._simulations.codes)]),

@@ -5,7 +5,8 @@ The modules are rebuilt from the settings and filled with the leaves. Then the l
 simulated pairs are recomputed, and must come out as they were when the posterior was saved.
 
 A file holds no code. Declared summaries, which the network takes besides y, are therefore passed again, as an
-object, and must give the summaries of a few simulations that are in the file. Only an installed plug-in is
+object, and must give the summaries of a few simulations that are in the file. So is a prior with functions of
+earlier parameters, which must give the quantiles in the file. Only an installed plug-in is
 found by the name of its simulator: it is code that the user has installed under that name, and a file cannot
 lead to any other.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +46,6 @@ from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.history import History
 
-_PRIOR_DRAWS = 8
-
 
 def load(
     path: str | os.PathLike[str],
@@ -58,8 +58,8 @@ def load(
 ) -> Posterior:
     """Load a posterior that `Posterior.save` wrote.
 
-    prior: needed only where a marginal was a class of your own, which a file cannot hold; it must have the
-        stored names.
+    prior: needed only where a marginal was a function of earlier parameters, or a class of your own, which a
+        file cannot hold; it must be the stored one.
     simulator: needed only where summaries that it declares joined the network's input, and it is not an
         installed plug-in of the stored name. summaries: those alone, instead of the simulator.
     summary: a module of the class that the posterior was fitted with, `sf.fit(..., summary=MyNet())`; its weights
@@ -127,10 +127,7 @@ def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
 def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
     prior = given.prior
     try:
-        if prior is None:
-            prior = Prior.from_json(record["prior"])
-        else:
-            _check_prior(prior, record["prior"])
+        prior = _prior(record["prior"], prior, record["facts"]["simulator"])
     except PriorError as error:
         raise RefusedError(error) from error
     _check_known(record["settings"])
@@ -247,45 +244,19 @@ def _of_an_ensemble(leaves: Arrays) -> Arrays:
     return {**members, "mixture_weights": np.ones(1, dtype=np.float32)}
 
 
-def _check_prior(prior: Prior, stored: list[dict[str, Any]]) -> None:
-    """Raise `PriorError` unless `prior` has the stored marginals; of a user's own class only the name can be
-    compared.
+def _prior(records: list[dict[str, Any]], given: Prior | None, name: str) -> Prior:
+    """The stored prior with its maps; what a file cannot hold is that of `given`, or of the installed
+    plug-in of this name. Raises `PriorError`.
     """
-    if not isinstance(prior, Prior):
-        raise PriorError(
-            f"prior must be an sf.Prior, got {type(prior).__name__}. Pass the one that was fitted with, "
-            f"simulator.prior."
-        )
-    names = [record["name"] for record in stored]
-    if names != list(prior.marginals):
-        raise PriorError(
-            f"the stored posterior has parameters {names}, the prior that was passed has "
-            f"{list(prior.marginals)}."
-        )
-    for there, record in zip(stored, prior.to_json(), strict=True):
-        if (
-            "custom" not in (there["source"], record["source"])
-            and there != record
-            and not _same(there, record)
-        ):
+    if given is None and any(record["source"] == "conditional" for record in records):
+        with suppress(PluginError):
+            plugin = find_plugin(name)
+            given = None if plugin is None else plugin.prior
+    if given is not None:
+        if not isinstance(given, Prior):
             raise PriorError(
-                f"the posterior was fitted with {_marginal_text(there)}, the prior that was passed has "
-                f"{_marginal_text(record)}. Pass the "
-                "prior that was fitted with, or none: this marginal is in the file."
+                f"prior must be an sf.Prior, got {type(given).__name__}. Pass the one that was fitted with, "
+                f"simulator.prior."
             )
-
-
-def _same(there: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Whether two marginals that are written differently are one and the same."""
-    one, other = Prior.from_json([there]), Prior.from_json([record])
-    theta = other.sample(_PRIOR_DRAWS, stream(0, "prior"))
-    return one.d == other.d and np.allclose(one.log_prob(theta), other.log_prob(theta))
-
-
-def _marginal_text(record: dict[str, Any]) -> str:
-    rest = {
-        key: record[key]
-        for key in sorted(record)
-        if key not in ("name", "kind", "source") and record[key] not in ([], {})
-    }
-    return " ".join([record["name"], record["kind"], *map(str, rest.values())])
+        given.check_stored(records)
+    return Prior.from_json(records, given, stored_maps=True)

@@ -144,6 +144,7 @@ class Posterior:
             values=theta[0] if single else theta,
             groups=groups_of(self.prior.slices, scalars),
             names=self.names,
+            labels=self.prior.labels,
             verdict=worst(verdicts),
             origin="neural posterior",
             verdicts=tuple(verdicts),
@@ -273,7 +274,7 @@ class Posterior:
         version = _ONE_ARRAY if has_free_ends(self.estimator.state_dict()) else older
         return {
             **(of_y or {"format_version": version}),
-            "prior": self.prior.to_json(),
+            "prior": self.prior.to_json(maps=True),
             "event_shape": list(self.event_shape),
             "series": self.scaler.shared,
             "encoder": TrainedEncoder(encoders[0].encoder, self.scaler).sizes if encoders else None,

@@ -64,7 +64,7 @@ class ScipyMarginal:
         farthest = _farthest(distribution)
         if farthest >= _LARGEST:
             raise PriorError(
-                f"prior {name}: {_describe(distribution)} reaches {farthest:.3g} in one draw of a thousand "
+                f"prior {name}: {describe(distribution)} reaches {farthest:.3g} in one draw of a thousand "
                 f"million; floating point cannot hold what is computed with numbers from {_LARGEST:g}. Check "
                 "its arguments: those of scipy's lognorm are of the logarithm."
             )
@@ -75,31 +75,31 @@ class ScipyMarginal:
             distances = distribution.isf(TAIL) - low if np.isfinite(low) else high - distribution.ppf(TAIL)
             light, length = light_tail(*np.asarray(distances, dtype=np.float64)[:, None])
             heavy, scale = not light[0], np.where(light, length, scale)
-        self._map = Intervals(self.lower, self.upper, np.array([median]), scale, np.array([heavy]))
+        self.intervals = Intervals(self.lower, self.upper, np.array([median]), scale, np.array([heavy]))
 
     def __repr__(self) -> str:
-        return _describe(self.distribution)
+        return describe(self.distribution)
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
         draws = self.distribution.rvs(size=(n, 1), random_state=rng)
-        return self._map.interior(np.asarray(draws, dtype=np.float64))
+        return self.intervals.interior(np.asarray(draws, dtype=np.float64))
 
     def log_prob(self, x: F) -> F:
         return np.asarray(self.distribution.logpdf(x[..., 0]), dtype=np.float64)
 
     def inside(self, x: F) -> NDArray[np.bool_]:
-        return self._map.inside(x)
+        return self.intervals.inside(x)
 
     def to_unconstrained(self, x: F) -> tuple[F, F]:
-        return self._map.to_unconstrained(x)
+        return self.intervals.to_unconstrained(x)
 
     def from_unconstrained(self, z: F) -> F:
-        return self._map.from_unconstrained(z)
+        return self.intervals.from_unconstrained(z)
 
     def to_json(self) -> dict[str, Any]:
         dist = self.distribution
         if not isinstance(getattr(scipy.stats, dist.dist.name, None), type(dist.dist)):
-            return {"source": "custom", "text": _describe(dist)}
+            return {"source": "custom", "text": describe(dist)}
         return {
             "source": "scipy",
             "kind": dist.dist.name,
@@ -119,19 +119,35 @@ def _farthest(distribution: Any) -> float:
 
 def marginal_from(name: str, distribution: Any) -> Marginal:
     """Wrap a frozen scipy or a torch distribution; `PriorError` for anything else."""
-    torch_family: Any = getattr(sys.modules.get("torch.distributions"), "Distribution", ())
-    if isinstance(distribution, torch_family):
-        from sbi_flows.problem.torch_marginal import TorchMarginal
+    if not _is_torch(distribution):
+        return scipy_marginal(name, distribution)
+    from sbi_flows.problem.torch_marginal import TorchMarginal
 
-        return TorchMarginal(name, distribution)
+    return TorchMarginal(name, distribution)
+
+
+def _is_torch(distribution: Any) -> bool:
+    family: Any = getattr(sys.modules.get("torch.distributions"), "Distribution", ())
+    return isinstance(distribution, family)
+
+
+def scipy_marginal(name: str, distribution: Any) -> ScipyMarginal:
+    """Wrap a frozen scipy distribution with numbers as arguments; `PriorError` for anything else."""
+    check_frozen(name, distribution)
+    if not all(map(_is_number, (*distribution.args, *distribution.kwds.values()))):
+        raise PriorError(
+            f"prior {name}: {describe(distribution)} has arguments that are not one number each; give "
+            "each parameter a name and a marginal of its own, or write several of the same marginal as "
+            "sf.iid."
+        )
+    return ScipyMarginal(name, distribution)
+
+
+def check_frozen(name: str, distribution: Any) -> None:
+    """Raise `PriorError` unless this is a frozen continuous scipy distribution."""
     generator = getattr(distribution, "dist", None)
     if isinstance(generator, scipy.stats.rv_continuous):
-        if not all(map(_is_number, (*distribution.args, *distribution.kwds.values()))):
-            raise PriorError(
-                f"prior {name}: {_describe(distribution)} has arguments that are not one number each; give "
-                "each parameter a name and a marginal of its own."
-            )
-        return ScipyMarginal(name, distribution)
+        return
     if isinstance(generator, scipy.stats.rv_discrete):
         raise PriorError(f"prior {name}: {generator.name} is discrete; wanted {_WANTED}.")
     if isinstance(distribution, scipy.stats.rv_continuous):
@@ -143,8 +159,11 @@ def marginal_from(name: str, distribution: Any) -> Marginal:
     raise PriorError(f"prior {name}: got {distribution!r} of type {kind}; wanted {_WANTED}.")
 
 
-def marginal_from_json(record: dict[str, Any]) -> Marginal:
-    """Rebuild a marginal. A file can name the families of scipy.stats and a fixed list of torch's only."""
+def marginal_from_json(record: dict[str, Any], *, stored_map: bool = False) -> Marginal:
+    """Rebuild a marginal. A file can name the families of scipy.stats and a fixed list of torch's only.
+
+    stored_map: take the map that the record names, instead of today's.
+    """
     source, name = record.get("source"), record.get("name", "?")
     try:
         if source == "scipy":
@@ -155,7 +174,8 @@ def marginal_from_json(record: dict[str, Any]) -> Marginal:
         if source == "torch":
             from sbi_flows.problem.torch_marginal import TorchMarginal, torch_from_json
 
-            return TorchMarginal(name, torch_from_json(record))
+            whitened = not stored_map or record.get("whitened") is True
+            return TorchMarginal(name, torch_from_json(record), whitened=whitened)
     except (KeyError, TypeError, ValueError) as error:
         why = f"the stored marginal {record!r} cannot be rebuilt ({error})."
         raise PriorError(f"prior {name}: {why}") from error
@@ -165,7 +185,9 @@ def marginal_from_json(record: dict[str, Any]) -> Marginal:
     )
 
 
-def _describe(distribution: Any) -> str:
+def describe(distribution: Any) -> str:
+    """A frozen scipy distribution as it is written."""
+
     def said(a: Any) -> str:
         return f"{a:g}" if _is_number(a) else repr(a)
 

@@ -1,10 +1,12 @@
-"""The prior p(theta): named, independent marginals, and its map to R^d.
+"""The prior p(theta): named marginals, each of which may depend on the earlier ones, and its map to R^d.
 
-    theta = (theta_1, ..., theta_d),   p(theta) = prod_j p_j(theta_j),   z = T(theta) in R^u,
-    log p_Z(z) = log p(theta) - log |det dT/dtheta|
+    theta = (theta_1, ..., theta_d),   p(theta) = prod_j p_j(theta_j | theta_1, ..., theta_{j-1}),
+    z = T(theta) in R^u,               log p_Z(z) = log p(theta) - log |det dT/dtheta|
 
-A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or a `torch.distributions` object
-(one parameter, or a vector block with dependent components). T works in float64, marginal by marginal:
+A marginal is a frozen continuous `scipy.stats` distribution (one parameter), a `torch.distributions` object
+(one parameter, or a vector block with dependent components), `sf.iid` (a block of exchangeable ones), or a
+function of the earlier parameters that returns a scipy distribution or `sf.iid`. T works in float64,
+marginal by marginal:
 
     bounded [a, b]            logit of the position in the interval, computed from both ends so that no digits
                               are lost at either
@@ -12,6 +14,8 @@ A marginal is a frozen continuous `scipy.stats` distribution (one parameter) or 
                               lighter than a log-normal one
     unbounded                 identity, or asinh where the tails are heavy, after centring on the median
     simplex (Dirichlet)       stick-breaking, k components to k - 1 coordinates
+    MultivariateNormal        L^-1 (x - mean), decorrelated by its covariance L L'
+    given earlier parameters  the same with bounds, centre and scale that they give: T is triangular
 
 so that a flow that lives in R^u can never put mass outside the support, and needs no rejection step.
 """
@@ -27,7 +31,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sbi_flows.arrays import F, numbers
 from sbi_flows.errors import ObservationError, PriorError, ShapeError
-from sbi_flows.problem.marginals import Marginal, marginal_from, marginal_from_json
+from sbi_flows.problem.conditional import Conditional
+from sbi_flows.problem.groups import Group
+from sbi_flows.problem.product import Conditioned, Marginals, at, marginals_of
+from sbi_flows.problem.stored import check_same, marginals_from_json
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +43,21 @@ Theta = Float[np.ndarray, "*rows d"]
 
 
 class Prior:
-    """Named, independent marginals.
+    """Named marginals, in the order in which they may depend on one another.
 
         Prior(log_r=scipy.stats.uniform(2, 3), w=torch.distributions.Dirichlet(torch.ones(3)))
+        Prior(young=uniform(0, 1), adult=lambda p: uniform(p["young"], 1 - p["young"]))
+        Prior(mu=norm(0, 5), tau=halfcauchy(0, 5), theta=lambda p: sf.iid(norm(p["mu"], p["tau"]), 8))
+
+    A function of earlier parameters is called with all draws at once: p maps each earlier name to an array
+    (n,), of a block (n, k), and the arguments of what it returns are numbers or arrays (n,).
 
     names: one label per column; `w[0]`, `w[1]`, ... for a block.
     d: how many columns.
     unconstrained_dim: u, how many coordinates in R^u.
 
-    Raises `PriorError` for anything that is not a proper continuous distribution.
+    Raises `PriorError` for anything that is not a proper continuous distribution, and for a function that
+    asks for parameters that are not written before it.
     """
 
     def __init__(self, /, *unnamed: object, **marginals: Any) -> None:
@@ -55,10 +68,11 @@ class Prior:
             )
         if not marginals:
             raise PriorError("a prior needs at least one marginal, as Prior(rate=scipy.stats.uniform(0, 5)).")
-        self._set({name: marginal_from(name, distribution) for name, distribution in marginals.items()})
+        self._set(marginals_of(marginals))
 
-    def _set(self, marginals: Mapping[str, Marginal]) -> None:
+    def _set(self, marginals: Marginals) -> None:
         self.marginals = dict(marginals)
+        self._dependent = any(isinstance(marginal, Conditional) for marginal in marginals.values())
         self.slices: dict[str, slice] = {}
         self._unconstrained: dict[str, slice] = {}
         names: list[str] = []
@@ -88,7 +102,12 @@ class Prior:
 
     def sample(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
         """Draw `n` rows from p(theta); only `rng` is used."""
-        return np.concatenate([marginal.sample(n, rng) for marginal in self.marginals.values()], axis=1)
+        earlier: dict[str, F] = {}
+        parts = []
+        for name, marginal in self.marginals.items():
+            parts.append(at(marginal, earlier, (n,)).sample(n, rng))
+            earlier[name] = parts[-1][:, 0] if marginal.scalar else parts[-1]
+        return np.concatenate(parts, axis=1)
 
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike]) -> Float[np.ndarray, "*rows"]:
         """log p(theta) in nats, -inf outside the support. theta: (..., d), or one entry per name."""
@@ -98,27 +117,46 @@ class Prior:
         """Whether each row lies in the (closed) support."""
         return np.asarray(np.logical_and.reduce([m.inside(x) for m, x in self._parts(theta)]))
 
-    def _parts(self, theta: Any) -> list[tuple[Marginal, F]]:
-        """Each marginal with its columns of theta."""
+    def _parts(self, theta: Any) -> list[tuple[Conditioned, F]]:
+        """Each marginal, given the earlier columns, with its own columns of theta."""
         values = self.as_array(theta)
-        return [(marginal, values[..., self.slices[name]]) for name, marginal in self.marginals.items()]
+        earlier, lead, usable = (
+            self.as_mapping(values),
+            values.shape[:-1],
+            np.ones(values.shape[:-1], np.bool_),
+        )
+        parts: list[tuple[Conditioned, F]] = []
+        before: dict[str, F] = {}
+        for name, marginal in self.marginals.items():
+            x = values[..., self.slices[name]]
+            part = at(marginal, before, lead, usable)
+            parts.append((part, x))
+            if self._dependent:
+                before[name], usable = earlier[name], usable & part.inside(x)
+        return parts
 
     @property
     def lower(self) -> Float[np.ndarray, " d"]:
-        """The lower end of each column's support."""
+        """The lower end of each column's support; where it depends on earlier parameters, the lowest found
+        over draws of these and far out in their coordinates, -inf where it has no limit.
+        """
         return np.concatenate([m.lower for m in self.marginals.values()])
 
     @property
     def upper(self) -> Float[np.ndarray, " d"]:
-        """The upper end of each column's support."""
+        """The upper end of each column's support; where it depends on earlier parameters, the highest,
+        as `lower`.
+        """
         return np.concatenate([m.upper for m in self.marginals.values()])
 
     @property
     def bounded(self) -> Bool[np.ndarray, " u"]:
-        """Which coordinates in R^u are the logit of the position of one parameter in an interval."""
+        """Which coordinates in R^u are the logit of the position of one parameter in an interval with
+        fixed bounds.
+        """
         parts = [
             np.isfinite(m.lower) & np.isfinite(m.upper)
-            if m.size == m.unconstrained_size
+            if m.size == m.unconstrained_size and not (isinstance(m, Conditional) and not m.fixed)
             else np.zeros(m.unconstrained_size, dtype=np.bool_)
             for m in self.marginals.values()
         ]
@@ -134,8 +172,12 @@ class Prior:
         z = np.asarray(z, dtype=np.float64)
         if z.ndim == 0 or z.shape[-1] != self.unconstrained_dim:
             raise ShapeError(f"z must have shape (..., {self.unconstrained_dim}), got {z.shape}.")
-        columns = {name: z[..., where] for name, where in self._unconstrained.items()}
-        parts = [m.from_unconstrained(columns[name]) for name, m in self.marginals.items()]
+        earlier: dict[str, F] = {}
+        parts = []
+        for name, marginal in self.marginals.items():
+            part = at(marginal, earlier, z.shape[:-1])
+            parts.append(part.from_unconstrained(z[..., self._unconstrained[name]]))
+            earlier[name] = parts[-1][..., 0] if marginal.scalar else parts[-1]
         return np.concatenate(parts, axis=-1)
 
     def as_array(self, theta: ArrayLike | Mapping[str, ArrayLike] | torch.Tensor) -> Theta:
@@ -183,16 +225,51 @@ class Prior:
             for name, marginal in self.marginals.items()
         }
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """The prior as JSON, with nothing in it that names code."""
-        return [{"name": name, **marginal.to_json()} for name, marginal in self.marginals.items()]
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The names of the groups of each `sf.iid` that has them."""
+        found = {name: m.labels for name, m in self.marginals.items() if isinstance(m, Group | Conditional)}
+        return {name: labels for name, labels in found.items() if labels is not None}
+
+    def to_json(self, *, maps: bool = False) -> list[dict[str, Any]]:
+        """The prior as JSON, with nothing in it that names code.
+
+        maps: say also which map each marginal has, where there is a choice.
+        """
+        records = [{"name": name, **marginal.to_json()} for name, marginal in self.marginals.items()]
+        if maps:
+            for record, marginal in zip(records, self.marginals.values(), strict=True):
+                record.update(marginal.map_json() if hasattr(marginal, "map_json") else {})
+        return records
 
     @classmethod
-    def from_json(cls, records: list[dict[str, Any]]) -> Prior:
-        """Rebuild a prior from `to_json`. Raises `PriorError` for a marginal that a file cannot hold."""
+    def from_json(
+        cls, records: list[dict[str, Any]], known: Prior | None = None, *, stored_maps: bool = False
+    ) -> Prior:
+        """Rebuild a prior from `to_json`.
+
+        known: has the marginals that a file cannot hold: functions, and distributions of a user's own class.
+        stored_maps: take the maps that the records name, not today's.
+
+        Raises `PriorError` for a marginal that neither has.
+        """
         prior = cls.__new__(cls)
-        prior._set({record["name"]: marginal_from_json(record) for record in records})
+        marginals = {} if known is None else known.marginals
+        prior._set(marginals_from_json(records, marginals, stored_maps=stored_maps))
         return prior
+
+    def check_stored(self, records: list[dict[str, Any]]) -> None:
+        """Raise `PriorError` unless the stored prior is this one; of a user's own class only the name can be
+        compared.
+        """
+        names = [record["name"] for record in records]
+        if names != list(self.marginals):
+            raise PriorError(
+                f"the stored posterior has parameters {names}, the prior that was passed has "
+                f"{list(self.marginals)}."
+            )
+        for there, here in zip(records, self.to_json(), strict=True):
+            check_same(there, here, self.marginals[there["name"]])
 
 
 def check_prior(prior: object, call: str) -> None:

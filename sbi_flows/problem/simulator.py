@@ -24,7 +24,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, integer, numbers
 from sbi_flows.errors import InputError, ObservationError, SimulatorContractError, TooManyFailuresError
@@ -33,6 +33,7 @@ from sbi_flows.problem.events import Declaration, Events, packed
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.patterns import Observe, as_observe
 from sbi_flows.problem.prior import Prior, check_prior
+from sbi_flows.problem.returned import NamedValues, alone, as_floats
 from sbi_flows.problem.summaries import Summaries
 
 ThetaMap = Mapping[str, Any]
@@ -195,9 +196,11 @@ class Simulator:
         """
         n = len(theta)
         if self.vectorized:
-            columns = {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
+            columns = NamedValues(
+                {name: _read_only(value) for name, value in self.prior.as_mapping(theta).items()}
+            )
             return self._as_rows(self._call(columns, rng), n)
-        rows = [self._as_rows(_alone(self._call(self._one(row), rng)), 1, shorter=True) for row in theta]
+        rows = [self._as_rows(alone(self._call(self._one(row), rng)), 1, shorter=True) for row in theta]
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(
@@ -219,14 +222,16 @@ class Simulator:
 
     def _one(self, row: Float[np.ndarray, " d"]) -> dict[str, Any]:
         values = self.prior.as_mapping(row).items()
-        return {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
+        return NamedValues(
+            {name: float(value) if np.ndim(value) == 0 else _read_only(value) for name, value in values}
+        )
 
     def _as_rows(self, y: Any, n: int, *, shorter: bool = False) -> NDArray[Any]:
         """What the function returned for n rows of theta, checked. shorter: fill up what ends early."""
         arrays = {str(name): part for name, part in y.items()} if isinstance(y, Mapping) else {"": y}
         known = self._events
         if known is None:
-            found = {name: _as_floats(part, n, self._who(name), None) for name, part in arrays.items()}
+            found = {name: as_floats(part, n, self._who(name), None) for name, part in arrays.items()}
             known = self._declared.events({name: part.shape[1:] for name, part in found.items()}, self.name)
             self._check_settled(known)
             self._events = known
@@ -237,7 +242,7 @@ class Simulator:
             raise SimulatorContractError(f"{self.name}: returned {known.describe()}; before, {self._events}.")
         may_end = shorter and self.missing
         found = {
-            table.name: _as_floats(arrays[table.name], n, self._who(table.name), table.shape, may_end=may_end)
+            table.name: as_floats(arrays[table.name], n, self._who(table.name), table.shape, may_end=may_end)
             for table in known.tables
         }
         return packed(found) if known.named else found[""]
@@ -324,56 +329,6 @@ def simulator(
         missing=missing,
     )
     return lambda function: Simulator(function, prior, vectorized=vectorized, **parts)
-
-
-def _as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:
-    """One array of n events, float32 or float64. event: the shape of one, if it is known. may_end: whether it may
-    be shorter, and is filled up with NaN. Masked entries become NaN. Raises `SimulatorContractError`.
-    """
-    if isinstance(y, np.ma.MaskedArray):
-        y = np.ma.filled(y.astype(np.float64), np.nan)
-    y = np.asarray(y)
-    if may_end and event is not None and y.ndim == 1 + len(event) and y.dtype.kind in "biuf":
-        y = _filled_up(y, event)
-    wrong = ""
-    if y.dtype.kind not in "biuf":
-        wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
-    elif y.ndim == 0 or y.shape[0] != n:
-        wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
-        wrong = (
-            f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
-            "at a time is declared with vectorized=False."
-        )
-    elif 0 in y.shape[1:]:
-        wrong = f"shape {y.shape}, which holds no numbers. Return at least one number per draw."
-    elif event is not None and y.shape[1:] != event:
-        wrong = (
-            f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
-            "shape (pad if the length varies)."
-        )
-    if wrong:
-        raise SimulatorContractError(f"{who}{wrong}")
-    return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
-
-
-def _filled_up(y: NDArray[Any], event: Shape) -> NDArray[Any]:
-    """Events that end early, with NaN up to the shape of an event."""
-    if (
-        y.shape[1:] == event
-        or any(a > b for a, b in zip(y.shape[1:], event, strict=True))
-        or 0 in y.shape[1:]
-    ):
-        return y
-    whole = np.full((len(y), *event), np.nan)
-    whole[tuple(slice(0, length) for length in y.shape)] = y
-    return whole
-
-
-def _alone(y: Any) -> Any:
-    """What was returned for one draw, with an axis for it in front."""
-    if isinstance(y, Mapping):
-        return {name: _alone(part) for name, part in y.items()}
-    return y[None] if isinstance(y, np.ma.MaskedArray) else np.asarray(y)[None]
 
 
 def _function(part: str, given: Callable[..., Any] | None) -> Callable[..., Any] | None:

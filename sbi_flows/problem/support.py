@@ -1,4 +1,4 @@
-"""Maps of a support to R^u and back, in float64: intervals elementwise, and the simplex.
+"""Maps of a support to R^u and back, in float64: intervals elementwise, vectors whitened, and the simplex.
 
 Every map gives z and log |det dz/dx|; its inverse never leaves the open support, however large |z| is.
 """
@@ -17,7 +17,7 @@ from sbi_flows.arrays import F
 HEAVY_TAIL = 10.0
 TAIL = np.array([0.5, 0.1, 0.01, 0.001, 0.0001])
 
-_LARGEST = float(np.finfo(np.float64).max)
+LARGEST = float(np.finfo(np.float64).max)
 _TAME = 1e290
 _SUM_TOLERANCE = 1e-6
 _LOG_NORMAL, _NEAR = 2.2, 1e-9
@@ -52,6 +52,11 @@ class Intervals:
     heavy: NDArray[np.bool_]
 
     def to_unconstrained(self, x: F) -> tuple[F, F]:
+        z, log_slope = self.each_to_line(x)
+        return z, np.asarray(log_slope.sum(axis=-1))
+
+    def each_to_line(self, x: F) -> tuple[F, F]:
+        """z, and the log of the slope dz/dx of each column."""
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
         z, log_slope = np.empty(x.shape), np.empty(x.shape)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
@@ -67,7 +72,7 @@ class Intervals:
                 if chosen.any():
                     ends = (self.lower[chosen], self.upper[chosen], self.centre[chosen], self.scale[chosen])
                     z[..., chosen], log_slope[..., chosen] = to_line(x[..., chosen], *ends)
-        return z, np.asarray(log_slope.sum(axis=-1))
+        return z, log_slope
 
     def from_unconstrained(self, z: F) -> F:
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
@@ -90,13 +95,56 @@ class Intervals:
         return np.asarray(np.where(self.heavy, np.exp(z), np.logaddexp(0.0, z)))
 
     def inside(self, x: F) -> NDArray[np.bool_]:
-        return np.asarray(((x >= self.lower) & (x <= self.upper)).all(axis=-1))
+        return np.asarray(self.each_inside(x).all(axis=-1))
+
+    def each_inside(self, x: F) -> NDArray[np.bool_]:
+        """Whether each column lies in its own interval."""
+        return np.asarray((x >= self.lower) & (x <= self.upper))
 
     def interior(self, x: F) -> F:
-        """x, with what lies on a bound or beyond moved to the nearest float64 inside; NaN stays."""
-        low = np.where(np.isfinite(self.lower), np.nextafter(self.lower, np.inf), -_LARGEST)
-        high = np.where(np.isfinite(self.upper), np.nextafter(self.upper, -np.inf), _LARGEST)
-        return np.asarray(np.where(np.isnan(x), x, np.minimum(np.maximum(x, low), high)))
+        """x, with what lies on a bound or beyond moved to the nearest float64 inside; NaN stays.
+
+        An interval so narrow that no float64 lies between its ends has the lower one.
+        """
+        low = np.where(np.isfinite(self.lower), np.nextafter(self.lower, np.inf), -LARGEST)
+        high = np.where(np.isfinite(self.upper), np.nextafter(self.upper, -np.inf), LARGEST)
+        moved = np.maximum(np.minimum(np.maximum(x, low), high), self.lower)
+        return np.asarray(np.where(np.isnan(x), x, moved))
+
+
+class Whitened:
+    """A block without bounds, decorrelated by its own covariance L L'.
+
+    z = L^-1 (x - m),   log |det dz/dx| = -sum_i log L_ii
+
+    Components that nearly determine one another become independent ones of the same size.
+    """
+
+    def __init__(self, mean: F, root: F) -> None:
+        self._mean, self._root = mean, root
+
+    def to_unconstrained(self, x: F) -> tuple[F, F]:
+        rest, z = x - self._mean, np.empty(x.shape)
+        for j, column in enumerate(
+            self._root.T
+        ):  # by columns, so that a row alone has the bytes it has in a batch
+            z[..., j] = rest[..., j] / column[j]
+            rest[..., j + 1 :] -= z[..., j, None] * column[j + 1 :]
+        log_det = -float(np.log(np.diag(self._root)).sum())
+        return z, np.full(x.shape[:-1], log_det)
+
+    def from_unconstrained(self, z: F) -> F:
+        x = np.broadcast_to(self._mean, z.shape).copy()
+        for j, column in enumerate(self._root.T):
+            x += z[..., j, None] * column
+        return self.interior(x)
+
+    def inside(self, x: F) -> NDArray[np.bool_]:
+        return np.asarray((np.abs(x) <= np.inf).all(axis=-1))
+
+    def interior(self, x: F) -> F:
+        """x, with what is infinite moved to the nearest float64; NaN stays."""
+        return np.asarray(np.clip(x, -LARGEST, LARGEST))
 
 
 class Simplex:

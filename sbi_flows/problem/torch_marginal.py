@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import PriorError
-from sbi_flows.problem.support import HEAVY_TAIL, TAIL, Intervals, Simplex, Support, light_tail
+from sbi_flows.problem.support import HEAVY_TAIL, TAIL, Intervals, Simplex, Support, Whitened, light_tail
 from sbi_flows.rng import torch_scope
 
 _KINDS = (
@@ -22,9 +22,15 @@ _KINDS = (
 
 
 class TorchMarginal:
-    """One parameter, or a block of k, with a `torch.distributions` object, evaluated in float64."""
+    """One parameter, or a block of k, with a `torch.distributions` object, evaluated in float64.
 
-    def __init__(self, name: str, distribution: torch.distributions.Distribution) -> None:
+    whitened: whether the map decorrelates a block whose components depend on one another; files of before
+        have it column by column.
+    """
+
+    def __init__(
+        self, name: str, distribution: torch.distributions.Distribution, *, whitened: bool = True
+    ) -> None:
         self.distribution = _in_double(name, distribution)
         dist = self.distribution
         if tuple(dist.batch_shape) != () or len(dist.event_shape) > 1:
@@ -39,6 +45,11 @@ class TorchMarginal:
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
         if constraint is constraints.simplex:
+            if self.size < 2:
+                raise PriorError(
+                    f"prior {name}: {self} has a single component, which is always 1: there is nothing to "
+                    "infer. Give it two components or more, or leave the parameter out."
+                )
             self.unconstrained_size = self.size - 1
             self.lower, self.upper = np.zeros(self.size), np.ones(self.size)
             self._map: Support = Simplex(self.size)
@@ -48,6 +59,8 @@ class TorchMarginal:
                 np.broadcast_to(np.asarray(end, dtype=np.float64), (self.size,)).copy() for end in ends
             )
             self._map = self._intervals(name)
+        if whitened and isinstance(dist, torch.distributions.MultivariateNormal):
+            self._map = Whitened(dist.loc.numpy(), dist.scale_tril.numpy())
 
     def _intervals(self, name: str) -> Intervals:
         draws = self._draw(20_000, np.random.default_rng(0))
@@ -102,6 +115,10 @@ class TorchMarginal:
 
     def to_json(self) -> dict[str, Any]:
         return {"source": "torch", **_torch_json(self.distribution)}
+
+    def map_json(self) -> dict[str, Any]:
+        """What `to_json` leaves out: nothing of the distribution, but which map it has."""
+        return {"whitened": True} if isinstance(self._map, Whitened) else {}
 
 
 def _torch_json(dist: torch.distributions.Distribution) -> dict[str, Any]:

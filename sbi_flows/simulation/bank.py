@@ -35,7 +35,7 @@ from sbi_flows.errors import (
     StorageError,
 )
 from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
-from sbi_flows.problem.prior import Prior
+from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.simulation.assembly import Assembly
 from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
@@ -196,13 +196,19 @@ def first_difference(there: Block, here: Block) -> str:
     return "in the status of its rows"
 
 
-def read_bank(path: str | os.PathLike[str]) -> Simulations:
+def read_bank(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Simulations:
     """All committed rows of a bank up to the first gap, as `Simulations`; also while it is being written.
 
+    prior: needed only where a marginal was a function of earlier parameters, or a class of your own, which a
+        file cannot hold; it must be that of the bank.
+
     Each block is verified. theta and y are read from the folder when they are needed. Raises `StorageError`
-    where there is no bank, and `CorruptFileError` for a damaged block, which `sf.simulate` makes again.
+    where there is no bank, `CorruptFileError` for a damaged block, which `sf.simulate` makes again, and
+    `PriorError`.
     """
     check_place(path)
+    if prior is not None:
+        check_prior(prior, "sf.read_bank(path, prior=simulator.prior)")
     bank = Bank.found(path)
     present = [] if bank is None else bank.present()
     if bank is None or not present:
@@ -228,7 +234,9 @@ def read_bank(path: str | os.PathLike[str]) -> Simulations:
         )
     if not assembly.count:
         raise StorageError(f"{path}: the first block is missing. Repeat the sf.simulate call that made it.")
-    return assembly.simulations(Prior.from_json(bank.campaign["prior"]), bank.campaign, bank.load)
+    if prior is not None:
+        prior.check_stored(bank.campaign["prior"])
+    return assembly.simulations(Prior.from_json(bank.campaign["prior"], prior), bank.campaign, bank.load)
 
 
 def _shard(path: Path, k: int) -> Path:

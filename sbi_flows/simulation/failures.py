@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 STATUS = ("ok", "nonfinite", "raised", "timeout", "died", "shape")
 OK, NONFINITE, RAISED, TIMEOUT, DIED, SHAPE = range(6)
 FIFTHS = ("lowest fifth", "second", "third", "fourth", "highest fifth")
+MEANT = (
+    "If the truncation is meant, write the parameter as a function of the earlier ones in sf.Prior: "
+    'adult=lambda p: uniform(p["young"], 1 - p["young"]).'
+)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LONGEST_KIND = 200
 
@@ -66,7 +70,8 @@ class Failures:
             table.to_string(index=False),
             f"share that failed, by fifths of the simulated values of each parameter\n{shares.to_string()}",
             "Failed rows are left out of training and of ABC. Where failing depends on theta, leaving them "
-            "out truncates the prior to the part that runs. The posterior is then that of this prior.",
+            "out truncates the prior to the part that runs. The posterior is then that of this prior."
+            + (f" {MEANT}" if (self.table["status"] == STATUS[NONFINITE]).any() else ""),
         )
         return "\n\n".join(parts)
 

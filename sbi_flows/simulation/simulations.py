@@ -18,7 +18,7 @@ from sbi_flows.errors import PriorError, ShapeError, SimulationWarning
 from sbi_flows.problem.events import Declaration, Events
 from sbi_flows.problem.prior import Prior
 from sbi_flows.rng import check_seed
-from sbi_flows.simulation.failures import OK, STATUS, Failure, Failures
+from sbi_flows.simulation.failures import MEANT, NONFINITE, OK, STATUS, Failure, Failures
 from sbi_flows.simulation.from_arrays import GIVEN, KIND, given_pairs, records_of
 from sbi_flows.simulation.prior_test import doubts
 from sbi_flows.simulation.settings import SimulateSettings, usual_rows
@@ -255,10 +255,11 @@ class Simulations:
             return ""
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts().items() if name != "ok")
         first = f" First cause: {self.records[0].cause}." if self.records else ""
+        meant = f" {MEANT}" if (self.codes == NONFINITE).any() else ""
         return (
             f"{failed:,} of {len(self):,} simulations failed ({counts}) and are left out.{first} If failing "
             "depends on theta, leaving them out truncates the prior to the part that runs; "
-            "print(simulations.failures()) shows where they fail."
+            f"print(simulations.failures()) shows where they fail.{meant}"
         )
 
     def to_xarray(self) -> xr.Dataset:

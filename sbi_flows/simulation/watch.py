@@ -11,7 +11,7 @@ import numpy as np
 from sbi_flows.errors import BankMismatchError, NonDeterministicSimulatorError, TooManyFailuresError
 from sbi_flows.simulation.bank import Bank, first_difference, same_rows
 from sbi_flows.simulation.campaign import Campaign, Runner, make_block
-from sbi_flows.simulation.failures import DIED, OK, TIMEOUT, Failure
+from sbi_flows.simulation.failures import DIED, MEANT, NONFINITE, OK, STATUS, TIMEOUT, Failure
 from sbi_flows.simulation.probe import different
 from sbi_flows.simulation.simulations import Block
 
@@ -123,7 +123,8 @@ class Watch:
                 for name, value in self.first.theta.items()
             )
             text += f" First cause, in row {self.first.row} ({theta}): {self.first.cause}."
-        return f"{text} Fix the simulator or the prior, or allow more."
+        meant = f" {MEANT}" if self.first is not None and self.first.status == STATUS[NONFINITE] else ""
+        return f"{text} Fix the simulator or the prior, or allow more.{meant}"
 
     def slow_text(self) -> str:
         """A sentence on blocks whose rows had to run alone, empty if they were few and for good reason."""

@@ -19,6 +19,7 @@ from sbi_flows.errors import (
     ShapeError,
     SimulatorContractError,
     TooManyFailuresError,
+    UnknownParameterError,
 )
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
@@ -165,7 +166,7 @@ def test_an_unknown_part_is_a_type_error_that_names_it() -> None:
 
 
 def test_a_simulator_that_always_raises_has_no_event_shape_and_says_why() -> None:
-    with pytest.raises(TooManyFailuresError, match="KeyError: 'b'"):
+    with pytest.raises(TooManyFailuresError, match="no parameter 'b'; there are a, w"):
         _ = wrap(lambda theta, rng: theta["b"]).event_shape
 
 
@@ -267,8 +268,7 @@ def test_missing_and_infinite_values_are_refused_with_their_place(bad: float) ->
 
 
 @pytest.mark.parametrize(
-    "y",
-    [["a", "b", "c"], [1, None, 2], np.zeros(3, dtype=complex), [object()] * 3, {"a": 1}],
+    "y", [["a", "b", "c"], [1, None, 2], np.zeros(3, dtype=complex), [object()] * 3, {"a": 1}]
 )
 def test_what_is_not_numbers_is_refused(y: Any) -> None:
     with pytest.raises(ObservationError, match="numbers|NaN"):
@@ -279,3 +279,15 @@ def test_the_prior_of_a_simulator_may_be_unbounded() -> None:
     model = sf.simulator(sf.Prior(x=norm()))(lambda theta, rng: theta["x"])
     theta = model.prior.sample(3, rng())
     np.testing.assert_array_equal(model.run(theta, rng()), theta[:, 0])
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_a_name_that_no_parameter_has_is_answered_with_those_that_there_are(vectorized: bool) -> None:
+    model = sf.Simulator(lambda theta, rng: theta["A"], PRIOR, vectorized=vectorized)
+    with pytest.raises(UnknownParameterError, match="no parameter 'A'; there are a, w") as caught:
+        model.run(THETA, np.random.default_rng(0))
+    assert isinstance(caught.value, KeyError)
+    seen: list[object] = []
+    model = sf.Simulator(lambda theta, rng: seen.append(theta) or theta["a"], PRIOR, vectorized=vectorized)
+    model.run(THETA, np.random.default_rng(0))
+    assert isinstance(seen[0], dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import sbi_flows as sf
 from sbi_flows.errors import SimulationWarning, SimulatorContractError, TooManyFailuresError
@@ -295,3 +296,25 @@ def test_gather_and_read_block_give_parts_of_the_whole(kind: str, tmp_path: Path
         assert sum(map(len, blocks)) == 70
         assert sims.n_bytes == whole.theta.nbytes + whole.y.nbytes
         assert [len(part) for part in sims.gather(np.array([], dtype=np.int64))] == [0, 0]
+
+
+def test_truncation_by_nan_is_told_how_it_is_meant() -> None:
+    """An order of parameters imposed by NaN works, and there is a way to write it; what was raised is a
+    fault.
+    """
+
+    def ordered(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        y = rng.standard_normal((len(theta["a"]), 2))
+        return np.where(theta["a"][:, None] < 0.2, np.nan, y)
+
+    model = sf.Simulator(ordered, sf.Prior(a=scipy.stats.uniform(0, 1)))
+    sims = sf.simulate(model, 200, max_failures=0.9)
+    for text in (sims.failure_text(), str(sims.failures())):
+        assert (
+            "If the truncation is meant, write the parameter as a function of the earlier ones in sf.Prior"
+            in text
+        )
+    with pytest.raises(TooManyFailuresError, match="If the truncation is meant"):
+        sf.simulate(model, 200, max_failures=0.01)
+    raised = simulate(make("single", raise_for_some), 150, seed=5)
+    assert "is meant" not in raised.failure_text() + str(raised.failures())

@@ -27,8 +27,8 @@ from sbi_flows.errors import NonFiniteLossError, SettingsError
 from sbi_flows.machine import usable_cores
 from sbi_flows.notes import Notes
 from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, training_loss
-from sbi_flows.npe.redrawn import as_seen
 from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
+from sbi_flows.npe.redrawn import as_seen
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.supply import Supply
 from sbi_flows.simulation.workers import local_workers, opened, packed, unpacked

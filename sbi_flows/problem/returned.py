@@ -1,0 +1,69 @@
+"""What a simulator is given, and what it returns: names of parameters to values, and arrays of n events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbi_flows.errors import SimulatorContractError, UnknownParameterError
+from sbi_flows.problem.data import Shape
+
+
+class NamedValues(dict[str, Any]):
+    """theta as a simulator is given it: a dict that lists its names where it is asked for another one."""
+
+    def __missing__(self, name: object) -> Any:
+        raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self)}")
+
+
+def as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:
+    """One array of n events, float32 or float64. event: the shape of one, if it is known. may_end: whether it may
+    be shorter, and is filled up with NaN. Masked entries become NaN. Raises `SimulatorContractError`.
+    """
+    if isinstance(y, np.ma.MaskedArray):
+        y = np.ma.filled(y.astype(np.float64), np.nan)
+    y = np.asarray(y)
+    if may_end and event is not None and y.ndim == 1 + len(event) and y.dtype.kind in "biuf":
+        y = _filled_up(y, event)
+    wrong = ""
+    if y.dtype.kind not in "biuf":
+        wrong = f"dtype {y.dtype}; wanted numbers (float, int or bool) of shape ({n}, *event)."
+    elif y.ndim == 0 or y.shape[0] != n:
+        wanted = f"({n}, {', '.join(map(str, event))})" if event else f"({n}, *event)"
+        wrong = (
+            f"shape {y.shape} for {n} rows of theta; wanted {wanted}. A simulator that handles one draw "
+            "at a time is declared with vectorized=False."
+        )
+    elif 0 in y.shape[1:]:
+        wrong = f"shape {y.shape}, which holds no numbers. Return at least one number per draw."
+    elif event is not None and y.shape[1:] != event:
+        wrong = (
+            f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
+            "shape (pad if the length varies)."
+        )
+    if wrong:
+        raise SimulatorContractError(f"{who}{wrong}")
+    return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)
+
+
+def _filled_up(y: NDArray[Any], event: Shape) -> NDArray[Any]:
+    """Events that end early, with NaN up to the shape of an event."""
+    if (
+        y.shape[1:] == event
+        or any(a > b for a, b in zip(y.shape[1:], event, strict=True))
+        or 0 in y.shape[1:]
+    ):
+        return y
+    whole = np.full((len(y), *event), np.nan)
+    whole[tuple(slice(0, length) for length in y.shape)] = y
+    return whole
+
+
+def alone(y: Any) -> Any:
+    """What was returned for one draw, with an axis for it in front."""
+    if isinstance(y, Mapping):
+        return {name: alone(part) for name, part in y.items()}
+    return y[None] if isinstance(y, np.ma.MaskedArray) else np.asarray(y)[None]
