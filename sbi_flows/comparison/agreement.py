@@ -19,6 +19,7 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SbiFlowsError
 from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.problem.observation import as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.engine import simulate
@@ -73,7 +74,7 @@ def agreement(posterior: Posterior, simulator: Simulator, y: F, seed: int) -> Ag
     """How far apart the members are at y and at fresh simulated data sets; None for a single network."""
     if len(posterior.estimator.flows()) < 2:
         return None
-    return Agreement(distance_apart(posterior, y, seed), _null(posterior, simulator, seed))
+    return Agreement(distance_apart(posterior, y, seed), _null(posterior, simulator, y, seed))
 
 
 def distance_apart(posterior: Posterior, y: F, seed: int) -> float:
@@ -90,7 +91,7 @@ def distance_apart(posterior: Posterior, y: F, seed: int) -> float:
     return float(np.sqrt(np.where(within > 0, between / np.where(within > 0, within, 1), 0)).max())
 
 
-def _null(posterior: Posterior, simulator: Simulator, seed: int) -> Float[np.ndarray, " m"]:
+def _null(posterior: Posterior, simulator: Simulator, observed: F, seed: int) -> Float[np.ndarray, " m"]:
     rng = stream(seed, "agreement")
     try:
         _, y = simulate(simulator, _DATA_SETS, seed=int(rng.integers(2**31))).usable()
@@ -98,5 +99,5 @@ def _null(posterior: Posterior, simulator: Simulator, seed: int) -> Float[np.nda
         return np.zeros(0)
     if len(y) < _FEWEST:
         return np.zeros(0)
-    rows = np.asarray(y, dtype=np.float64)
+    rows = as_observed(np.asarray(y, dtype=np.float64), observed)
     return np.sort([distance_apart(posterior, row, seed + 1 + i) for i, row in enumerate(rows)])

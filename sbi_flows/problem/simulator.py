@@ -279,7 +279,7 @@ class Simulator:
 
     @property
     def _is_named(self) -> bool:
-        return self._declared.named or self.events.named
+        return self._declared.named or (self._events is not None and self._events.named)
 
     @property
     def log_likelihood(self) -> Callable[..., Any] | None:
