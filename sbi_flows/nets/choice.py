@@ -28,7 +28,8 @@ from sbi_flows.nets import several
 from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
 from sbi_flows.nets.layout import Layout, Part
-from sbi_flows.nets.series import MaskedSeries, SeriesSummary
+from sbi_flows.nets.gappy_series import MaskedSeries
+from sbi_flows.nets.series import SeriesSummary
 from sbi_flows.nets.set import SetOf, SetSummary
 from sbi_flows.nets.several import SeveralSummary
 from sbi_flows.nets.vector import MaskedVector, ScreenedSummary
