@@ -4,8 +4,9 @@
     place ~ U(6, 25)^2,  w ~ U(2, 5)                      in steps of the grid, counted from 0
 
 The likelihood of the pixels that were observed is known. The posterior is computed on a coarse grid over the
-prior, on a finer one over the box in which that one lies, and then by Gauss-Legendre quadrature. Its standard deviation
-is about 0.4 for each coordinate of the place (0.5 sqrt(2 / pi)) and 0.2 for the width (0.5 / sqrt(2 pi)).
+prior, on a finer one over the box in which that one lies, and then by Gauss-Legendre quadrature. Its standard
+deviation is about 0.4 for each coordinate of the place (0.5 sqrt(2 / pi)) and 0.2 for the width
+(0.5 / sqrt(2 pi)).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def with_gaps(y: F, share: tuple[float, float], rng: np.random.Generator) -> F:
 
 
 def posterior(y: F) -> tuple[F, F, F]:
-    """Nodes (n, G, 3), the log posterior density there (n, G), and the log weights (n, G) of the quadrature."""
+    """Nodes (n, G, 3), the log posterior density and the log weights of the quadrature there, (n, G)."""
     parts = [_of_one(one) for one in y[..., 0]]
     nodes, log_p, log_weight = (np.stack(part) for part in zip(*parts, strict=True))
     return nodes, log_p, log_weight

@@ -56,7 +56,7 @@ def log_likelihood(theta: F, y: F) -> F:
 
 
 def posterior(y: F) -> tuple[F, F, F]:
-    """Nodes (n, G, 2), the log posterior density there (n, G), and the log weights (n, G) of the quadrature."""
+    """Nodes (n, G, 2), the log posterior density and the log weights of the quadrature there, (n, G)."""
     axis, weight = _axis()
     nodes = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     log_weight = np.add.outer(np.log(weight), np.log(weight)).reshape(-1)

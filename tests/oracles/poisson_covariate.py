@@ -30,7 +30,7 @@ def simulate(n: int, rng: np.random.Generator) -> tuple[F, dict[str, F]]:
 
 
 def posterior(data: dict[str, F]) -> tuple[F, F, F]:
-    """Nodes (n, G, 2), the log posterior density there (n, G), and the log weights (n, G) of the quadrature."""
+    """Nodes (n, G, 2), the log posterior density and the log weights of the quadrature there, (n, G)."""
     mode, root = _laplace(data)
     axis, weight = leggauss(_NODES)
     z = _REACH * np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
