@@ -15,7 +15,7 @@ is missing, in a file of its own, and name it in `NETWORKS`; `sf.FitSettings(sum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,14 +117,43 @@ def summary_network(
 
 
 def _tables(layout: Layout, summary_features: int, width: int) -> list[several.Part]:
-    """A network for each array, and where its numbers are."""
-    tables, start = [], 0
+    """A network for each array, and where its numbers are. Arrays that go along with a series step by step, series and
+    vectors of its length, are seen together, as channels of one series: what they have to do with one another at a
+    step is lost in summaries of each. A vector has a network of its own besides.
+    """
+    ends = np.cumsum([part.size for part in layout.parts])
+    starts = dict(zip(layout.parts, (ends - [part.size for part in layout.parts]).tolist(), strict=True))
+    tables = []
+    for together in aligned(layout.parts):
+        steps = together[0].axes[0]
+        each = [_of_each_step(part, steps, starts[part]) for part in together]
+        where = np.concatenate(each, axis=1)
+        joint = Part("", "series", (steps,), where.shape[1])
+        network = MaskedSeries(joint.channels, summary_features, width)
+        tables.append(several.Part(where.ravel().tolist(), where.shape, network, summary_features))
+    seen = {part for together in aligned(layout.parts) for part in together if part.network == "series"}
     for part in layout.parts:
-        network = network_of(part, summary_features, width, masked=layout.masked)
-        where = slice(start, start + part.size)
-        tables.append(several.Part(where, _shape(part), network, summary_features))
-        start += part.size
+        if part not in seen:
+            network_alone = network_of(part, summary_features, width, masked=layout.masked)
+            at = slice(starts[part], starts[part] + part.size)
+            tables.append(several.Part(at, _shape(part), network_alone, summary_features))
     return tables
+
+
+def _of_each_step(part: Part, steps: int, start: int) -> NDArray[np.int64]:
+    """Where the numbers of each step are, (steps, channels)."""
+    return start + np.arange(part.size).reshape(steps, -1)
+
+
+def aligned(parts: Sequence[Part]) -> list[list[Part]]:
+    """Groups of two or more arrays that go along with a series: series of one length, and vectors of that length."""
+    lengths = dict.fromkeys(part.axes[0] for part in parts if part.network == "series" and part.size)
+    groups = [
+        [part for part in parts if part.network == "series" and part.axes[0] == steps and part.size]
+        + [part for part in parts if part.network == "vector" and part.size == steps]
+        for steps in lengths
+    ]
+    return [group for group in groups if len(group) > 1]
 
 
 def _shape(part: Part) -> tuple[int, ...]:

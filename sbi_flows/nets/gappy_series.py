@@ -3,7 +3,8 @@
     x_t = (v_t, m_t, v_t - v_b, log(t - b)),   b the last step before t with a value
     h   = convolutions of x along time, dilated by 1, 2, 4
     s(y) = W z + MLP(z),   z = (mean and sd of h over the steps that are there; h at the first and the last one;
-                                mean, log variance, log mean square of v_t - v_{t-k} for k = 1, 2, 4, 8; n)
+                                mean, log variance, log mean square of v_t - v_{t-k} for k = 1, 2, 4, 8, mean
+                                products of channels; n)
 
 v is the value, 0 where it is missing, and m says whether it is there. Convolutions see which of their steps are
 missing; differences reach over gaps. The moments are given to the network, because a posterior needs them more
@@ -24,6 +25,7 @@ _NARROW, _WIDE = 32, 64
 _DILATIONS = (1, 2, 4)
 _LAGS = (1, 2, 4, 8)
 _LEAST = 1e-4
+_MOST_PAIRED = 8
 _TYPICAL_LENGTH = 50.0
 
 
@@ -38,7 +40,8 @@ class MaskedSeries(nn.Module):
         )
         self.last = nn.Conv1d(_NARROW, _WIDE, 1)
         self.norm = nn.LayerNorm(2 * _WIDE)
-        moments = channels * (2 + 2 * len(_LAGS)) + 4
+        self.paired = channels if channels <= _MOST_PAIRED else 1
+        moments = channels * (2 + 2 * len(_LAGS)) + self.paired * (self.paired - 1) // 2 + 4
         self.head = VectorSummary(4 * _WIDE + moments, summary_features, width)
 
     def forward(self, y: Float[Tensor, "rows T c"]) -> Float[Tensor, "rows features"]:
@@ -52,7 +55,9 @@ class MaskedSeries(nn.Module):
         mean = masked_mean(h, there[..., None])
         sd = (masked_mean((h - mean[:, None]).square(), there[..., None]) + 1e-6).sqrt()
         pooled = self.norm(torch.cat([mean, sd], dim=-1))
-        z = [pooled, *_ends(h, there > 0), _moments(value, mask), _numbers(there)]
+        paired = slice(0, self.paired)
+        products = _products(value[..., paired], mask[..., paired])
+        z = [pooled, *_ends(h, there > 0), _moments(value, mask), products, _numbers(there)]
         out: Tensor = self.head(torch.cat(z, dim=-1))
         return out
 
@@ -100,6 +105,14 @@ def _moments(
             squares = known = torch.zeros_like(mean)
         parts += [(squares + _LEAST).log() * known, known]
     return torch.cat(parts, dim=-1)
+
+
+def _products(
+    value: Float[Tensor, "rows T c"], mask: Float[Tensor, "rows T c"]
+) -> Float[Tensor, "rows pairs"]:
+    """Mean products of two channels over the steps at which both are there."""
+    i, j = torch.triu_indices(value.shape[-1], value.shape[-1], 1, device=value.device)
+    return masked_mean(value[..., i] * value[..., j], mask[..., i] * mask[..., j])
 
 
 def _numbers(there: Float[Tensor, "rows T"]) -> Float[Tensor, "rows 4"]:
