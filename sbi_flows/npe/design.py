@@ -48,16 +48,19 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
+_MOST_TABLES = 16
 LINEAR_PATHS = (
     *(f"flow.layers.{i}._linear." for i in (0, 1)),
     "flow.layers.0.net.gaussian.",
     *(f"summary.{path}linear." for path in ("", "direct.", "head.", "declared.")),
     *(f"summary.network.{path}linear." for path in ("", "direct.", "head.")),
+    "summary.item.head.linear.",
+    *(f"summary.networks.{i}.{path}linear." for i in range(_MOST_TABLES) for path in ("", "head.")),
 )
 MATRICES = tuple(
     f"summary.{path}{part}."
     for path in ("", "network.")
-    for part in ("convolutions", "head", "linear", "first", "blocks", "last")
+    for part in ("convolutions", "head", "linear", "first", "blocks", "last", "pool", "item", "networks")
 )
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]

@@ -1,1 +1,1 @@
-"""Exact answers that fits are held against, each a simulator with its posterior."""
+"""Models whose posterior is known exactly, by quadrature, conjugacy or the Kalman filter."""
