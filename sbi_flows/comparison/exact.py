@@ -145,11 +145,7 @@ def _rating_of_q(posterior: Posterior, pilot: _Mixture, y: Any, drawn: _Weighted
     """How good a proposal q alone would be, from the pilot's last draws, which come from q."""
     last = slice(len(drawn.z) // 2, None)
     z, theta = drawn.z[last], drawn.theta[last]
-    own = (
-        drawn.log_weights[last]
-        + pilot.log_prob(z, theta)
-        - posterior.log_prob(theta, y)
-    )
+    own = drawn.log_weights[last] + pilot.log_prob(z, theta) - posterior.log_prob(theta, y)
     return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 

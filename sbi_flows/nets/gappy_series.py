@@ -2,14 +2,14 @@
 
     x_t = (v_t, m_t, v_t - v_b, log(t - b)),   b the last step before t with a value
     h   = convolutions of x along time, dilated by 1, 2, 4
-    s(y) = W z + MLP(z),   z = (mean and sd of h over the steps that are there; h at the first and the last one;
-                                mean, log variance, log mean square of v_t - v_{t-k} for k = 1, 2, 4, 8, mean
-                                products of channels; n)
+    s(y) = W z + MLP(z),   z = (mean and sd of h over the steps that are there; h at the first and the last
+                                one; mean, log variance, log mean square of v_t - v_{t-k} for k = 1, 2, 4, 8,
+                                mean products of channels; n)
 
-v is the value, 0 where it is missing, and m says whether it is there. Convolutions see which of their steps are
-missing; differences reach over gaps. The moments are given to the network, because a posterior needs them more
-exactly than convolutions learn them. No weight depends on the length, and what lies behind the last value
-changes nothing.
+v is the value, 0 where it is missing, and m says whether it is there. Convolutions see which of their steps
+are missing; differences reach over gaps. The moments are given to the network, because a posterior needs them
+more exactly than convolutions learn them. No weight depends on the length, and what lies behind the last
+value changes nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class MaskedSeries(nn.Module):
 def _across_gaps(
     value: Float[Tensor, "rows T c"], mask: Float[Tensor, "rows T c"]
 ) -> Float[Tensor, "rows T features"]:
-    """x_t: value, mask, and the difference from the last value before, with the log of how long ago it was."""
+    """x_t: value, mask, and the difference from the last value before, with the log of how long ago it
+    was.
+    """
     steps = torch.arange(value.shape[1], device=value.device)[:, None].expand(value.shape)
     last = torch.where(mask > 0, steps, -1).cummax(dim=1).values
     before = torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], dim=1)
@@ -90,8 +92,8 @@ def _ends(
 def _moments(
     value: Float[Tensor, "rows T c"], mask: Float[Tensor, "rows T c"]
 ) -> Float[Tensor, "rows moments"]:
-    """Mean, log variance and log mean squares of lagged differences, channel by channel; and whether a lag has
-    any pair.
+    """Mean, log variance and log mean squares of lagged differences, channel by channel; and whether a lag
+    has any pair.
     """
     mean = masked_mean(value, mask)
     variance = masked_mean((value - mean[:, None]).square(), mask)

@@ -1,12 +1,12 @@
 """The summary network of grids: convolutions in space, and where on the grid they respond.
 
     h     = convolutions of (v, m, places), residual, at full and at half resolution
-    where = sum_p softmax(a h_k)(p) p, and the spread of that distribution: of each channel k, where it responds
+    where = sum_p softmax(a h_k)(p) p, and its spread: of each channel k, the place where it responds
     s(y)  = W z + MLP(z),   z = (mean and sd of h, where, a coarse map of h)
 
 v is the value, 0 where it is missing, m says whether it is there, and places are the coordinates in [-1, 1].
-The mean place of a softmax (Levine et al. 2016, 1504.00702) tells where something is more exactly than a coarse
-map does.
+The mean place of a softmax (Levine et al. 2016, 1504.00702) tells where something is more exactly than a
+coarse map does.
 """
 
 from __future__ import annotations

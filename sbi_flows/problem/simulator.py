@@ -53,8 +53,8 @@ class Parts(TypedDict, total=False):
         inference by importance sampling.
     exact_posterior: (y, n, rng) -> (n, d), draws from p(theta | y) in closed form, for one y.
     observed: named data sets, each of shape event_shape.
-    data: what y is: sf.Vector(), sf.Series(), sf.Set(of=...), sf.Grid(), or a mapping of names to these where the
-        function returns a mapping of arrays. If it is not given, a rule decides by shape and simulations.
+    data: what y is: sf.Vector(), sf.Series(), sf.Set(of=...), sf.Grid(), or a mapping of names to these where
+        the function returns a mapping of arrays. If it is not given, a rule decides by shape and simulations.
     missing: whether NaN in y means "not observed" rather than "failed". A row without any value has failed.
     observe: patterns of gaps and lengths that a fit trains for unless it is told otherwise (`sf.gaps`).
     """
@@ -131,8 +131,8 @@ class Simulator:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one y; of a mapping, (total,), how many numbers its arrays hold together. If it was not
-        declared, one row is simulated when it is first needed.
+        """The shape of one y; of a mapping, (total,), how many numbers its arrays hold together. If it was
+        not declared, one row is simulated when it is first needed.
 
         Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be
         simulated.
@@ -207,7 +207,8 @@ class Simulator:
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(
-                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. Where lengths "
+                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. "
+                f"Where lengths "
                 "differ, declare the longest: event_shape=..., missing=True."
             )
         return np.concatenate(rows)
@@ -240,7 +241,8 @@ class Simulator:
             if known.named and not self._declared.named and (self.log_likelihood or self.exact_posterior):
                 raise SimulatorContractError(
                     f"{self.name}: returns a mapping of {', '.join(map(repr, arrays))}. A simulator with a "
-                    "log_likelihood or an exact_posterior declares what they are: data={'name': sf.Series(), ...}."
+                    "log_likelihood or an exact_posterior declares what they are: "
+                    "data={'name': sf.Series(), ...}."
                 )
             self._events = known
         if set(arrays) != {table.name for table in known.tables}:
@@ -298,7 +300,9 @@ class Simulator:
 
 
 class OfMapping:
-    """A user's function of one y that is a mapping, called with y as it travels: its argument number `place`."""
+    """A user's function of one y that is a mapping, called with y as it travels: its argument number
+    `place`.
+    """
 
     def __init__(self, function: Callable[..., Any], simulator: Simulator, place: int) -> None:
         self.function, self._simulator, self._place = function, simulator, place

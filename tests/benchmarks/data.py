@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.data CELL [--seed 0]        writes tests/benchmarks/results/data_CELL.json
 
-Each cell is one fit with default settings, at most five minutes of two cores, and the mean of KL(exact || q) in
-nats over data sets drawn from the prior predictive (`tests.oracles`).
+Each cell is one fit with default settings, at most five minutes of two cores, and the mean of KL(exact || q)
+in nats over data sets drawn from the prior predictive (`tests.oracles`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ BLOB_PRIOR = sf.Prior(
 POISSON_PRIOR = sf.Prior(
     **{
         name: norm(m, s)
-        for name, m, s in zip(poisson_covariate.NAMES, poisson_covariate.MEAN, poisson_covariate.SD, strict=True)
+        for name, m, s in zip(
+            poisson_covariate.NAMES, poisson_covariate.MEAN, poisson_covariate.SD, strict=True
+        )
     }
 )
 
@@ -70,7 +72,9 @@ def counts_and_covariate(theta: dict[str, F], rng: np.random.Generator) -> dict[
 
 def _many(posterior: sf.Posterior) -> Callable[[F, Any], F]:
     """log q at nodes (n, G, d) of a stack."""
-    return lambda theta, y: posterior.log_prob(theta if len(theta) > 1 else theta[0], y if len(theta) > 1 else y[0]).reshape(theta.shape[:2])
+    return lambda theta, y: posterior.log_prob(
+        theta if len(theta) > 1 else theta[0], y if len(theta) > 1 else y[0]
+    ).reshape(theta.shape[:2])
 
 
 def of_normal(seed: int) -> dict[str, Any]:
@@ -126,7 +130,10 @@ def of_like(seed: int) -> dict[str, Any]:
     seconds, rng = time.monotonic() - began, np.random.default_rng(100 + seed)
     whole = np.full((300, 60), np.nan)
     whole[:, :40] = np.where(np.isnan(pattern), np.nan, local_level.simulate(300, rng, 40)[1])
-    return {"seconds": seconds, "kl": {"one pattern": _mean(local_level.kl_to_exact(_many(posterior), whole))}}
+    return {
+        "seconds": seconds,
+        "kl": {"one pattern": _mean(local_level.kl_to_exact(_many(posterior), whole))},
+    }
 
 
 def of_blob(seed: int) -> dict[str, Any]:
@@ -162,7 +169,9 @@ def _mean(kl: F) -> list[float]:
 
 def main() -> None:
     """Run one cell and keep its figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cell", choices=[*CELLS])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
