@@ -93,24 +93,23 @@ def fit(
         encoder, not trained further, becomes part of the summary network.
     settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
         declares join the networks' input, as they do by default.
-    checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
-        its weights, in the time that was left, on new simulations.
+    checkpoint: a file from which the same call resumes after a kill: to the same bytes; by the clock with its
+        weights, in the time that was left.
     say: receives each choice with its reason (None for silence). progress: called as progress(done, total,
     text).
 
-    `facts["simulations"]` counts the usable simulations, trained on or held out.
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError` (more
     than half of the simulations fail), `NonFiniteLossError`.
     """
-    _check_ways(simulator, simulations, n_simulations, minutes)
+    minutes = _checked_ways(simulator, simulations, n_simulations, minutes)
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
     _check_kinds(simulations, settings)
+    settings = settings or FitSettings()
     own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
-    encoder = None if summary is own else _encoder(summary, simulator, settings or FitSettings())
     request = Request(
-        settings=settings or FitSettings(),
+        settings=settings,
         seed=check_seed(seed),
-        encoder=encoder,
+        encoder=None if summary is own else _encoder(summary, simulator, settings),
         own=own,
         events=simulator.events,
         observe=_observed(simulator.events, like, observe, simulator.observe),
@@ -122,15 +121,18 @@ def fit(
     if minutes is None:
         fitted = _on_a_fixed_set(simulator, simulations, n_simulations, request)
         return _posterior(simulator, fitted, request, None)
-    minutes = real("minutes", minutes, positive=True)
     return _posterior(simulator, _by_the_clock(simulator, 60 * minutes, request), request, minutes)
 
 
-def _check_ways(simulator: object, simulations: object, n: object, minutes: object) -> None:
+def _checked_ways(simulator: object, simulations: object, n: object, minutes: float | None) -> float | None:
+    """The minutes, where they are given. Raises `SettingsError` for several ways, and ways that need a
+    simulator.
+    """
     if simulator is None and (n is not None or minutes is not None):
         raise SettingsError("n_simulations= and minutes= simulate, so fit needs the simulator too.")
     if sum(option is not None for option in (simulations, n, minutes)) > 1:
         raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
+    return None if minutes is None else real("minutes", minutes, positive=True)
 
 
 def _check_kinds(simulations: object, settings: object) -> None:
