@@ -131,3 +131,16 @@ class _Flat(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         out: Tensor = self.network(y.flatten(1))
         return out
+
+
+def test_attention_is_not_the_mean_of_what_members_are_alone() -> None:
+    """A set of a member twice over is that member, and a mixture of two members is no mean of theirs."""
+    network = built(lambda: SetSummary(4, 2, 4, 16, pooling="attention"))
+    x = torch.from_numpy(stream(1, "x").standard_normal((1, 2, 6)))
+
+    def pooled(*members: int) -> Tensor:
+        out: Tensor = network.pool(x[:, list(members)], torch.ones(1, len(members), dtype=torch.bool))
+        return out
+
+    torch.testing.assert_close(pooled(0, 0), pooled(0))
+    assert not torch.allclose(pooled(0, 1), (pooled(0) + pooled(1)) / 2, atol=1e-3)
