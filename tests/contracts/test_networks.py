@@ -52,6 +52,20 @@ NETWORKS = {
     "joined columns": Case(lambda: _OfPairs(JoinedColumns(MaskedVector(5, FEATURES, WIDTH))), (5,)),
     "set": Case(lambda: SetSummary(9, 3, FEATURES, WIDTH), (9, 3), members=9, grows=4),
     "set of numbers": Case(lambda: SetSummary(9, 1, FEATURES, WIDTH), (9, 1), members=9, grows=4),
+    "set, attention": Case(
+        lambda: SetSummary(9, 2, FEATURES, WIDTH, pooling="attention"), (9, 2), members=9, grows=4
+    ),
+    "large set, attention": Case(
+        lambda: SetSummary(70, 2, FEATURES, WIDTH, pooling="attention"), (70, 2), members=70, grows=4
+    ),
+    "set of sets, attention": Case(
+        lambda: SetOf(
+            4, 5, SetSummary(5, 2, FEATURES, WIDTH), FEATURES, FEATURES, WIDTH, pooling="attention"
+        ),
+        (20, 2),
+        members=4,
+        grows=10,
+    ),
     "set of wide members": Case(lambda: SetSummary(4, 12, FEATURES, WIDTH), (4, 12), members=4, grows=2),
     "set of sets": Case(
         lambda: SetOf(4, 5, SetSummary(5, 2, FEATURES, WIDTH), FEATURES, FEATURES, WIDTH),
