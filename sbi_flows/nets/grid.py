@@ -13,6 +13,7 @@ posterior of a place is itself a smooth map of the data, and a large first kerne
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from sbi_flows.nets.masks import observed
 from sbi_flows.nets.vector import VectorSummary
 
-_CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_POOL = {1: nn.functional.adaptive_avg_pool1d, 2: nn.functional.adaptive_avg_pool2d,
+_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOL: dict[int, Any] = {1: nn.functional.adaptive_avg_pool1d, 2: nn.functional.adaptive_avg_pool2d,
          3: nn.functional.adaptive_avg_pool3d}  # fmt: skip
 _MOST_PLACES = {1: 64, 2: 16, 3: 8}
 _REACH = {1: 2, 2: 2, 3: 1}

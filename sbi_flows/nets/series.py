@@ -15,6 +15,7 @@ from sbi_flows.nets.memory import Memory
 from sbi_flows.nets.vector import VectorSummary
 
 _CHANNELS, _KERNELS, _CLOCKS = (16, 32, 64), (5, 3, 3), 2
+_MOST_PAIRED = 8
 
 
 class SeriesSummary(nn.Module):
