@@ -25,6 +25,7 @@ from torch import nn
 
 from sbi_flows.errors import PluginError, PriorError, SettingsError, SummariesError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
+from sbi_flows.machine import torch_defaults
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
@@ -47,6 +48,7 @@ from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.history import History
 
 
+@torch_defaults()
 def load(
     path: str | os.PathLike[str],
     *,
