@@ -41,8 +41,8 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Torch as it is when it starts: float32 unless said otherwise, gradients, and the CPU. What the caller had
-    set is restored after.
+    """Torch as it is when it starts: float32 unless said otherwise, gradients, and the CPU. What the caller
+    had set is restored after.
     """
     import torch
 
