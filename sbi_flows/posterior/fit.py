@@ -198,7 +198,7 @@ def _on_a_fixed_set(
 ) -> _Fitted:
     began = time.monotonic()
     if simulations is not None:
-        simulations.check_matches(simulator.prior, simulator.event_shape)
+        simulations.check_matches(simulator.prior, simulator.event_shape, simulator.events)
     else:
         with _how_to_allow_more():
             simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n is None else n, seed=request.seed)
