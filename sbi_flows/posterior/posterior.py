@@ -244,7 +244,7 @@ class Posterior:
             return replace(
                 verdict,
                 level=level,
-                text=f"{verdict.text} {Note('nothing learned', gain=gain, error=error)}.",
+                text=f"{verdict.text} But {Note('nothing learned', gain=gain, error=error)}.",
             )
         if verdict.level != "trust":
             return verdict
