@@ -37,7 +37,7 @@ from sbi_flows.problem.events import Table
 
 Build = Callable[[Part, int, int], nn.Module]
 _SHORTEST_SERIES = 25
-_SHORTEST_AXIS = 8
+_SHORTEST_AXIS, _LEAST_IN_SPACE = 8, 0.04
 _MOST_CHANNELS = 8
 _LEAST_DEPENDENCE = 0.1
 _ROWS_TO_LOOK_AT = 5000
@@ -207,18 +207,21 @@ def _grid(y: Shaped[np.ndarray, "n *event"]) -> str | None:
     axes = Grid().axes(y.shape[1:])
     if len(axes) < 2 or min(axes) < _SHORTEST_AXIS:
         return None
-    places = _filled(y).reshape(len(y), *axes, -1)
-    shown = []
-    for axis in range(1, 1 + len(axes)):
-        lines = np.moveaxis(places, axis, -2)
-        lines = lines[:, *([lines.shape[1] // 2] if len(axes) == 2 else [s // 2 for s in lines.shape[1:-2]])]
-        near, far = _dependence(lines)
-        shown.append(near - far)
-    if min(shown) < _LEAST_DEPENDENCE:
+    ranks = _standard(rankdata(_filled(y).reshape(len(y), -1), axis=0)).reshape(len(y), *axes, -1)
+    if min(_beyond_distant(np.moveaxis(ranks, 1 + i, 1)) for i in range(len(axes))) < _LEAST_IN_SPACE:
         return None
     return (
         f"a map of {' x '.join(map(str, axes))} places whose neighbours depend on one another along each axis"
     )
+
+
+def _beyond_distant(ranks: Shaped[np.ndarray, "n T *places"]) -> float:
+    """How much more neighbours along the first axis of an event correlate than places half its length
+    apart.
+    """
+    lags = (1, max(ranks.shape[1] // 2, 2))
+    near, far = (float((ranks[:, :-lag] * ranks[:, lag:]).mean()) for lag in lags)
+    return near - far
 
 
 def _filled(y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *event"]:
