@@ -17,9 +17,9 @@ _NETWORKS: dict[str, Kind] = {"grid": Grid(), "set": Set()}
 def data_shown(posterior: Posterior, y_obs: F, predicted: Mapping[str, F]) -> list[DataArray]:
     """One record for each array of an event.
 
-    y_obs: one event as it travels, (*event,); predicted: method -> (n, *event). Of a set, members
-    that were not observed are left out of the predicted ones too. What was not declared is a map where the network takes it
-    for one.
+    y_obs: one event as it travels, (*event,); predicted: method -> (n, *event). Of a set, members that
+    were not observed are left out of the predicted ones too. What was not declared is a map where the network
+    takes it for one.
     """
     events = posterior.events
     networks = [part.network for part in posterior.inputs.layout.parts] if posterior.inputs.layout else []
