@@ -53,11 +53,15 @@ def check_simulator(simulator: Simulator, *, seed: int = 0) -> SimulatorReport:
     """Run `simulator` on draws from its prior and report on each rule of the contract.
 
     Rules: the prior's map to R^d is inverted; one shape for 1 and 8 draws; the same rng gives the same bytes;
-    another rng gives others; theta is not written to; rows are finite; summaries, likelihood, exact posterior
-    and observed data have the right shapes. What the simulator raises is reported, not raised.
+    another rng gives others; theta is not written to; rows are finite, or, with missing=True, hold no
+    infinite value and at least one that is observed; summaries, likelihood, exact posterior and observed data
+    have the right shapes. Of a mapping, each array is looked at. What the simulator raises is reported, not
+    raised.
     """
     findings = []
     for rule, look in _RULES.items():
+        if look is _finite and simulator.missing:
+            rule, look = "no infinite values, and something observed in each row", _something_observed
         try:
             ok, seen = look(simulator, seed)
         except Exception as error:
@@ -86,7 +90,9 @@ def _prior(simulator: Simulator, seed: int) -> Outcome:
 def _shapes(simulator: Simulator, seed: int) -> Outcome:
     shapes = [_run(simulator, n, seed).shape for n in (1, _DRAWS)]
     right = shapes == [(n, *simulator.event_shape) for n in (1, _DRAWS)]
-    return right, f"{shapes[0]} and {shapes[1]}, events {simulator.event_shape}"
+    events = simulator.events
+    each = f" of {events.describe()}" if events.named else ""
+    return right, f"{shapes[0]} and {shapes[1]}, events {simulator.event_shape}{each}"
 
 
 def _same(simulator: Simulator, seed: int) -> Outcome:
@@ -114,24 +120,58 @@ def _untouched(simulator: Simulator, seed: int) -> Outcome:
 
 
 def _finite(simulator: Simulator, seed: int) -> Outcome:
-    finite = float(np.isfinite(_run(simulator, _MANY, seed).reshape(_MANY, -1)).all(axis=1).mean())
-    return finite == 1.0, f"{finite:.1%} of {_MANY} rows"
+    y = _run(simulator, _MANY, seed).reshape(_MANY, -1)
+    finite = float(np.isfinite(y).all(axis=1).mean())
+    hint = ""
+    if np.isnan(y).any() and not np.isnan(y).all(axis=1).any():
+        hint = '. If NaN means "not observed", declare it: @sf.simulator(prior, missing=True)'
+    return finite == 1.0, f"{finite:.1%} of {_MANY} rows{_where(simulator, ~np.isfinite(y))}{hint}"
+
+
+def _something_observed(simulator: Simulator, seed: int) -> Outcome:
+    y = _run(simulator, _MANY, seed).reshape(_MANY, -1)
+    infinite, missing = np.isinf(y), np.isnan(y)
+    wrong = {
+        "hold infinite values": infinite.any(axis=1),
+        "hold nothing that is observed": missing.all(axis=1),
+    }
+    said = [f"{int(rows.sum())} of {_MANY} rows {what}" for what, rows in wrong.items() if rows.any()]
+    gaps = f"{missing.mean():.1%} of the values are missing{_where(simulator, missing)}"
+    return not said, "; ".join([*said, gaps]) + (_where(simulator, infinite) if infinite.any() else "")
+
+
+def _where(simulator: Simulator, found: NDArray[np.bool_]) -> str:
+    """The arrays of a mapping in which something was found; "" for one array, and for nothing."""
+    if not simulator.events.named or not found.any():
+        return ""
+    names = [repr(name) for name, where in simulator.events.slices.items() if found[:, where].any()]
+    return f" (in {', '.join(names)})"
+
+
+def _seen(simulator: Simulator, rows: int, seed: int) -> NDArray[Any]:
+    """Events with the gaps and lengths that a fit trains for."""
+    y, observe = _run(simulator, rows, seed), simulator.observe
+    return y if observe is None else observe(y, np.random.default_rng(seed))
 
 
 def _summaries(simulator: Simulator, seed: int) -> Outcome:
     if simulator.summaries is None:
         return True, "none declared"
-    values = simulator.compute_summaries(_run(simulator, _DRAWS, seed))
-    alone = simulator.compute_summaries(_run(simulator, _DRAWS, seed)[:1])
+    y = _seen(simulator, _DRAWS, seed)
+    values, alone = simulator.compute_summaries(y), simulator.compute_summaries(y[:1])
     same = np.allclose(values[:1], alone, rtol=1e-6, atol=1e-9, equal_nan=True)
     rows = "each row on its own" if same else "a row depends on the others"
-    return bool(same and np.isfinite(values).all()), f"shape {values.shape}, {rows}"
+    bad = np.isinf(values) if simulator.missing else ~np.isfinite(values)
+    found = (
+        f", {int(bad.sum())} values are infinite{'' if simulator.missing else ' or NaN'}" if bad.any() else ""
+    )
+    return bool(same and not bad.any()), f"shape {values.shape}, {rows}{found}"
 
 
 def _likelihood(simulator: Simulator, seed: int) -> Outcome:
     if simulator.log_likelihood is None:
         return True, "none declared"
-    y, rng = _run(simulator, 1, seed)[0], np.random.default_rng(seed)
+    y, rng = _seen(simulator, 1, seed)[0], np.random.default_rng(seed)
     values = np.asarray(simulator.log_likelihood(_theta(simulator, seed), y, rng))
     missing = int(np.isnan(values).sum())
     return values.shape == (_DRAWS,) and not missing, f"shape {values.shape} for {_DRAWS} rows, {missing} NaN"
@@ -140,7 +180,7 @@ def _likelihood(simulator: Simulator, seed: int) -> Outcome:
 def _exact(simulator: Simulator, seed: int) -> Outcome:
     if simulator.exact_posterior is None:
         return True, "none declared"
-    y, rng = _run(simulator, 1, seed)[0], np.random.default_rng(seed)
+    y, rng = _seen(simulator, 1, seed)[0], np.random.default_rng(seed)
     values, wanted = np.asarray(simulator.exact_posterior(y, _DRAWS, rng)), (_DRAWS, simulator.prior.d)
     inside = values.shape == wanted and bool(simulator.prior.inside(values).all())
     return inside, f"shape {values.shape}, wanted {wanted} inside the prior"

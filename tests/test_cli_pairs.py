@@ -109,7 +109,7 @@ def test_check_and_compare_on_further_pairs(folder: Path, posterior: Path) -> No
         ("--theta {}/theta.npy --data {}/y.npy -n 100 --prior {}/model.py:prior", "not several"),
         ("", "fit needs a SIMULATOR, a bank (--simulations), or pairs"),
         ("-n 100", "fit needs a SIMULATOR"),
-        ("{}/model.py:counts --prior {}/model.py:prior", "are for pairs from --theta and --data"),
+        ("{}/model.py:counts --prior {}/model.py:prior", "is for pairs from --theta and --data"),
         ("{}/model.py:counts --decimal ,", "are for pairs from --theta and --data"),
         ("--theta {}/none.npy --data {}/y.npy --prior {}/model.py:prior", "none.npy: there is no such file"),
         ("--theta {}/theta.csv --data {}/y.npy --prior {}/prior.py:blocks", "w[0], w[1], b, got size, rate"),

@@ -8,14 +8,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sbi_flows as sf
 from sbi_flows.calibration import check, learning_curve, recalibrate
-from sbi_flows.cli.inputs import load_observed
+from sbi_flows.cli.observed_files import NamedFile, observation
+from sbi_flows.cli.reading import Reading
 from sbi_flows.comparison import compare
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER
+from sbi_flows.problem.events import Events
 from sbi_flows.training.rows import LEAST_ROWS
 from tests.test_cli import MODEL, one_line, refusal, run
 
@@ -113,6 +116,10 @@ def test_list_prints_the_array_that_its_help_says() -> None:
     assert isinstance(json.loads(run("list", "--json").stdout), list)
 
 
+def read_csv(event_shape: tuple[int, ...]) -> Any:
+    return observation([NamedFile("", Path("data.csv"))], Events.plain(event_shape), Reading())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -126,7 +133,7 @@ def test_list_prints_the_array_that_its_help_says() -> None:
 def test_columns_without_commas_are_told_from_words(folder: Path, text: str, words: str | None) -> None:
     (folder / "data.csv").write_text(text)
     with pytest.raises(sf.errors.ObservationError) as caught:
-        load_observed(Path("data.csv"), (3,))
+        read_csv((3,))
     notes = getattr(caught.value, "__notes__", [])
     assert len(notes) == (words is not None)
     assert all(str(words) in note for note in notes)
@@ -248,4 +255,4 @@ def test_a_csv_has_events_with_one_column_too(
     folder: Path, text: str, event_shape: tuple[int, ...], shape: tuple[int, ...]
 ) -> None:
     (folder / "data.csv").write_text(text)
-    assert load_observed(Path("data.csv"), event_shape).shape == shape
+    assert read_csv(event_shape).shape == shape

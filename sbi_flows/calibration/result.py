@@ -16,6 +16,7 @@ from sbi_flows.diagnostics.recovery import Recovery
 from sbi_flows.diagnostics.tests import FALSE_ALARM, Outcome
 from sbi_flows.files import write_bytes
 from sbi_flows.notes import Note
+from sbi_flows.posterior.data_shown import data_shown
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.verdict import Level, Verdict
 
@@ -148,7 +149,8 @@ class Check:
 
     def _figures(self) -> dict[str, str | None]:
         from sbi_flows.report import check_figures as draw
-        from sbi_flows.report.figures import observed_figure
+        from sbi_flows.report.data_figures import data_figures
+        from sbi_flows.report.observed import caption_of
         from sbi_flows.report.svg import colours_of
 
         def covered(test: RankTest) -> F:
@@ -160,10 +162,11 @@ class Check:
         intervals = {test.quantity: covered(test) for test in self.tests if test.quantity not in others}
         regions = {_REGIONS[one.quantity]: covered(one) for one in self.tests if one.quantity in _REGIONS}
         found = {f"{one.name}: R = {one.correlation:.2f}": (one.truth, one.means) for one in self.recovery}
-        predicted, statistics, checked = None, None, self.predictive_check
+        predicted, more, statistics, checked = None, "", None, self.predictive_check
         if self.y_obs is not None and self.predicted is not None:
             data = {"posterior predictive": self.predicted}
-            predicted = observed_figure(self.y_obs, data, colours_of(data))
+            shown = data_shown(self.posterior, self.y_obs, data)
+            predicted, more = data_figures(shown, colours_of(data)), f" {caption_of(shown)}".rstrip()
         if checked is not None:
             columns = (checked.observed, checked.low, checked.high, checked.p_values)
             statistics = draw.statistics_figure(checked.names, *columns)
@@ -172,6 +175,7 @@ class Check:
             "coverage": draw.coverage_figure(curves[0], intervals, regions),
             "recovery": draw.recovery_figure(found),
             "predicted": predicted,
+            "more": more,
             "statistics": statistics,
         }
 

@@ -10,6 +10,7 @@ import click
 import sbi_flows as sf
 from sbi_flows.cli import options
 from sbi_flows.cli.inputs import Tables, advice_as_flags, load_bank, load_posterior, load_simulator
+from sbi_flows.cli.observed_files import NamedFiles
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -28,7 +29,12 @@ _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
     "tables",
     Tables,
     click.option(
-        "--observed", type=options.FILE, help="Observed data (.csv or .npy) at which to test as well."
+        "--observed",
+        type=NamedFiles(),
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Observed data (.csv or .npy) at which to test as well; of data made of several arrays, once "
+        "for each.",
     ),
     *options.reading,
     *options.pairs,
@@ -44,13 +50,13 @@ def check_verb(
     if output is not None:
         check_output(output, posterior, *tables.files, reference, endings=(".html",))
     loaded, simulator = _loaded_for(tables, posterior, reference)
-    y_obs = None if tables.observed is None else tables.read(loaded.event_shape)
+    y_obs = tables.read(loaded.events) if tables.observed else None
     pairs = tables.pairs(loaded.prior)
-    with bar("checking") as advance:
+    with tables.advice(), bar("checking") as advance:
         check = sf.check(loaded, simulator, simulations=pairs, n=n, seed=seed, y_obs=y_obs, progress=advance)
     if output is not None:
         check.to_html(output)
-    record = {**_check_record(check), "observed": tables.observed}
+    record = {**_check_record(check), "observed": tables.record}
     found = (check.quantities, check.table.drop(columns="sentence"))
     lines = tuple(table_text(table, ".3g") for table in found)
     return Answer(record, lines, check.verdict, failed=check.level == "do not trust")
@@ -68,14 +74,18 @@ def check_verb(
 def compare_verb(
     posterior: Path, tables: Tables, n: int, bank: Path | None, output: Path, reference: str | None, seed: int
 ) -> Answer:
-    """Compare a posterior with ABC and, where there is a likelihood, the exact one."""
+    """Compare a posterior with ABC and, where there is a likelihood, the exact one.
+
+    Of data made of several arrays give one file for each: counts=counts.csv map=map.npy.
+    """
     check_output(output, posterior, *tables.files, bank, reference, endings=(".html",))
     loaded, simulator = _loaded_for(tables, posterior, reference)
     if bank is not None and tables.theta is not None:
         raise SettingsError("give --simulations, or --theta and --data, not both.")
     simulations = tables.pairs(loaded.prior) if bank is None else load_bank(bank, loaded.prior)
-    y_obs = tables.read(loaded.event_shape)
-    comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
+    y_obs = tables.read(loaded.events)
+    with tables.advice():
+        comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
     table, distances, verdict = comparison.table, comparison.distances, comparison.verdict
     record = {"report": output, "table": table, "distances": distances, "verdict": verdict}

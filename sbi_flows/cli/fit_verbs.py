@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import (
-    Observed,
-    Reading,
-    advice_as_flags,
-    check_both,
-    load_bank,
-    load_pairs,
-    load_posterior,
-    load_prior,
-    load_simulator,
-)
+from sbi_flows.cli.inputs import Observed, advice_as_flags, load_posterior, load_simulator
 from sbi_flows.cli.paths import check_output
+from sbi_flows.cli.source import Source
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say, table_text
-from sbi_flows.errors import SettingsError
 from sbi_flows.npe.settings import DENSITIES, SIZES
 from sbi_flows.simulation.held_out import SOME_PAIRS
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What to train on: at most one of n, minutes, a bank, and the files of pairs made elsewhere. Raises
-    `SettingsError`.
-    """
-
-    n: int | None
-    minutes: float | None
-    bank: Path | None
-    theta: Path | None
-    data: Path | None
-    prior: str | None
-    decimal: str
-    index: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        check_both(self.theta, self.data)
-        if sum(given is not None for given in (self.n, self.minutes, self.bank, self.theta)) > 1:
-            raise SettingsError(
-                "give one of -n, --minutes and --simulations, or --theta and --data, not several."
-            )
-        if self.theta is None and (self.prior is not None or self.index or self.decimal != "."):
-            raise SettingsError("--prior, --decimal and --index are for pairs from --theta and --data.")
-
-    def simulations(self, simulator: sf.Simulator | None) -> sf.Simulations | None:
-        """Those that are there already."""
-        if self.bank is not None:
-            return load_bank(self.bank, None if simulator is None else simulator.prior)
-        if self.theta is None or self.data is None:
-            if simulator is None:
-                raise SettingsError(
-                    "fit needs a SIMULATOR, a bank (--simulations), or pairs made elsewhere: --theta "
-                    "theta.csv --data data.csv --prior prior.py:prior."
-                )
-            return None
-        if self.prior is None and simulator is None:
-            raise SettingsError(
-                "pairs from --theta and --data need the prior that theta was drawn from: --prior "
-                "path/to/file.py:prior, where prior = sf.Prior(...)."
-            )
-        prior = simulator.prior if simulator and self.prior is None else load_prior(self.prior or "")
-        return load_pairs(prior, self.theta, self.data, Reading(self.decimal, self.index))
 
 
 @click.command("fit")
 @options.optional_simulator
 @options.grouped(
     "source",
-    _Source,
+    Source,
     options.integer("-n", 50, "Simulations to make, at least 25 per parameter. [default: 10000]"),
     options.positive("--minutes", "Instead of -n: time limit for simulating and training."),
     options.bank("Instead of -n: a bank to train on."),
     *options.pairs,
     click.option("--prior", help="Their prior, file.py:attribute. [default: that of SIMULATOR]"),
     *options.reading,
+    *options.patterns,
 )
 @options.grouped(
     "settings",
@@ -107,7 +53,7 @@ class _Source:
 @options.json
 def fit_verb(
     simulator: str | None,
-    source: _Source,
+    source: Source,
     settings: sf.FitSettings,
     checkpoint: Path | None,
     output: Path,
@@ -115,17 +61,21 @@ def fit_verb(
 ) -> Answer:
     """Train a posterior for SIMULATOR and save it.
 
-    SIMULATOR is not needed with --simulations, or with --theta, --data and --prior.
+    SIMULATOR is not needed with --simulations, or with --theta, --data and --prior. For observations with
+    gaps, or shorter ones, train with --like FILE for theirs, or with --gaps and --lengths for a range.
     """
-    inputs = simulator, source.bank, source.theta, source.data, source.prior
+    inputs = simulator, source.bank, source.theta, source.data, source.prior, *source.like_paths
     check_output(output, checkpoint, *inputs)
     if checkpoint is not None:
         check_output(checkpoint, *inputs)
     with on_stop(lambda: _saved(source, checkpoint)), advice_as_flags(), bar("training") as advance:
         loaded = None if simulator is None else load_simulator(simulator)
+        simulations = source.simulations(loaded)
         posterior = sf.fit(
             loaded,
-            simulations=source.simulations(loaded),
+            simulations=simulations,
+            like=source.alike(loaded, simulations),
+            observe=source.observe,
             n_simulations=source.n,
             minutes=source.minutes,
             seed=seed,
@@ -146,7 +96,7 @@ def fit_verb(
     return Answer(record, (f"{output}: {posterior}",))
 
 
-def _saved(source: _Source, checkpoint: Path | None) -> str:
+def _saved(source: Source, checkpoint: Path | None) -> str:
     """What is left when `fit` is stopped."""
     if checkpoint is not None and (checkpoint.is_file() or Path(f"{checkpoint}.1").is_file()):  # of member 2
         return resumes_from(checkpoint)
@@ -170,11 +120,18 @@ def _saved(source: _Source, checkpoint: Path | None) -> str:
 def infer_verb(
     posterior: Path, observed: Observed, n: int, output: Path | None, reference: str | None, seed: int
 ) -> Answer:
-    """Draw from the posterior given the data in OBSERVED (.csv or .npy)."""
+    """Draw from the posterior given the data in OBSERVED (.csv or .npy).
+
+    Several files are several observations; of data made of several arrays, one file for each:
+    counts=counts.csv map=map.npy. Channels with declared names are found by the header of a .csv; empty cells
+    and NA are values that were not observed.
+    """
     if output is not None:
-        check_output(output, posterior, observed.observed, reference, endings=(".nc", ".csv"))
+        check_output(output, posterior, *observed.paths, reference, endings=(".nc", ".csv"))
     loaded = load_posterior(posterior, None if reference is None else load_simulator(reference))
-    draws = loaded.sample(observed.read(loaded.event_shape), n, seed=seed)
+    y_obs = observed.read(loaded.events)
+    with observed.advice():
+        draws = loaded.sample(y_obs, n, seed=seed)
     if output is not None:
         draws.save(output)
     summary, verdict = draws.summary(), draws.verdict

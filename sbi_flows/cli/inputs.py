@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 import sbi_flows as sf
+from sbi_flows.cli.observed_files import NamedFile, advice, observation
 from sbi_flows.cli.paths import file_on_the_way
-from sbi_flows.cli.terminal import say
+from sbi_flows.cli.reading import Reading
 from sbi_flows.errors import (
     ObservationError,
     PluginError,
@@ -29,52 +27,43 @@ from sbi_flows.errors import (
     TooFewSimulationsError,
 )
 from sbi_flows.problem import plugins
-from sbi_flows.problem.observed import Table, read_table
+from sbi_flows.problem.events import Events
 from sbi_flows.simulation.bank import Bank
 
 Loaded = TypeVar("Loaded")
 
-_NUMBER = r'"?[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?"?'
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the numbers of a .csv file are read."""
-
-    decimal: str = "."
-    index: tuple[str, ...] = ()
-
-    def table(self, path: Path) -> Table:
-        """The numbers in a .csv or .npy file, with the names of the columns. What was left out is said.
-        Raises `ObservationError`.
-        """
-        try:
-            found = read_table(path, decimal=self.decimal, index=self.index)
-        except ObservationError as error:
-            if path.suffix == ".csv" and path.is_file() and _by_spaces(path):
-                error.add_note(
-                    "The columns of a .csv are separated by commas, semicolons or tabs; here they seem to be "
-                    "by spaces."
-                )
-            raise
-        for note in found.notes:
-            say(f"{path}: {note}")
-        return found
-
 
 @dataclass(frozen=True)
 class Observed:
-    """A file of observed data, None where it is optional, and how it is read."""
+    """Files of observed data, none where they are optional, and how they are read."""
 
-    observed: Path | None
+    observed: tuple[NamedFile, ...]
     decimal: str
     index: tuple[str, ...]
 
-    def read(self, event_shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """`load_observed` of the file."""
-        if self.observed is None:
-            raise ObservationError("no file of observed data was given.")
-        return load_observed(self.observed, event_shape, Reading(self.decimal, self.index))
+    def read(self, events: Events) -> Any:
+        """`observation` of the files."""
+        return observation(self.observed, events, Reading(self.decimal, self.index))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files alone."""
+        return tuple(file.path for file in self.observed)
+
+    @property
+    def record(self) -> Any:
+        """What is printed with --json: the file, a list of several, or nothing."""
+        given = [str(file) for file in self.observed]
+        return given if len(given) > 1 else given[0] if given else None
+
+    @contextmanager
+    def advice(self) -> Iterator[None]:
+        """Where data have gaps or lengths that were not trained for, name the options of `fit`."""
+        try:
+            yield
+        except (ObservationError, ShapeError) as error:
+            advice(error, self.observed)
+            raise
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class Tables(Observed):
     @property
     def files(self) -> tuple[Path | None, ...]:
         """All that is read."""
-        return self.observed, self.theta, self.data
+        return (*self.paths, self.theta, self.data)
 
 
 def check_both(theta: Path | None, data: Path | None) -> None:
@@ -168,17 +157,6 @@ def load_posterior(path: Path, simulator: sf.Simulator | None) -> sf.Posterior:
         raise
 
 
-def load_observed(
-    path: Path, event_shape: tuple[int, ...], reading: Reading | None = None
-) -> NDArray[np.float64]:
-    """The numbers in a .csv or .npy file. Those of a CSV get a last axis of length 1 if events have one.
-    Raises `ObservationError`.
-    """
-    values = (reading or Reading()).table(path).observed
-    one_column = path.suffix == ".csv" and event_shape[-1:] == (1,) and values.shape != event_shape
-    return values[..., None] if one_column else values
-
-
 def load_bank(path: Path, prior: sf.Prior | None = None) -> sf.Simulations:
     """The bank that an option names; the prior, where one is known, for what a file cannot hold of it. Raises
     `SettingsError` where no folder can be.
@@ -229,9 +207,3 @@ def _file_meant(module: str, attribute: str) -> str:
     """A hint if there is a file under the name that was taken for a module or a plug-in."""
     file = Path(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
     return f"There is a file {file}: for a simulator in it, name {file}:{attribute}" if file.is_file() else ""
-
-
-def _by_spaces(path: Path) -> bool:
-    """Whether the numbers of a line are separated by spaces."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")[:4096]
-    return bool(re.search(rf"^\s*{_NUMBER}(?: +{_NUMBER})+\s*$", text, re.MULTILINE | re.IGNORECASE))

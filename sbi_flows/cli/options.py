@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from sbi_flows.cli.observed_files import NamedFiles
+
 Verb = Callable[..., Any]
 Option = Callable[[Verb], Verb]
 
@@ -17,7 +19,7 @@ PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=Fal
 simulator = click.argument("simulator")
 optional_simulator = click.argument("simulator", required=False)
 posterior = click.argument("posterior", type=FILE)
-observed = click.argument("observed", type=FILE)
+observed = click.argument("observed", nargs=-1, required=True, type=NamedFiles())
 reading = (
     click.option(
         "--decimal",
@@ -39,6 +41,30 @@ pairs = (
         "--theta", type=FILE, help="Parameters of pairs made elsewhere, one row per simulation, .csv or .npy."
     ),
     click.option("--data", type=FILE, help="The data of these pairs, one row per simulation, .csv or .npy."),
+)
+patterns = (
+    click.option(
+        "--gaps",
+        nargs=2,
+        type=click.FloatRange(0, 1, max_open=True),
+        metavar="LEAST MOST",
+        help="Train for data of which a share from LEAST to MOST is missing at random, such as 0 0.3.",
+    ),
+    click.option(
+        "--lengths",
+        nargs=2,
+        type=click.IntRange(1),
+        metavar="LEAST MOST",
+        help="Train for series of LEAST to MOST steps, or sets of as many members, such as 12 30.",
+    ),
+    click.option(
+        "--like",
+        type=NamedFiles(),
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Train for the gaps and the length of the observed data in FILE (.csv or .npy); may be "
+        "repeated, for several observations or for the arrays of one.",
+    ),
 )
 reference = click.option(
     "--simulator",

@@ -26,7 +26,14 @@ def list_verb() -> Answer:
     """List the installed simulator plug-ins."""
     plugins = list_plugins()
     record = [
-        {"name": p.name, "target": p.target, "ok": p.simulator is not None, "error": p.error} for p in plugins
+        {
+            "name": p.name,
+            "target": p.target,
+            "ok": p.simulator is not None,
+            "error": p.error,
+            "data": None if p.simulator is None else p.simulator.events.describe(),
+        }
+        for p in plugins
     ]
     width = max((len(plugin.name) for plugin in plugins), default=0)
     return Answer(record, tuple(f"{plugin.name:{width}}  {_described(plugin)}" for plugin in plugins))
@@ -35,9 +42,9 @@ def list_verb() -> Answer:
 def _described(plugin: Plugin) -> str:
     if plugin.simulator is None:
         return f"BROKEN: {plugin.error}"
-    parameters, shape = _listed(plugin.simulator.prior.names), plugin.simulator.event_shape
+    parameters, data = _listed(plugin.simulator.prior.names), plugin.simulator.events.describe()
     observed = f"; observed: {_listed(plugin.simulator.observed)}" if plugin.simulator.observed else ""
-    return f"{parameters} -> y {shape}{observed}  ({plugin.target})"
+    return f"{parameters} -> y of {data}{observed}  ({plugin.target})"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,26 +12,28 @@ import numpy as np
 
 from sbi_flows.arrays import F
 from sbi_flows.comparison.agreement import Agreement
+from sbi_flows.comparison.reproduce import lines
 from sbi_flows.comparison.verdict import FAR, NEAR, believe, beyond_chance, reasons_against
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.draws import Draws, weighted_quantile
 from sbi_flows.files import write_bytes
 from sbi_flows.notes import Note
+from sbi_flows.posterior.data_shown import data_shown
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
-from sbi_flows.simulation.stand_in import is_stand_in
 from sbi_flows.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas
 
+    from sbi_flows.report.observed import DataArray
     from sbi_flows.report.page import ReportPage, Row
 
 NEURAL, ABC, ADJUSTED, EXACT = "neural posterior", "rejection ABC", "ABC, linear adjustment", "exact"
 _DISTANCE_DRAWS = 2000
-_MOST_IN_LEAD, _MOST_VALUES = 6, 30
+_MOST_IN_LEAD = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,14 @@ class Comparison:
         against = reasons_against(self.predictive_check, self.agreement, score, reference)
         tested = self.predictive_check is not None
         return believe(self.draws[NEURAL].verdict, against, predictions_tested=tested)
+
+    @property
+    def shown(self) -> list[DataArray]:
+        """The arrays of the data, observed and predicted by each method, as figures take them."""
+        none = np.empty((0, *self.y_obs.shape))
+        return data_shown(
+            self.posterior, self.y_obs, {method: self.predictive.get(method, none) for method in self.draws}
+        )
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -134,15 +144,17 @@ def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]
 
 
 def _section(comparison: Comparison) -> ReportPage:
+    from sbi_flows.report.observed import caption_of
     from sbi_flows.report.page import ReportPage
     from sbi_flows.report.svg import colours_of
 
     simulator, posterior, checked = comparison.simulator, comparison.posterior, comparison.predictive_check
     colours = colours_of(comparison.draws, reference=EXACT)
+    methods = "1 method" if len(comparison.draws) == 1 else f"{len(comparison.draws)} methods"
     distances = [{**row, "sentence": _sentence(row["c2st"])} for row in _records(comparison.distances)]
     return ReportPage(
         title=simulator.name,
-        subtitle=f"{len(comparison.draws)} methods on one observation of shape {simulator.event_shape}",
+        subtitle=f"{methods} on one observation of {posterior.events.describe()}",
         lead=_lead(comparison),
         verdict=comparison.verdict,
         subject=NEURAL,
@@ -151,10 +163,13 @@ def _section(comparison: Comparison) -> ReportPage:
         figures=_figures(comparison, colours),
         notes=[*posterior.notes, *comparison.left_out, *_notes(comparison)],
         facts=_provenance(comparison),
-        reproduce=_lines(comparison),
+        reproduce=lines(
+            posterior, simulator, comparison.y_obs, len(comparison.draws[NEURAL]), comparison.seed
+        ),
         distances=distances,
         predictions=[] if checked is None else _predictions(checked),
         predictive_p=None if checked is None else checked.p,
+        more={"observed": caption_of(comparison.shown)},
     )
 
 
@@ -164,16 +179,15 @@ def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
 
 def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, str]:
     from sbi_flows.report.check_figures import statistics_figure
-    from sbi_flows.report.figures import history_figure, intervals_figure, observed_figure
+    from sbi_flows.report.data_figures import data_figures
+    from sbi_flows.report.figures import history_figure, intervals_figure
     from sbi_flows.report.joint import pair_figure
 
     prior, truth, checked = comparison.simulator.prior, comparison.truth, comparison.predictive_check
     history = comparison.posterior.history
     values = {method: draws.to_numpy() for method, draws in comparison.draws.items()}
-    none = np.empty((0, *comparison.simulator.event_shape))
-    predictive = {method: comparison.predictive.get(method, none) for method in values}
     figures = {
-        "observed": observed_figure(comparison.y_obs, predictive, colours),
+        "observed": data_figures(comparison.shown, colours),
         "marginals": intervals_figure(values, colours, prior.names, truth),
         "pairs": pair_figure(values, colours, prior.names, (prior.lower, prior.upper), truth),
         "history": history_figure(history.train_loss, history.valid_loss, history.best_epoch),
@@ -192,7 +206,7 @@ def _provenance(comparison: Comparison) -> dict[str, str]:
     return {
         "simulator": f"{simulator.name}: {', '.join(simulator.prior.names)}",
         "prior": str(simulator.prior),
-        "data": f"shape {simulator.event_shape}",
+        "data": comparison.posterior.events.describe(),
         **({"declared summaries": f"{declared} in the network's input"} if declared else {}),
         "simulations": f"{facts['simulations']:,}{failed}",
         "seed": str(facts["seed"]),
@@ -256,33 +270,3 @@ def _describe(draws: Draws) -> str:
 
 def _sentence(score: float) -> str:
     return "hard to tell apart" if score < NEAR else "close" if score < FAR else "easy to tell apart"
-
-
-def _lines(comparison: Comparison) -> list[str]:
-    facts, n = comparison.posterior.facts, len(comparison.draws[NEURAL])
-    if is_stand_in(comparison.simulator):
-        return [
-            "# pairs made elsewhere; theta.csv, data.csv and prior.py:prior stand for their files",
-            f"sbi-flows fit --theta theta.csv --data data.csv --prior prior.py:prior --seed {facts['seed']} "
-            "-o posterior.safetensors",
-            f"# in Python: sf.compare(posterior, y_obs, simulations=..., n={n}, seed={comparison.seed})",
-        ]
-    name, minutes = facts["simulator"], facts["minutes"]
-    budget = f"--minutes {minutes:g}" if minutes else f"-n {facts['simulations'] + facts['failed']}"
-    clock = ["# --minutes: the clock decides the number of steps, so figures repeat closely but not exactly"]
-    return [
-        *(clock if minutes else []),
-        "# add the settings given to sf.fit, if any. A simulator that is not a plug-in is named by its file,",
-        f"# model.py:{name}, and compare also takes --simulator model.py:{name}",
-        f"sbi-flows fit {name} {budget} --seed {facts['seed']} -o {name}.safetensors",
-        f"sbi-flows compare {name}.safetensors observed.csv -n {n} --seed {comparison.seed} -o report.html",
-        f"# observed.csv, one value per line: {_first(comparison.y_obs)}",
-    ]
-
-
-def _first(y: F) -> str:
-    flat = y.reshape(-1)
-    more = f" ... ({flat.size} in all)" if flat.size > _MOST_VALUES else ""
-    digits = (12 if value == round(value, 6) else 17 for value in flat[:_MOST_VALUES])
-    shown = (f"{value:.{most}g}" for value, most in zip(flat, digits, strict=False))
-    return f"{' '.join(shown)}{more}"

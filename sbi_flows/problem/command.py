@@ -3,6 +3,7 @@
     one line in                                                     one line out, flushed
     {"seed": 123456, "theta": {"a": 0.5, "w": [0.25, 0.75]}}        {"y": 3.1}   {"y": [1, 2]}
                                                                     {"y": [[1, 2], [3, 4]]}
+                                                                    {"y": {"a": [3, null], "b": [[1, 2]]}}
     {"seed": 123456, "n": 2, "theta": {"a": [0.5, 0.25], ...}}      {"y": [row 1, row 2]}    vectorized=True
                                                                     {"error": "why"}   the simulation failed
 
@@ -12,8 +13,10 @@ a list. So `sscanf` or a regular expression can read a request.
 seed: an integer in [0, 2^31), drawn from the rng of the simulator; seed and theta together must determine y.
 (Of n simulations about n^2 / 2^32 pairs share a seed, with different theta.)
 
-Answers. JSON with y, a number or nested lists of numbers. null and NaN, Infinity, NA, nan, inf, -Inf, as C,
-R, Julia and Fortran spell them, are accepted and make the row nonfinite. Nothing else may go to stdout;
+Answers. JSON with y, a number or nested lists of numbers; or an object that names several of these, the same
+names in each answer, each with the rows first where vectorized. null and NaN, Infinity, NA, nan, inf, -Inf,
+as C, R, Julia and Fortran spell them, are accepted. They make the row nonfinite; with missing=True null and
+NaN mean "not observed", and a list that ends early is filled up. Nothing else may go to stdout;
 messages go to stderr.
 
 Life. Each process, and each thread in it, starts its own program at its first call and keeps it, so that the
@@ -40,7 +43,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import CommandError, SettingsError, SimulatorContractError
@@ -62,16 +64,18 @@ def command_simulator(
     name: str | None = None,
     vectorized: bool = False,
     event_shape: tuple[int, ...] | int | None = None,
-    observed: Mapping[str, ArrayLike] | None = None,
+    observed: Mapping[str, Any] | None = None,
     summaries: Callable[..., Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
+    data: Any = None,
+    missing: bool = False,
 ) -> Simulator:
     """The `Simulator` that runs a program: sf.command_simulator(["Rscript", "model.R"], prior). This module's
     text is its contract.
 
     name: by default the stem of the last word that names a file ("model" above), otherwise of the program.
     cwd: the folder in which the program runs; by default the present one.
-    vectorized, event_shape, observed, summaries: as for `simulator`.
+    vectorized, event_shape, observed, summaries, data, missing: as for `simulator`.
 
     Raises `SettingsError` where the program cannot be started. The simulator raises `CommandError` where a
     program reports an error, ends, or prints something other than JSON; and `SimulatorContractError` for JSON
@@ -95,7 +99,7 @@ def command_simulator(
     called = name or Path(files[-1] if files else words[0]).stem
     located, parameters, token = _located(words, folder), tuple(prior.marginals), uuid.uuid4().hex
     settings = _Settings(located, str(folder), called, parameters, vectorized, token)
-    parts = Parts(event_shape=event_shape, summaries=summaries, observed=observed)
+    parts = Parts(event_shape=event_shape, summaries=summaries, observed=observed, data=data, missing=missing)
     return Simulator(_Command(settings), prior, vectorized=vectorized, **parts)
 
 
@@ -123,7 +127,7 @@ class _Command:
     def __reduce__(self) -> Any:
         return _recall, (self._settings,)
 
-    def __call__(self, theta: ThetaMap, rng: np.random.Generator) -> F:
+    def __call__(self, theta: ThetaMap, rng: np.random.Generator) -> F | dict[str, F]:
         request: dict[str, Any] = {"seed": int(rng.integers(2**31))}
         values = {name: np.asarray(theta[name], dtype=np.float64) for name in self._settings.parameters}
         if self._settings.vectorized:
@@ -136,7 +140,10 @@ class _Command:
             raise
         if "error" in answer:
             raise CommandError(f"{self.__name__}: {answer['error']}")
-        return self._as_floats(answer["y"])
+        y = answer["y"]
+        if isinstance(y, dict) and y:
+            return {name: self._as_floats(part, f"y[{name!r}]") for name, part in y.items()}
+        return self._as_floats(y)
 
     def _answer(self, request: str) -> dict[str, Any]:
         """The program's answer. After an error here the program may be out of step."""
@@ -188,14 +195,15 @@ class _Command:
         if program is not None and program.belongs_here:
             program.kill()
 
-    def _as_floats(self, y: Any) -> F:
+    def _as_floats(self, y: Any, what: str = "y") -> F:
         with suppress(ValueError, OverflowError):
             values = np.asarray(y)
             if values.dtype.kind in "biuf" or set(map(type, values.ravel())) <= _NUMBERS:
                 return values.astype(np.float64)
         raise SimulatorContractError(
-            f"{self.__name__}: the program answered y = {quote(json.dumps(y).encode())}; wanted a number, or "
-            "nested lists of numbers of equal lengths, with null or NaN for what is missing."
+            f"{self.__name__}: the program answered {what} = {quote(json.dumps(y).encode())}; wanted a "
+            "number, or nested lists of numbers of equal lengths, with null or NaN for what is missing; or "
+            "an object that names several of these."
         )
 
 

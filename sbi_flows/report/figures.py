@@ -7,53 +7,28 @@ arrays, whatever the user's matplotlib settings. Intervals are central and hold 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from sbi_flows.arrays import F
-from sbi_flows.report.svg import DASHED, GREY, INK, PALETTE, RULE, drawing, handles, short, tick, to_svg
+from sbi_flows.report.svg import DASHED, GREY, INK, PALETTE, RULE, drawing, short, tick, to_svg
 
-_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-_MOST_MARGINALS, _MOST_CHANNELS = 24, 3
-_SHORTEST_SERIES, _MOST_DOTS, _FEW_EPOCHS = 16, 150, 12
-_SAME_SCALE, _ROOM = 20.0, 1.5
-_DOT: dict[str, Any] = {"ms": 5, "mec": "white", "mew": 0.8}
-
-
-def observed_figure(y_obs: ArrayLike, predictive: Mapping[str, F], colours: Mapping[str, str]) -> str:
-    """One event (*event,) and, for each method, the data (n, *event) that it predicts.
-
-    16 entries or more are a series along the first axis: bands over time, a panel for each method (and each
-    of the first 3 channels). Fewer are a vector: intervals at each entry, on one axis where the scales are
-    alike and on one axis each where they are not. Rows of `predictive` that are not finite are left out.
-    """
-    y = np.asarray(y_obs, dtype=np.float64)
-    simulated = {name: _finite_rows(values, y.shape) for name, values in predictive.items()}
-    if y.size >= _SHORTEST_SERIES:
-        shape = (len(y), y.size // len(y))
-        series = {name: rows.reshape(-1, *shape) for name, rows in simulated.items()}
-        return _series(y.reshape(shape), series, colours)
-    flat = {name: rows.reshape(len(rows), y.size) for name, rows in simulated.items()}
-    entries = [f"entry {i + 1}" for i in range(y.size)]
-    many = "1 entry" if y.size == 1 else f"{y.size} entries"
-    text = f"Observed data of {many}, and data predicted by: {', '.join(predictive)}."
-    if y.size > 1 and _one_scale(y.ravel(), flat):
-        return _vector(y.ravel(), flat, colours, entries, text)
-    return _forest(flat, colours, entries, _Marks("observed", y.ravel(), "-"), text)
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_PANELS = 24
+_FEW_EPOCHS = 12
+DOT: dict[str, Any] = {"ms": 5, "mec": "white", "mew": 0.8}
 
 
 def intervals_figure(
     draws: Mapping[str, F], colours: Mapping[str, str], names: Sequence[str], truth: F | None = None
 ) -> str:
     """Median, 50% and 90% interval of every parameter, one line per method, (n, d) each."""
-    text = f"Posterior intervals of {', '.join(names[:_MOST_MARGINALS])} by: {', '.join(draws)}."
-    marks = None if truth is None else _Marks("true value", truth, DASHED)
-    return _forest(draws, colours, names, marks, text)
+    text = f"Posterior intervals of {', '.join(names[:MOST_PANELS])} by: {', '.join(draws)}."
+    marks = None if truth is None else Marks("true value", truth, DASHED)
+    return forest(draws, colours, names, marks, text)
 
 
 def history_figure(train_loss: Sequence[float], valid_loss: Sequence[float], best_epoch: int) -> str:
@@ -83,7 +58,7 @@ def history_figure(train_loss: Sequence[float], valid_loss: Sequence[float], bes
         return to_svg(figure, f"Loss by epoch over {len(valid_loss)} epochs, best in epoch {best_epoch + 1}.")
 
 
-class _Marks(NamedTuple):
+class Marks(NamedTuple):
     """One value per panel, drawn as a line across it."""
 
     label: str
@@ -91,73 +66,21 @@ class _Marks(NamedTuple):
     style: str | tuple[int, tuple[int, int]]
 
 
-def _series(y: F, simulated: Mapping[str, F], colours: Mapping[str, str]) -> str:
-    channels = min(y.shape[1], _MOST_CHANNELS)
-    bands = np.stack([_quantiles(rows) for rows in simulated.values()])
-    views = [_view(y[:, c], bands[:, [0, -1], :, c]) for c in range(channels)]
-    with drawing(10.0, 0.45 + 1.5 * len(simulated)) as figure:
-        for (i, name), c in product(enumerate(simulated), range(channels)):
-            axes = figure.add_subplot(len(simulated), channels, i * channels + c + 1)
-            share = _bands(axes, y[:, c], bands[i, :, :, c], colours[name])
-            inside = f"{share:.0%} in 90% band" if len(simulated[name]) else "none finite"
-            axes.set_title(short(name, 60 // channels), loc="left", color=colours[name], weight="bold")
-            axes.set_title(inside, loc="right", color=GREY, size=8)
-            axes.set_ylabel(f"channel {c + 1}" if y.shape[1] > 1 else "")
-            last = i == len(simulated) - 1
-            axes.set(xlim=(0.5, len(y) + 0.5), ylim=views[c], xlabel="time step" if last else "")
-            axes.tick_params(labelbottom=last)
-            tick(axes.xaxis, 10 // channels, integer=True)
-            tick(axes.yaxis, 4)
-        if y.shape[1] > channels:
-            figure.supxlabel(f"the first {channels} of {y.shape[1]} channels", size=8, color=GREY)
-        methods = ", ".join(simulated)
-        return to_svg(figure, f"Observed series of {len(y)} steps, and series predicted by: {methods}.")
-
-
-def _bands(axes: Axes, seen: F, quantiles: F, colour: str) -> float:
-    """Draw a series over its predicted bands; return the fraction of it inside the outer one."""
-    time = np.arange(1, len(seen) + 1)
-    low, quarter, median, three_quarters, high = quantiles
-    axes.fill_between(time, low, high, color=colour, alpha=0.18, lw=0)
-    axes.fill_between(time, quarter, three_quarters, color=colour, alpha=0.32, lw=0)
-    axes.plot(time, median, color=colour, lw=1.1, alpha=0.85)
-    axes.plot(time, seen, color=INK, lw=0.6, marker="o" if len(seen) <= _MOST_DOTS else "", ms=2.2, mew=0)
-    return float(np.mean((low <= seen) & (seen <= high)))
-
-
-def _vector(
-    y: F, simulated: Mapping[str, F], colours: Mapping[str, str], entries: Sequence[str], text: str
+def forest(
+    draws: Mapping[str, F], colours: Mapping[str, str], names: Sequence[str], marks: Marks | None, text: str
 ) -> str:
-    with drawing(min(10.0, 2.4 + 0.9 * len(y)), 3.2) as figure:
-        axes = figure.subplots()
-        offsets = (np.arange(len(simulated)) - (len(simulated) - 1) / 2) * min(0.22, 0.66 / len(simulated))
-        at = np.arange(len(y))
-        axes.hlines(y, at - 0.4, at + 0.4, color=INK, lw=1.4)
-        for offset, (name, rows) in zip(offsets, simulated.items(), strict=True):
-            quantiles = _quantiles(rows)
-            _intervals(axes.vlines, at + offset, quantiles, colours[name])
-            axes.plot(at + offset, quantiles[2], "o", color=colours[name], **_DOT)
-        axes.set(xlim=(-0.6, len(y) - 0.4), xticks=at, xticklabels=[short(entry, 12) for entry in entries])
-        tick(axes.yaxis, 6)
-        seen = Line2D([], [], color=INK, lw=1.4, label="observed")
-        figure.legend(handles=[seen, *handles(colours)], loc="outside upper left", ncols=3)
-        return to_svg(figure, text)
-
-
-def _forest(
-    draws: Mapping[str, F], colours: Mapping[str, str], names: Sequence[str], marks: _Marks | None, text: str
-) -> str:
-    shown = min(len(names), _MOST_MARGINALS)
+    """A panel for each name: the interval of each method, (n, names), and one value as a line across."""
+    shown = min(len(names), MOST_PANELS)
     columns = min(shown, 3 if shown != 4 else 2)
     rows = -(-shown // columns)
     with drawing(1.3 + 2.9 * columns, rows * (0.72 + 0.27 * len(draws)) + 0.3) as figure:
         for j in range(shown):
             axes = figure.add_subplot(rows, columns, j + 1)
             for i, (name, values) in enumerate(draws.items()):
-                quantiles = _quantiles(values[:, j])
-                _intervals(axes.hlines, i, quantiles, colours[name])
-                axes.plot(quantiles[2], i, "o", color=colours[name], **_DOT)
-            if marks is not None:
+                ends = quantiles(values[:, j])
+                bars(axes.hlines, i, ends, colours[name])
+                axes.plot(ends[2], i, "o", color=colours[name], **DOT)
+            if marks is not None and not np.isnan(marks.values[j]):
                 axes.axvline(marks.values[j], color=INK, lw=1.0, ls=marks.style, zorder=0)
             axes.set_title(short(names[j], 32), loc="left", weight="bold")
             axes.set_yticks(range(len(draws)), list(draws) if j % columns == 0 else [""] * len(draws))
@@ -175,37 +98,20 @@ def _forest(
         return to_svg(figure, text)
 
 
-def _intervals(lines: Callable[..., object], at: ArrayLike, quantiles: F, colour: str) -> None:
-    low, quarter, _, three_quarters, high = quantiles
+def bars(lines: Callable[..., object], at: ArrayLike, ends: F, colour: str) -> None:
+    """Intervals between quantiles, 50% thick and 90% thin, drawn by `Axes.hlines` or `Axes.vlines`."""
+    low, quarter, _, three_quarters, high = ends
     lines(at, low, high, color=colour, lw=1.3)
     lines(at, quarter, three_quarters, color=colour, lw=4.5, alpha=0.55)
 
 
-def _view(seen: F, ends: F) -> tuple[float, float]:
-    """Limits that show the observed values, and bands up to 1.5 times the observed range beyond them."""
-    low, high = float(seen.min()), float(seen.max())
-    room = _ROOM * (high - low) or np.inf
-    finite = ends[np.isfinite(ends)]
-    if len(finite):
-        lowest, highest = max(float(finite.min()), low - room), min(float(finite.max()), high + room)
-        low, high = min(low, lowest), max(high, highest)
-    air = 0.05 * (high - low) or 1.0
-    return low - air, high + air
-
-
-def _finite_rows(values: F, shape: tuple[int, ...]) -> F:
-    rows = np.asarray(values, dtype=np.float64).reshape(-1, *shape)
-    return rows[np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))]
-
-
-def _quantiles(rows: F) -> F:
+def quantiles(rows: F) -> F:
+    """Quantiles at 5, 25, 50, 75 and 95% of (n, *event), over the rows with a value; NaN where none has."""
     if len(rows) == 0:
-        return np.full((len(_LEVELS), *rows.shape[1:]), np.nan)
-    return np.asarray(np.quantile(rows, _LEVELS, axis=0))
-
-
-def _one_scale(y: F, simulated: Mapping[str, F]) -> bool:
-    """Whether every entry's intervals are long enough to see on one axis that holds them all."""
-    ends = np.concatenate([y[None], *(_quantiles(rows) for rows in simulated.values())])
-    lengths = np.nanmax(ends, axis=0) - np.nanmin(ends, axis=0)
-    return bool(np.nanmax(ends) - np.nanmin(ends) <= _SAME_SCALE * lengths.min())
+        return np.full((len(LEVELS), *rows.shape[1:]), np.nan)
+    missing = np.isnan(rows)
+    if not missing.any():
+        return np.asarray(np.quantile(rows, LEVELS, axis=0))
+    nowhere = missing.all(axis=0)
+    found = np.asarray(np.nanquantile(np.where(nowhere, 0.0, rows), LEVELS, axis=0))
+    return np.where(nowhere, np.nan, found)

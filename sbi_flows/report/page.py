@@ -73,6 +73,7 @@ class ReportPage:
     distances: a row per pair of methods with keys a, b, c2st, sliced_wasserstein, sentence.
     predictions: a row per statistic of the data with keys name, observed, low, high, p.
     predictive_p: of all statistics together.
+    more: slot -> what its caption says besides.
     """
 
     title: str
@@ -89,6 +90,7 @@ class ReportPage:
     distances: Sequence[Row] = ()
     predictions: Sequence[Row] = ()
     predictive_p: float | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def _numbered(page: ReportPage, figures: count[int]) -> dict[str, dict[str, obje
     found: dict[str, dict[str, object]] = {}
     for slot, (title, caption) in (CAPTIONS | ({"pairs": _ONE_PARAMETER} if one else {})).items():
         if slot in page.figures:
+            caption = " ".join(filter(None, [caption, page.more.get(slot)]))
             words = {"title": title.format(subject=page.subject), "caption": caption}
             found[slot] = {"number": next(figures), "slot": slot, "svg": page.figures[slot], **words}
     return found

@@ -23,7 +23,8 @@ from sbi_flows.report.check_figures import (
     recovery_figure,
     statistics_figure,
 )
-from sbi_flows.report.figures import history_figure, intervals_figure, observed_figure
+from sbi_flows.report.data_figures import observed_figure
+from sbi_flows.report.figures import history_figure, intervals_figure
 from sbi_flows.report.joint import pair_figure
 from sbi_flows.report.svg import PALETTE, REFERENCE, colours_of
 
