@@ -227,11 +227,11 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "rows of other networks": "the other networks were trained on {used:,} more",
     "recalibrated": "recalibrated on {pairs:,} held-out pairs: noise {noise} instead of 0 ± 1",
     "training ended": _training_ended,
-    "nothing learned": "the fit learned nothing from y: on held-out simulations its log density is {gain:.3f} ± "
-    "{error:.3f} nats above the prior's. Say what y is, with data=sf.Series(), sf.Set() or sf.Grid() in @sf.simulator, "
-    "or simulate more; if y hardly depends on the parameters, this is the answer",
-    "verdict covers": "This is about the data. On held-out simulations the posterior gained {gain:.2f} nats over the "
-    "prior; whether it is calibrated, sf.check tests.",
+    "nothing learned": "the fit learned nothing from y: on held-out simulations its log density is "
+    "{gain:.3f} ± {error:.3f} nats above the prior's. Say what y is, with data=sf.Series(), sf.Set() or "
+    "sf.Grid() in @sf.simulator, or simulate more; if y hardly depends on the parameters, this is the answer",
+    "verdict covers": "This is about the data. On held-out simulations the posterior gained {gain:.2f} nats "
+    "over the prior; whether it is calibrated, sf.check tests.",
     "likelihood untested": "The log-likelihood is not tested: {reason}.",
     "predictions untested": "Predictions at the observation are not tested: {reason}.",
     "ABC left out": "ABC: {reason}",

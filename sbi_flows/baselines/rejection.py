@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, real
 from sbi_flows.draws import Draws, groups_of
@@ -35,7 +35,7 @@ _CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 3.0, 0.2
 
 def rejection_abc(
     simulator: Simulator | None = None,
-    y_obs: ArrayLike | None = None,
+    y_obs: Any = None,
     *,
     simulations: Simulations,
     quantile: float = 0.01,
@@ -44,8 +44,8 @@ def rejection_abc(
     """Approximate posterior draws for one observation, from existing simulations.
 
     Distances are Euclidean on the simulator's summaries (on y itself where it declares none), each divided by
-    its median absolute deviation over the simulations. Summaries that do not vary are left out. What is missing
-    in the observation is left out of the simulations too.
+    its median absolute deviation over the simulations. Summaries that do not vary are left out. What is
+    missing in the observation is left out of the simulations too.
 
     simulator: None for pairs that were made elsewhere; distances are then on y itself.
     quantile: the share of simulations to accept, in (0, 1].
@@ -92,9 +92,7 @@ def rejection_abc(
     )
 
 
-def _checked(
-    simulator: Simulator | None, y_obs: ArrayLike | None, simulations: Simulations
-) -> tuple[Simulator, F]:
+def _checked(simulator: Simulator | None, y_obs: Any, simulations: Simulations) -> tuple[Simulator, F]:
     """The simulator, or what stands in for it, and the observation."""
     if not isinstance(simulations, Simulations):
         made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"

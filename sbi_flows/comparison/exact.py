@@ -52,10 +52,11 @@ def exact_draws(simulator: Simulator, posterior: Posterior, y: F, n: int, *, see
         return _draws(simulator.prior, values, None, "exact, closed form", verdict, {})
     if simulator.log_likelihood is None:
         return None
-    pilot = _proposal(simulator.prior, posterior, y, _PILOT_OF_Q, None)
+    given = simulator.events.unpack(y)
+    pilot = _proposal(simulator.prior, posterior, given, _PILOT_OF_Q, None)
     first = _weighted(simulator, pilot, y, min(_PILOT, n), rng)
-    of_q = _rating_of_q(posterior, pilot, y, first)
-    second = _proposal(simulator.prior, posterior, y, _SECOND_OF_Q, _student(first))
+    of_q = _rating_of_q(posterior, pilot, given, first)
+    second = _proposal(simulator.prior, posterior, given, _SECOND_OF_Q, _student(first))
     _, log_weights, theta = _weighted(simulator, second, y, n, rng)
     largest = log_weights.max()
     weights = np.exp(log_weights - largest)
@@ -89,20 +90,20 @@ class _Mixture(NamedTuple):
         return np.asarray(np.logaddexp.reduce(terms))
 
 
-def _proposal(prior: Prior, posterior: Posterior, y: F, of_q: float, student: Any) -> _Mixture:
+def _proposal(prior: Prior, posterior: Posterior, y: Any, of_q: float, student: Any) -> _Mixture:
     """The prior, q with weight `of_q` and, if there is one, the Student t, whose weight is the rest."""
 
     def from_prior(n: int, rng: np.random.Generator) -> F:
         return prior.to_unconstrained(prior.sample(n, rng))[0]
 
     def from_q(n: int, rng: np.random.Generator) -> F:
-        theta = posterior.sample(posterior.events.unpack(y), n, seed=int(rng.integers(2**31))).values
+        theta = posterior.sample(y, n, seed=int(rng.integers(2**31))).values
         return prior.to_unconstrained(theta)[0]
 
     of_prior = 1 - of_q if student is None else _SECOND_OF_PRIOR
     components = [
         _Component(of_prior, from_prior, lambda z, theta: np.asarray(prior.log_prob(theta))),
-        _Component(of_q, from_q, lambda z, theta: posterior.log_prob(theta, posterior.events.unpack(y))),
+        _Component(of_q, from_q, lambda z, theta: posterior.log_prob(theta, y)),
     ]
     if student is not None:
 
@@ -140,15 +141,11 @@ def _weighted(simulator: Simulator, proposal: _Mixture, y: F, n: int, rng: np.ra
     return _Weighted(z, values + simulator.prior.log_prob(theta) - proposal.log_prob(z, theta), theta)
 
 
-def _rating_of_q(posterior: Posterior, pilot: _Mixture, y: F, drawn: _Weighted) -> dict[str, float]:
+def _rating_of_q(posterior: Posterior, pilot: _Mixture, y: Any, drawn: _Weighted) -> dict[str, float]:
     """How good a proposal q alone would be, from the pilot's last draws, which come from q."""
     last = slice(len(drawn.z) // 2, None)
     z, theta = drawn.z[last], drawn.theta[last]
-    own = (
-        drawn.log_weights[last]
-        + pilot.log_prob(z, theta)
-        - posterior.log_prob(theta, posterior.events.unpack(y))
-    )
+    own = drawn.log_weights[last] + pilot.log_prob(z, theta) - posterior.log_prob(theta, y)
     return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 

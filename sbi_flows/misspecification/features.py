@@ -41,8 +41,8 @@ def features_of(
     """Features of each data set, and how many of the columns, the first, the training cloud is of: summaries
     and form.
 
-    Where values are missing, those of a series are filled in between, and what ends early is repeated; the others
-    are taken as the mean. How many there are is one more statistic.
+    Where values are missing, those of a series are filled in between, and what ends early is repeated; the
+    others are taken as the mean. How many there are is one more statistic.
     """
     arrays = _arrays(scaled, inputs)
     form = [summaries.numpy().astype(np.float64)]
@@ -70,8 +70,8 @@ def _arrays(scaled: Float[np.ndarray, "rows *event"], inputs: Inputs) -> list[tu
 
 
 def _complete(values: F, *, in_order: bool) -> F:
-    """Scaled values without gaps: those of a series between their neighbours, and repeated where it ends early;
-    0, the mean, elsewhere.
+    """Scaled values without gaps: those of a series between their neighbours, and repeated where it ends
+    early; 0, the mean, elsewhere.
     """
     missing = np.isnan(values)
     if not missing.any():

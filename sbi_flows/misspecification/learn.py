@@ -78,7 +78,9 @@ def learn(
 
 
 def _in_order(inputs: Inputs) -> bool:
-    """Whether y is one series, or a vector: such data have corruptions of their own. Others are taken as vectors."""
+    """Whether y is one series, or a vector: such data have corruptions of their own. Others are taken as
+    vectors.
+    """
     return inputs.layout is None or [part.network for part in inputs.layout.parts] in (["series"], ["vector"])
 
 

@@ -16,8 +16,9 @@ _MOST_NEW = 0.001
 class Patterns:
     """Of the training simulations, as they were observed.
 
-    always, never (elements,): whether a value was there in all of them, or in none; False throughout where new
-    ones are to be expected, as in `Scaler.fixed`. counts (2,): the fewest and the most values that were missing.
+    always, never (elements,): whether a value was there in all of them, or in none; False throughout where
+    new ones are to be expected, as in `Scaler.fixed`. counts (2,): the fewest and the most values that were
+    missing.
     longest (1,): the longest gap between two values of one data set, in elements.
     """
 

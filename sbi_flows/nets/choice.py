@@ -15,7 +15,7 @@ is missing, in a file of its own, and name it in `NETWORKS`; `sf.FitSettings(sum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +25,11 @@ from scipy.stats import rankdata
 from torch import nn
 
 from sbi_flows.nets import several
+from sbi_flows.nets.gappy_series import MaskedSeries
 from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
 from sbi_flows.nets.layout import Layout, Part
-from sbi_flows.nets.series import MaskedSeries, SeriesSummary
+from sbi_flows.nets.series import SeriesSummary
 from sbi_flows.nets.set import SetOf, SetSummary
 from sbi_flows.nets.several import SeveralSummary
 from sbi_flows.nets.vector import MaskedVector, ScreenedSummary
@@ -102,7 +103,9 @@ def network_of(part: Part, summary_features: int, width: int, *, masked: bool) -
 def summary_network(
     layout: Layout, declared: tuple[int, ...], summary_features: int, width: int
 ) -> nn.Module:
-    """The untrained network for inputs of that layout. declared: (k,) where k declared summaries join, else ()."""
+    """The untrained network for inputs of that layout. declared: (k,) where k declared summaries join, else
+    ().
+    """
     size = summary_features, width
     if len(layout.parts) > 1 or layout.parts[0].name:
         network: nn.Module = SeveralSummary(_tables(layout, *size), *size)
@@ -116,14 +119,46 @@ def summary_network(
 
 
 def _tables(layout: Layout, summary_features: int, width: int) -> list[several.Part]:
-    """A network for each array, and where its numbers are."""
-    tables, start = [], 0
+    """A network for each array, and where its numbers are. Arrays that go along with a series step by step,
+    series and
+    vectors of its length, are seen together, as channels of one series: what they have to do with one another
+    at a step is lost in summaries of each. A vector has a network of its own besides.
+    """
+    ends = np.cumsum([part.size for part in layout.parts])
+    starts = dict(zip(layout.parts, (ends - [part.size for part in layout.parts]).tolist(), strict=True))
+    tables = []
+    for together in aligned(layout.parts):
+        steps = together[0].axes[0]
+        each = [_of_each_step(part, steps, starts[part]) for part in together]
+        where = np.concatenate(each, axis=1)
+        joint = Part("", "series", (steps,), where.shape[1])
+        network = MaskedSeries(joint.channels, summary_features, width)
+        tables.append(several.Part(where.ravel().tolist(), where.shape, network, summary_features))
+    seen = {part for together in aligned(layout.parts) for part in together if part.network == "series"}
     for part in layout.parts:
-        network = network_of(part, summary_features, width, masked=layout.masked)
-        where = slice(start, start + part.size)
-        tables.append(several.Part(where, _shape(part), network, summary_features))
-        start += part.size
+        if part not in seen:
+            network_alone = network_of(part, summary_features, width, masked=layout.masked)
+            at = slice(starts[part], starts[part] + part.size)
+            tables.append(several.Part(at, _shape(part), network_alone, summary_features))
     return tables
+
+
+def _of_each_step(part: Part, steps: int, start: int) -> NDArray[np.int64]:
+    """Where the numbers of each step are, (steps, channels)."""
+    return start + np.arange(part.size).reshape(steps, -1)
+
+
+def aligned(parts: Sequence[Part]) -> list[list[Part]]:
+    """Groups of two or more arrays that go along with a series: series of one length, and vectors of that
+    length.
+    """
+    lengths = dict.fromkeys(part.axes[0] for part in parts if part.network == "series" and part.size)
+    groups = [
+        [part for part in parts if part.network == "series" and part.axes[0] == steps and part.size]
+        + [part for part in parts if part.network == "vector" and part.size == steps]
+        for steps in lengths
+    ]
+    return [group for group in groups if len(group) > 1]
 
 
 def _shape(part: Part) -> tuple[int, ...]:
@@ -132,7 +167,9 @@ def _shape(part: Part) -> tuple[int, ...]:
 
 
 def choose_network(table: Table, y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:
-    """The name of the network for one array of y (n, *event), by its declaration or by the rule, and the reason."""
+    """The name of the network for one array of y (n, *event), by its declaration or by the rule, and the
+    reason.
+    """
     if table.kind is not None:
         return table.kind.kind, f"declared as {_said(table.kind)}"
     return choose_summary(y)
@@ -162,7 +199,9 @@ def choose_summary(y: Shaped[np.ndarray, "n *event"]) -> tuple[str, str]:
 
 
 def _grid(y: Shaped[np.ndarray, "n *event"]) -> str | None:
-    """Why y (n, *event) is a grid: two or three long axes, along each of which neighbours depend on one another."""
+    """Why y (n, *event) is a grid: two or three long axes, along each of which neighbours depend on one
+    another.
+    """
     axes = Grid().axes(y.shape[1:])
     if len(axes) < 2 or min(axes) < _SHORTEST_AXIS:
         return None

@@ -27,8 +27,8 @@ _KINDS: dict[str, Kind] = {"series": Series(), "set": Set(), "grid": Grid()}
 class Part:
     """name: of the array, "" of the only one. network: a key of `nets.choice.NETWORKS`.
 
-    axes: the lengths of the axes along which places are alike. channels: how many numbers at each place, those
-    that do not vary left out; of a vector, how many numbers.
+    axes: the lengths of the axes along which places are alike. channels: how many numbers at each place,
+    those that do not vary left out; of a vector, how many numbers.
     """
 
     name: str

@@ -26,7 +26,8 @@ OWN = "own"
 
 
 class OwnSummary(nn.Module):
-    """A copy of the user's module; behind it, where declared summaries t(y) join, plus a `VectorSummary` of t.
+    """A copy of the user's module; behind it, where declared summaries t(y) join, plus a `VectorSummary` of
+    t.
 
     features: k. restart: let those of its modules that can begin from other weights, for a further member of
     an ensemble. Raises `SettingsError` where the module does not take such data, or returns another shape.
@@ -75,7 +76,8 @@ class OwnSummary(nn.Module):
             shapes = {part.name or "y": (3, *part.axes, part.channels) for part in self.layout.parts}
             mask = ", and a mask of that shape," if self.layout.masked else ""
             raise SettingsError(
-                f"summary={type(self.module).__name__} raised {type(error).__name__} for scaled data of shape "
+                f"summary={type(self.module).__name__} raised {type(error).__name__} for scaled data of "
+                f"shape "
                 f"{shapes if len(shapes) > 1 else shapes.popitem()[1]}{mask}: {error}. It takes those, and "
                 "returns (rows, k)."
             ) from error

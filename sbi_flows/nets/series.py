@@ -64,20 +64,3 @@ class Pooling(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.setdefault(f"{prefix}pooled", torch.tensor(True))
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-class MaskedSeries(nn.Module):
-    def __init__(self, channels, features, width):
-        super().__init__()
-        self.conv = nn.Conv1d(2 * channels, 32, 5, padding=2)
-        self.head = VectorSummary(65, features, width)
-
-    def forward(self, y):
-        from sbi_flows.nets.masks import observed
-
-        v, m = observed(y)
-        w = m.amax(-1)[:, None]
-        h = torch.relu(self.conv(torch.cat([v, m], -1).transpose(1, 2))) * w
-        n = w.sum(-1).clamp(min=1)
-        mean = h.sum(-1) / n
-        return self.head(torch.cat([mean, (h * h).sum(-1) / n, n.log()], -1))

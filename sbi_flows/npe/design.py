@@ -48,16 +48,19 @@ from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
+_MOST_TABLES = 16
 LINEAR_PATHS = (
     *(f"flow.layers.{i}._linear." for i in (0, 1)),
     "flow.layers.0.net.gaussian.",
     *(f"summary.{path}linear." for path in ("", "direct.", "head.", "declared.")),
     *(f"summary.network.{path}linear." for path in ("", "direct.", "head.")),
+    "summary.item.head.linear.",
+    *(f"summary.networks.{i}.{path}linear." for i in range(_MOST_TABLES) for path in ("", "head.")),
 )
 MATRICES = tuple(
     f"summary.{path}{part}."
     for path in ("", "network.")
-    for part in ("convolutions", "head", "linear", "first", "blocks", "last")
+    for part in ("convolutions", "head", "linear", "first", "blocks", "last", "pool", "item", "networks")
 )
 Converted = tuple[NDArray[np.float32], ...]
 Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *event"]], Converted]
@@ -133,8 +136,8 @@ class Sample:
 class Design:
     """The network, the scaling and the settings of a fit.
 
-    inputs: what the network takes of y. own: a summary network of the user's own. observe: patterns of what is
-    observed, redrawn when a row is used. centre, scale: m and c above.
+    inputs: what the network takes of y. own: a summary network of the user's own. observe: patterns of what
+    is observed, redrawn when a row is used. centre, scale: m and c above.
     settings: complete: sizes, summary network, training settings and number of members.
     seen: the columns of the input that all members see; None where they see all. sees_all: the member that
     does so anyway. edges: of `flows.natural`, where a flow is of that kind.
@@ -177,8 +180,9 @@ class Design:
             if kind == LINEAR:
                 return linear_member(self.inputs.numbers, dim, None if k == self.sees_all else self.seen)
             if self.own is not None:
-                summary: nn.Module = OwnSummary(self.own, self.inputs, restart=k > 0)
-                features = summary.features
+                own = OwnSummary(self.own, self.inputs, restart=k > 0)
+                summary: nn.Module = own
+                features = own.features
             else:
                 summary = self._summary(features, width)
             flow = build_flow(kind, dim, features, width=width, layers=layers)
@@ -282,7 +286,8 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
     none = np.zeros(0)
     design = Design(
         prior=prior, kind=kind, inputs=Inputs(scaler, declared, layout), centre=none, scale=none,
-        settings=settings, seed=request.seed, encoder=request.encoder, own=request.own, observe=request.observe,
+        settings=settings, seed=request.seed, encoder=request.encoder, own=request.own,
+        observe=request.observe,
     )  # fmt: skip
     asked = settings.flow == "auto" or "nsf_natural" in settings.flows
     edges = _edges(prior, sample, design) if asked else None
@@ -290,7 +295,9 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
 
 
 def _edges(prior: Prior, sample: Sample, design: Design) -> F:
-    """The edges of bounded parameters whose posterior is narrow; where values are missing, the mean stands in."""
+    """The edges of bounded parameters whose posterior is narrow; where values are missing, the mean stands
+    in.
+    """
     some = sample[:CONTRACTION_ROWS]
     if design.observe is None:
         parts = design.inputs.in_float32(some.y, some.t)

@@ -2,8 +2,8 @@
 
     batch of (u, y)  ->  (u, what the network takes of observe(y))
 
-The rows hold y as it was simulated. Gaps and lengths are drawn from the stream of the seed and the epoch, so a
-run that is resumed sees the same ones. Those of the held-out rows are drawn once.
+The rows hold y as it was simulated. Gaps and lengths are drawn from the stream of the seed and the epoch, so
+a run that is resumed sees the same ones. Those of the held-out rows are drawn once.
 """
 
 from __future__ import annotations

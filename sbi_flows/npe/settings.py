@@ -53,9 +53,9 @@ class FitSettings:
     size: "small", "medium", "large", or "auto" for what `size_for` chooses. It fills in what is None of
     layers, of the flow; width, of its networks and of the summary network; and summary_features, the length
     of s(y).
-    summary: the summary network: "auto" (what is declared of y, else chosen from the data), "vector", "series",
-        "set" or "grid". A finished fit says "several" where y is a mapping, "encoder" or "own" where it had an
-        autoencoder or a module of the user's own as `summary=`.
+    summary: the summary network: "auto" (what is declared of y, else chosen from the data), "vector",
+        "series", "set" or "grid". A finished fit says "several" where y is a mapping, "encoder" or "own"
+        where it had an autoencoder or a module of the user's own as `summary=`.
     members: how many networks, from different starting weights, are mixed. None: what `members_for` gives,
         with flow="auto" and two or more also the linear Gaussian posterior, where it helps. By the clock one
         per core, at most 4, where a thread simulates twice as fast as training needs, else 1. Cores are those

@@ -86,14 +86,15 @@ def fit(
     The first two give the same bytes for the same seed. Simulations that would take more than a quarter of
     the free memory are read from their bank in buffers of 64 MB while training.
 
-    like: one observation or several, with their gaps and lengths: the posterior is trained for these patterns.
-    observe: for a range of patterns: sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y of your own that
-        returns n events with NaN where nothing is observed, or a list of these. They are redrawn each time that a
-        simulation is used. Gaps that depend on theta or y belong in the simulator (missing=True), or in such a
-        function.
-    summary: a torch module of your own (`nets.own` says what it takes); or a trained autoencoder of events like
-        the simulator's, such as one of many data sets without parameters, whose encoder, not trained further,
-        becomes part of the summary network.
+    like: one observation or several, with their gaps and lengths: the posterior is trained for these
+    patterns.
+    observe: for a range of patterns: sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y of your
+        own that returns n events with NaN where nothing is observed, or a list of these. They are redrawn
+        each time that a simulation is used. Gaps that depend on theta or y belong in the simulator
+        (missing=True), or in such a function.
+    summary: a torch module of your own (`nets.own` says what it takes); or a trained autoencoder of events
+        like the simulator's, such as one of many data sets without parameters, whose encoder, not trained
+        further, becomes part of the summary network.
     settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
         declares join the networks' input, as they do by default.
     checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
@@ -163,7 +164,7 @@ def _encoder(model: Any, simulator: Simulator, settings: FitSettings) -> Trained
             "summary must be a torch module, or an autoencoder, vae.VAE(...) after its fit, got "
             f"{type(model).__name__}."
         )
-    learned = model.as_summary()
+    learned: TrainedEncoder = model.as_summary()
     if model.event_shape != simulator.event_shape:
         raise SettingsError(
             f"summary is an autoencoder of events of shape {model.event_shape}, and {simulator.name!r} makes "
@@ -298,7 +299,9 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
 
 
 def _with_gain(posterior: Posterior, fitted: _Fitted, request: Request) -> Posterior:
-    """The posterior, with what it gained over the prior on held-out simulations; a note says if it is nothing."""
+    """The posterior, with what it gained over the prior on held-out simulations; a note says if it is
+    nothing.
+    """
     found = gain_over_prior(posterior, fitted.simulations, fitted.estimate.held_out_rows, request.seed)
     facts = {**posterior.facts, "gain": found.mean, "gain_error": found.error}
     if not nothing_learned(found):

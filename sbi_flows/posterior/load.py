@@ -62,8 +62,8 @@ def load(
         file cannot hold; it must be the stored one.
     simulator: needed only where summaries that it declares joined the network's input, and it is not an
         installed plug-in of the stored name. summaries: those alone, instead of the simulator.
-    summary: a module of the class that the posterior was fitted with, `sf.fit(..., summary=MyNet())`; its weights
-        are in the file. observe: the function that it was fitted with; needed only by `sf.check`.
+    summary: a module of the class that the posterior was fitted with, `sf.fit(..., summary=MyNet())`; its
+        weights are in the file. observe: the function that it was fitted with; needed only by `sf.check`.
 
     Raises `StorageError`, `CorruptFileError` (also if the check values do not come out),
     `FormatVersionError` (also for files of 0.1.0), `PriorError`, `SettingsError`, and `SummariesError` where
@@ -117,7 +117,8 @@ def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
     if not isinstance(module, nn.Module):
         raise RefusedError(
             SettingsError(
-                f"this posterior was trained with a summary network of the user's own, {name}. A file holds no code: "
+                f"this posterior was trained with a summary network of the user's own, {name}. A file holds "
+                f"no code: "
                 f"pass such a module again, sf.load(path, summary={name}(...))."
             )
         )
@@ -179,7 +180,9 @@ def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
 
 
 def _fill(network: nn.Module, leaves: Arrays, record: Manifest) -> None:
-    """Give the network its weights. Raises `SettingsError` where a module of the user's own does not fit them."""
+    """Give the network its weights. Raises `SettingsError` where a module of the user's own does not fit
+    them.
+    """
     try:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in leaves.items()})
     except RuntimeError as error:
@@ -187,7 +190,8 @@ def _fill(network: nn.Module, leaves: Arrays, record: Manifest) -> None:
             raise
         raise RefusedError(
             SettingsError(
-                f"the summary network that was passed does not fit the weights in the file: {error}. Pass one built with "
+                f"the summary network that was passed does not fit the weights in the file: {error}. Pass "
+                f"one built with "
                 f"the arguments of the {record['own']} that was fitted with."
             )
         ) from error

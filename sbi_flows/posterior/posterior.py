@@ -65,8 +65,8 @@ class Posterior:
     history: the loss per epoch, in nats of the standardised parameters, of the first network: -log q, and for
         flow matching a bound on it.
     seconds: how long simulating and training took, where this process did it.
-    made_of: what y is; None where nothing but its shape is known. observe: the patterns of gaps and lengths that
-    it was trained for.
+    made_of: what y is; None where nothing but its shape is known. observe: the patterns of gaps and lengths
+    that it was trained for.
     noise_shift, noise_scale: mean and sd of the noise after `sf.recalibrate`, else None.
     """
 
@@ -125,8 +125,8 @@ class Posterior:
         """`n` draws from q(theta | y_obs), with the verdict on y_obs.
 
         y_obs: one event, or a stack (m, *event_shape) for draws of shape (m, n, d); a list of events, also of
-            unequal lengths, is a stack. Observation i of a stack is drawn from the stream (seed, i), so the first
-            has the same draws alone. NaN, None and masked entries are not observed.
+            unequal lengths, is a stack. Observation i of a stack is drawn from the stream (seed, i), so the
+            first has the same draws alone. NaN, None and masked entries are not observed.
 
         Raises `ShapeError` and `ObservationError` for data that do not fit, and `SettingsError` for an n that
         is not a positive integer, or whose draws would not fit into the free memory.
@@ -225,11 +225,11 @@ class Posterior:
         return torch.cat(contexts), [self._covering(verdict) for verdict in verdicts]
 
     def _covering(self, verdict: Verdict) -> Verdict:
-        """The verdict with what it covers: the data alone, and how much the fit learned. It is never better than
-        "caution" where that is nothing.
+        """The verdict with what it covers: the data alone, and how much the fit learned. It is never better
+        than "caution" where that is nothing.
         """
-        gain, error = self.facts.get("gain"), self.facts.get("gain_error")
-        if gain is None or not np.isfinite(gain):
+        gain, error = (float(self.facts.get(name, np.nan)) for name in ("gain", "gain_error"))
+        if not np.isfinite(gain):
             return verdict
         if nothing_learned(Gain(gain, error)):
             level = verdict.level if verdict.level != "trust" else "caution"

@@ -161,7 +161,8 @@ class Set:
             object.__setattr__(self, "of", self.of())
         if not isinstance(self.of, Vector | Series | Grid):
             raise SettingsError(
-                f"a set is of sf.Vector(), sf.Series() or sf.Grid(), as sf.Set(of=sf.Series()), got {self.of!r}."
+                f"a set is of sf.Vector(), sf.Series() or sf.Grid(), as sf.Set(of=sf.Series()), got "
+                f"{self.of!r}."
             )
 
     @property
@@ -201,7 +202,9 @@ def kind_from_json(record: dict[str, Any]) -> Kind:
         return Set(of) if not isinstance(of, Set) else Set()
     if record["kind"] == "grid":
         return Grid(record["axes"], record["names"])
-    return {"vector": Vector, "series": Series}[record["kind"]](record["names"])
+    if record["kind"] not in ("vector", "series"):
+        raise KeyError(record["kind"])
+    return Series(record["names"]) if record["kind"] == "series" else Vector(record["names"])
 
 
 def as_kind(given: Any, name: str = "data") -> Kind:
@@ -211,7 +214,8 @@ def as_kind(given: Any, name: str = "data") -> Kind:
     if isinstance(given, Vector | Series | Set | Grid):
         return given
     raise SettingsError(
-        f"{name} must be sf.Vector(), sf.Series(), sf.Set(...), sf.Grid(), or a mapping of names to these, got "
+        f"{name} must be sf.Vector(), sf.Series(), sf.Set(...), sf.Grid(), or a mapping of names to these, "
+        f"got "
         f"{given!r}."
     )
 

@@ -91,7 +91,9 @@ class Events:
         return replace(self, missing=True)
 
     def unpack(self, y: Shaped[np.ndarray, "*rows total"]) -> Y | dict[str, Y]:
-        """Events as the user knows them: an array, or a mapping of arrays, each with the leading axes of y."""
+        """Events as the user knows them: an array, or a mapping of arrays, each with the leading axes of
+        y.
+        """
         if not self.named:
             return y
         rows = y.shape[:-1]
@@ -161,7 +163,9 @@ class Declaration:
         return cls({name: as_kind(kind, f"data[{name!r}]") for name, kind in data.items()}, True, missing)
 
     def events(self, shapes: Mapping[str, Shape], who: str) -> Events:
-        """The events of arrays of these shapes, by name, "" for one array. Raises `SimulatorContractError`."""
+        """The events of arrays of these shapes, by name, "" for one array. Raises
+        `SimulatorContractError`.
+        """
         named = "" not in shapes
         if self.kinds and set(self.kinds) != set(shapes):
             raise SimulatorContractError(f"{who}: {_other_names(self, shapes)}")

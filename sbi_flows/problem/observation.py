@@ -46,14 +46,15 @@ def _mapping(y: Any, events: Events, stack: bool) -> F:
     if set(y) != set(names):
         missing, unknown = sorted(set(names) - set(y)), sorted(map(str, set(y) - set(names)))
         raise ShapeError(
-            f"the observed data must name {', '.join(map(repr, names))}; missing {missing}, unknown {unknown}."
+            f"the observed data must name {', '.join(map(repr, names))}; missing {missing}, unknown "
+            f"{unknown}."
         )
     parts = {table.name: _array(y[table.name], table, events, stack) for table in events.tables}
     stacked = {
         name: parts[name].ndim > len(table.shape) for name, table in zip(names, events.tables, strict=True)
     }
     if not any(stacked.values()):
-        return packed({name: part[None] for name, part in parts.items()})[0]
+        return np.asarray(packed({name: part[None] for name, part in parts.items()})[0])
     lengths = {name: len(part) if stacked[name] else None for name, part in parts.items()}
     if len(set(lengths.values())) > 1:
         raise ShapeError(
@@ -154,8 +155,10 @@ def _filled_up(y: Any, table: Table, events: Events) -> F:
     if table.may_be_shorter < 2 or not events.missing:
         lengths = [len(one) if hasattr(one, "__len__") else 1 for one in y]
         raise ShapeError(
-            f"{table.says}: a list of {len(lengths)} arrays of lengths {_some(lengths)} is not one array of shape "
-            f"{table.shape}. {_advice(_LENGTHS, (min(lengths), max(lengths)))}. Replicates that share parameters are a "
+            f"{table.says}: a list of {len(lengths)} arrays of lengths {_some(lengths)} is not one array of "
+            f"shape "
+            f"{table.shape}. {_advice(_LENGTHS, (min(lengths), max(lengths)))}. Replicates that share "
+            f"parameters are a "
             "set: sf.replicates(simulator, 1, "
             f"{len(lengths)})."
         )

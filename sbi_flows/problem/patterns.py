@@ -4,8 +4,8 @@
 
 so q(theta | observed part of y) is trained for every pattern that p(pattern) can give. The patterns do not
 depend on theta or on the values (missing completely at random; Rubin 1976). What does depend on them belongs
-in the simulator, which then returns NaN, or in an `observe` function of the user's own. Value and mask as input
-of the network are what Wang et al. 2024 (PLoS Comput Biol 20:e1012184) found best.
+in the simulator, which then returns NaN, or in an `observe` function of the user's own. Value and mask as
+input of the network are what Wang et al. 2024 (PLoS Comput Biol 20:e1012184) found best.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Pattern(Protocol):
         """Raise `SettingsError` where it does not suit such events."""
 
     def apply(self, y: NDArray[Any], events: Events, rng: np.random.Generator) -> NDArray[Any]:
-        """Events y (n, *event) with NaN where the pattern drawn for each leaves a gap. y may be written to."""
+        """Events y (n, *event) with NaN where the pattern drawn for each leaves a gap. y may be written
+        to.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """The record of a file."""
@@ -75,7 +77,8 @@ class Lengths:
                 )
             if table.shape[0] < self.most:
                 raise SettingsError(
-                    f"lengths({self.least}, {self.most}): the simulator makes {table.shape[0]} steps. Let it make the "
+                    f"lengths({self.least}, {self.most}): the simulator makes {table.shape[0]} steps. Let "
+                    f"it make the "
                     f"longest, {self.most}."
                 )
 
@@ -133,7 +136,8 @@ class Own:
         seen = np.asarray(seen)
         if seen.shape != y.shape or seen.dtype.kind not in "biuf":
             raise SimulatorContractError(
-                f"observe: returned {seen.dtype} of shape {seen.shape} for events of shape {y.shape}. It takes n events "
+                f"observe: returned {seen.dtype} of shape {seen.shape} for events of shape {y.shape}. It "
+                f"takes n events "
                 "and a generator, and returns them with NaN where nothing is observed: observe(y, rng) -> y."
             )
         return seen
@@ -173,8 +177,8 @@ def gaps(share: float | tuple[float, float], *, by: str = "value", table: str | 
     """Values missing at random. For each data set a share is drawn, uniform on `share`; each value is missing
     with that probability.
 
-    share: (least, most), or one number. by: "value", or "step" where all channels of a step, or all of a member
-    of a set, are missing together. table: of a mapping, the one array with gaps; None for all.
+    share: (least, most), or one number. by: "value", or "step" where all channels of a step, or all of a
+    member of a set, are missing together. table: of a mapping, the one array with gaps; None for all.
 
     Raises `SettingsError`.
     """
@@ -189,8 +193,8 @@ def gaps(share: float | tuple[float, float], *, by: str = "value", table: str | 
 
 
 def lengths(least: int, most: int, *, table: str | None = None) -> Lengths:
-    """Series of `least` to `most` steps, or sets of as many members, each length as likely: the first ones are
-    observed. table: of a mapping, the one array that is meant; None for all, which then have one length.
+    """Series of `least` to `most` steps, or sets of as many members, each length as likely: the first ones
+    are observed. table: of a mapping, the one array that is meant; None for all, which then have one length.
 
     Raises `SettingsError`.
     """
@@ -218,7 +222,8 @@ def as_observe(given: Any, events: Events) -> Observe | None:
             made.append(Own(part))
         else:
             raise SettingsError(
-                "observe must be sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y, or a list of these, "
+                "observe must be sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y, or a list "
+                "of these, "
                 f"got {part!r}."
             )
         made[-1].check(events)
@@ -261,7 +266,8 @@ def _tables(events: Events, name: str | None) -> tuple[Table, ...]:
     if not found:
         known = ", ".join(repr(table.name) for table in events.tables if table.name)
         raise SettingsError(
-            f"table={name!r}: there is no such array of y; {f'there are {known}' if known else 'y is one array'}."
+            f"table={name!r}: there is no such array of y; "
+            f"{f'there are {known}' if known else 'y is one array'}."
         )
     return found
 

@@ -1,6 +1,7 @@
 """A simulator of sets of replicates: events that share theta.
 
-y = (y_1, ..., y_n),   y_i ~ p(y | theta) independent given theta,   log p(y | theta) = sum_i log p(y_i | theta)
+y = (y_1, ..., y_n),   y_i ~ p(y | theta) independent given theta,   log p(y | theta) = sum_i log p(y_i |
+theta)
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from sbi_flows.problem.simulator import Parts, Simulator, ThetaMap
 
 
 def replicates(simulator: Simulator, least: int, most: int) -> Simulator:
-    """The simulator of sets of `least` to `most` events of `simulator` that share theta. One fit answers for any
-    number in that range; theta that differ between replicates belong in a hierarchical prior (`sf.iid`).
+    """The simulator of sets of `least` to `most` events of `simulator` that share theta. One fit answers for
+    any number in that range; theta that differ between replicates belong in a hierarchical prior (`sf.iid`).
 
         plots = sf.replicates(sim, 1, 20)
         posterior = sf.fit(plots)

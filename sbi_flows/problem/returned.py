@@ -20,8 +20,8 @@ class NamedValues(dict[str, Any]):
 
 
 def as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:
-    """One array of n events, float32 or float64. event: the shape of one, if it is known. may_end: whether it may
-    be shorter, and is filled up with NaN. Masked entries become NaN. Raises `SimulatorContractError`.
+    """One array of n events, float32 or float64. event: the shape of one, if it is known. may_end: whether it
+    may be shorter, and is filled up with NaN. Masked entries become NaN. Raises `SimulatorContractError`.
     """
     if isinstance(y, np.ma.MaskedArray):
         y = np.ma.filled(y.astype(np.float64), np.nan)

@@ -53,8 +53,8 @@ class Parts(TypedDict, total=False):
         inference by importance sampling.
     exact_posterior: (y, n, rng) -> (n, d), draws from p(theta | y) in closed form, for one y.
     observed: named data sets, each of shape event_shape.
-    data: what y is: sf.Vector(), sf.Series(), sf.Set(of=...), sf.Grid(), or a mapping of names to these where the
-        function returns a mapping of arrays. If it is not given, a rule decides by shape and simulations.
+    data: what y is: sf.Vector(), sf.Series(), sf.Set(of=...), sf.Grid(), or a mapping of names to these where
+        the function returns a mapping of arrays. If it is not given, a rule decides by shape and simulations.
     missing: whether NaN in y means "not observed" rather than "failed". A row without any value has failed.
     observe: patterns of gaps and lengths that a fit trains for unless it is told otherwise (`sf.gaps`).
     """
@@ -99,8 +99,11 @@ class Simulator:
             if not self._declared.named:
                 self._events = self._declared.events({"": self._event_shape}, self.name)
         self.summaries = _function("summaries", parts.get("summaries"))
-        self._likelihood = _function("log_likelihood", parts.get("log_likelihood"))
-        self._exact = _function("exact_posterior", parts.get("exact_posterior"))
+        self.log_likelihood = _function("log_likelihood", parts.get("log_likelihood"))
+        self.exact_posterior = _function("exact_posterior", parts.get("exact_posterior"))
+        if self._declared.named:
+            self.log_likelihood = self.log_likelihood and OfMapping(self.log_likelihood, self, 1)
+            self.exact_posterior = self.exact_posterior and OfMapping(self.exact_posterior, self, 0)
         self.observed = {
             name: value
             if isinstance(value, Mapping) or hasattr(value, "columns")
@@ -128,8 +131,8 @@ class Simulator:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one y; of a mapping, (total,), how many numbers its arrays hold together. If it was not
-        declared, one row is simulated when it is first needed.
+        """The shape of one y; of a mapping, (total,), how many numbers its arrays hold together. If it was
+        not declared, one row is simulated when it is first needed.
 
         Raises `SimulatorContractError`, and `TooManyFailuresError` where no draw of the prior can be
         simulated.
@@ -204,7 +207,8 @@ class Simulator:
         shapes = {row.shape[1:] for row in rows}
         if len(shapes) > 1:
             raise SimulatorContractError(
-                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. Where lengths "
+                f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. "
+                f"Where lengths "
                 "differ, declare the longest: event_shape=..., missing=True."
             )
         return np.concatenate(rows)
@@ -234,6 +238,12 @@ class Simulator:
             found = {name: as_floats(part, n, self._who(name), None) for name, part in arrays.items()}
             known = self._declared.events({name: part.shape[1:] for name, part in found.items()}, self.name)
             self._check_settled(known)
+            if known.named and not self._declared.named and (self.log_likelihood or self.exact_posterior):
+                raise SimulatorContractError(
+                    f"{self.name}: returns a mapping of {', '.join(map(repr, arrays))}. A simulator with a "
+                    "log_likelihood or an exact_posterior declares what they are: "
+                    "data={'name': sf.Series(), ...}."
+                )
             self._events = known
         if set(arrays) != {table.name for table in known.tables}:
             known = self._declared.events(
@@ -281,28 +291,26 @@ class Simulator:
     def _is_named(self) -> bool:
         return self._declared.named or (self._events is not None and self._events.named)
 
-    @property
-    def log_likelihood(self) -> Callable[..., Any] | None:
-        """(theta, y, rng) -> (n,) for one y as it travels, where it was declared."""
-        given = self._likelihood
-        if given is None or not self._is_named:
-            return given
-        return lambda theta, y, rng: given(theta, self.events.unpack(y), rng)
-
-    @property
-    def exact_posterior(self) -> Callable[..., Any] | None:
-        """(y, n, rng) -> (n, d) for one y as it travels, where it was declared."""
-        given = self._exact
-        if given is None or not self._is_named:
-            return given
-        return lambda y, n, rng: given(self.events.unpack(y), n, rng)
-
     def data(self, name: str) -> F:
         """The named observed data set. Raises `ObservationError` with the names that exist."""
         if name not in self.observed:
             known = sorted(self.observed) or "none"
             raise ObservationError(f"{self.name} has no observed data set {name!r}; it has {known}.")
         return self.check_observation(self.observed[name])
+
+
+class OfMapping:
+    """A user's function of one y that is a mapping, called with y as it travels: its argument number
+    `place`.
+    """
+
+    def __init__(self, function: Callable[..., Any], simulator: Simulator, place: int) -> None:
+        self.function, self._simulator, self._place = function, simulator, place
+
+    def __call__(self, *arguments: Any) -> Any:
+        given = list(arguments)
+        given[self._place] = self._simulator.events.unpack(np.asarray(given[self._place]))
+        return self.function(*given)
 
 
 def simulator(

@@ -26,8 +26,8 @@ class Summaries:
     """A call gives t(y), (n, k) in float64, of events y (n, *event), which the function gets in float64 too,
     at most 8,192 at once.
 
-    function: (y (n, *event)) -> (n, k). name: of the simulator that declares it. events: what y is made of; of a
-    mapping, the function gets one.
+    function: (y (n, *event)) -> (n, k). name: of the simulator that declares it. events: what y is made of;
+    of a mapping, the function gets one.
     Raises `SimulatorContractError` for another shape, and where the function raises, with the event.
     """
 

@@ -165,7 +165,9 @@ def dead_block(campaign: Campaign, k: int, rows: int, trouble: Trouble) -> Block
 
 
 def _bad_rows(y: Y, missing: bool) -> NDArray[np.int64]:
-    """The rows that are not finite; where NaN means "not observed", those with infinite values or without any."""
+    """The rows that are not finite; where NaN means "not observed", those with infinite values or without
+    any.
+    """
     if missing:
         return np.flatnonzero(np.isinf(y).any(axis=1) | np.isnan(y).all(axis=1))
     return np.flatnonzero(~np.isfinite(y).all(axis=1))

@@ -44,8 +44,8 @@ def given_pairs(prior: Prior, theta: Any, y: Any, declared: Declaration) -> Give
     """The pairs, checked. declared: what y is said to be.
 
     theta: (n, d) array, one entry per name, or a data frame with the parameters as columns. y: (n, *event)
-    array, a list of n events of one shape, or a data frame (n, m); or a mapping of names to these. Where values may be
-    missing, events of a list may end early.
+    array, a list of n events of one shape, or a data frame (n, m); or a mapping of names to these. Where
+    values may be missing, events of a list may end early.
 
     Raises `PriorError`, `ShapeError`, and `ObservationError` for what is not a number or not finite.
     """

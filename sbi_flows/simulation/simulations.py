@@ -107,8 +107,8 @@ class Simulations:
 
         theta: (n, d) array in the order of `prior.names`, one array per name, or a data frame with these
             columns. y: (n, *event) array, a list of n equal events, or a data frame (n, m); float32 stays.
-            Rows of y with NaN or infinite values are "nonfinite", counted and left out of training. A mapping of
-            names to such arrays, where y is made of several.
+            Rows of y with NaN or infinite values are "nonfinite", counted and left out of training. A mapping
+            of names to such arrays, where y is made of several.
         data, missing: what y is, and whether NaN means "not observed", as for `sf.simulator`.
         name: stands where that of a simulator would. seed, block_size: recorded; the same as those of
             `sf.simulate`, with the name of the simulator, make what is fitted on them the same bytes.
@@ -176,7 +176,9 @@ class Simulations:
 
     @property
     def y(self) -> Any:
-        """All events, (n, *event), or a mapping of such arrays; NaN where a row failed or nothing was observed."""
+        """All events, (n, *event), or a mapping of such arrays; NaN where a row failed or nothing was
+        observed.
+        """
         return self.events.unpack(self.flat_y)
 
     @cached_property

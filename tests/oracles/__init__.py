@@ -1,1 +1,1 @@
-"""Exact posteriors: by quadrature, by conjugacy, by the Kalman filter."""
+"""Models whose posterior is known exactly, by quadrature, conjugacy or the Kalman filter."""
