@@ -45,13 +45,14 @@ def picture(draws: sf.Draws, series: dict[str, np.ndarray], path: str) -> None:
 
 
 if __name__ == "__main__":
-    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 20_000))
+    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
     complete = great_tits.data("wytham_wood")
     gappy = np.where(np.isin(np.arange(27), [9, 17]), np.nan, complete)  # NaN: not observed (1969 and 1977)
     ahead = {"log_r": np.array([0.9]), "sigma": np.array([0.28]), "rho": np.array([230.0])}
     to_come = np.concatenate([complete, longer(ahead, np.random.default_rng(3))[0, 27:]])  # made up
-
-    posterior = sf.fit(longer, n_simulations=n, observe=[sf.lengths(15, YEARS), sf.gaps((0, 0.3))], seed=1)
+    patterns = [sf.lengths(15, YEARS), sf.gaps((0, 0.3))]
+    quick = sf.FitSettings(members=1)  # one network; left out, there are several
+    posterior = sf.fit(longer, n_simulations=n, observe=patterns, settings=quick, seed=1)
     series = {"complete": complete, "two years missing": gappy, "with years to come": to_come}
     draws = posterior.sample(list(series.values()), 4_000, seed=2)  # a list of unequal lengths is a stack
     picture(draws, series, "missing_years.png")

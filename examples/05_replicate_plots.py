@@ -44,11 +44,12 @@ def picture(draws: sf.Draws, truth: dict[str, float], path: str) -> None:
 
 
 if __name__ == "__main__":
-    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 20_000))
+    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
     truth = {"density": 20.0, "clumping": 1.5, "survival": 0.6}
     counts = plot({name: np.full(MOST, value) for name, value in truth.items()}, np.random.default_rng(4))
 
-    posterior = sf.fit(sf.replicates(plot, 1, MOST), n_simulations=n, seed=1)
+    plots = sf.replicates(plot, 1, MOST)
+    posterior = sf.fit(plots, n_simulations=n, settings=sf.FitSettings(members=1), seed=1)  # one network
     first_plots = [counts[:k] for k in range(1, MOST + 1)]  # the first plot, the first two, ...
     draws = posterior.sample(first_plots, 4_000, seed=2)
     picture(draws, truth, "replicate_plots.png")

@@ -47,11 +47,11 @@ def picture(y: dict[str, np.ndarray], effects: dict[str, np.ndarray], truth: flo
 
 
 if __name__ == "__main__":
-    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 20_000))
+    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
     truth = {"level": np.array([60.0]), "rain_effect": np.array([0.3]), "noise": np.array([0.2])}
     y = {name: part[0] for name, part in birds(truth, np.random.default_rng(7)).items()}
     shuffled = {**y, "rainfall": np.random.default_rng(8).permutation(y["rainfall"])}  # the years mixed up
-    posterior = sf.fit(birds, n_simulations=n, seed=1)
+    posterior = sf.fit(birds, n_simulations=n, settings=sf.FitSettings(members=1), seed=1)  # one network
     draws = posterior.sample([y, shuffled], 4_000, seed=2)
     effect = dict(zip(["rain of its year", "years mixed up"], draws["rain_effect"], strict=True))
     picture(y, effect, 0.3, "counts_and_rainfall.png")

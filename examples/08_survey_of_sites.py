@@ -47,9 +47,9 @@ def picture(draws: sf.Draws, counts: np.ndarray, path: str) -> None:
 
 
 if __name__ == "__main__":
-    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 20_000))
+    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
     counts = np.array([0, 58, 11, 14, 19, 13, 1, 76])
-    posterior = sf.fit(survey, n_simulations=n, seed=1)
+    posterior = sf.fit(survey, n_simulations=n, settings=sf.FitSettings(members=1), seed=1)  # one network
     draws = posterior.sample(counts, 4_000, seed=2).with_(typical=lambda d: np.exp(d["mean"]))
     picture(draws, counts, "survey_of_sites.png")
     print(draws.summary())

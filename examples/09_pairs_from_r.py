@@ -36,14 +36,14 @@ def write_as_r_does(n: int, rng: np.random.Generator) -> None:
 
 
 if __name__ == "__main__":
-    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
+    n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 5_000))
     write_as_r_does(n, np.random.default_rng(1))
     truth = pd.DataFrame({"r": [0.5], "K": [200.0], "noise": [0.1]})
     y_obs = grown(truth, np.random.default_rng(2))[0]
 
     theta, y = (pd.read_csv(name, index_col=0) for name in ("theta.csv", "y.csv"))
     simulations = sf.Simulations.from_arrays(prior, theta, y)  # columns of theta are matched by name
-    posterior = sf.fit(simulations=simulations, seed=1)
+    posterior = sf.fit(simulations=simulations, settings=sf.FitSettings(members=1), seed=1)  # one network
     draws = posterior.sample(y_obs, 4_000, seed=2)
 
     figure, axes = plt.subplots(1, 3, figsize=(8, 2.6), layout="constrained")

@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 POSTERIORS = sorted(EXAMPLES.glob("[0-9]*.py"))
-REDUCED = "1000"
+REDUCED = "300"
 AUTOENCODERS = sorted((EXAMPLES / "autoencoders").glob("*.py"))
 
 
