@@ -30,15 +30,17 @@ def plot(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
 def picture(draws: sf.Draws, truth: dict[str, float], path: str) -> None:
     """Median and 90% interval of each parameter against the number of plots."""
     figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
-    plots = np.arange(1, MOST + 1)
+    plots, ticks = np.arange(1, MOST + 1), {"density": [5, 10, 20, 50, 100], "clumping": [0.5, 1, 2, 5, 10]}
     for panel, (name, value) in zip(axes, truth.items(), strict=True):
         low, median, high = np.quantile(draws[name], [0.05, 0.5, 0.95], axis=1)
         panel.fill_between(plots, low, high, color="#0072b2", alpha=0.25, lw=0, label="90% interval")
         panel.plot(plots, median, color="#0072b2", label="median")
         panel.axhline(value, color="#1c2126", lw=0.8, ls="--", label="truth")
         panel.set(xlabel="number of plots", title=name, xticks=[1, 5, 10, 15, 20])
-        if name != "survival":
-            panel.set(yscale="log")
+        if name in ticks:
+            panel.set_yscale("log")
+            panel.set_yticks(ticks[name], ticks[name])
+            panel.minorticks_off()
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=110)
 

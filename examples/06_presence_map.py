@@ -42,7 +42,9 @@ def picture(draws: sf.Draws, observed: np.ndarray, truth: dict[str, np.ndarray],
     axes[1].plot(draws["cover"], draws["patch"], ".", color="#0072b2", ms=2, alpha=0.3)
     axes[1].plot(truth["cover"], truth["patch"], "+", color="#d55e00", ms=14, mew=2)
     axes[1].set(title="posterior, and the truth (+)", xlabel="cover", ylabel="patch", yscale="log")
-    axes[1].set(xlim=(0.05, 0.95), ylim=(0.5, 6), yticks=[0.5, 1, 2, 5], yticklabels=["0.5", "1", "2", "5"])
+    axes[1].set(xlim=(0.05, 0.95), ylim=(0.5, 6))
+    axes[1].set_yticks([0.5, 1, 2, 5], [0.5, 1, 2, 5])
+    axes[1].minorticks_off()
     figure.savefig(path, dpi=110)
 
 
