@@ -23,7 +23,7 @@ LONG_SIGNATURES: dict[str, str] = {
     "comparison.compare.compare": "what is compared with what, and on how many draws",
     "problem.command.command_simulator": "the optional parts of a simulator, and those of a program",
     "simulation.engine.simulate": "what, how many, where, and what may go wrong",
-    "simulation.simulations.Simulations.from_arrays": "what the pairs are, and what they are called",
+    "simulation.simulations.from_arrays": "what the pairs are, and what they are called",
     "problem.simulator.simulator": "each part that may be known of a simulator, by its name",
 }
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -73,7 +73,7 @@ def compare_verb(
     loaded, simulator = _loaded_for(tables, posterior, reference)
     if bank is not None and tables.theta is not None:
         raise SettingsError("give --simulations, or --theta and --data, not both.")
-    simulations = tables.pairs(loaded.prior) if bank is None else load_bank(bank)
+    simulations = tables.pairs(loaded.prior) if bank is None else load_bank(bank, loaded.prior)
     y_obs = tables.read(loaded.event_shape)
     comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
     comparison.to_html(output)
@@ -143,7 +143,7 @@ def learning_curve_verb(
         raise SettingsError("give one of -n and --simulations, not both.")
     chosen = None if sizes is None else _integers(sizes)
     loaded = load_simulator(simulator)
-    made = None if bank is None else load_bank(bank)
+    made = None if bank is None else load_bank(bank, loaded.prior)
     count = (n or _DEFAULT_SIMULATIONS) if made is None else len(made)
     _check_smallest(count, chosen, loaded.prior.d)
     simulations = sf.simulate(loaded, count, seed=seed) if made is None else made

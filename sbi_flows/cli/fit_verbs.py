@@ -54,7 +54,7 @@ class _Source:
     def simulations(self, simulator: sf.Simulator | None) -> sf.Simulations | None:
         """Those that are there already."""
         if self.bank is not None:
-            return load_bank(self.bank)
+            return load_bank(self.bank, None if simulator is None else simulator.prior)
         if self.theta is None or self.data is None:
             if simulator is None:
                 raise SettingsError(

@@ -21,6 +21,7 @@ from sbi_flows.cli.terminal import say
 from sbi_flows.errors import (
     ObservationError,
     PluginError,
+    PriorError,
     SettingsError,
     ShapeError,
     StorageError,
@@ -157,10 +158,12 @@ def load_pairs(prior: sf.Prior, theta: Path, data: Path, reading: Reading) -> sf
 
 
 def load_posterior(path: Path, simulator: sf.Simulator | None) -> sf.Posterior:
-    """The posterior in a file; the simulator, where one was named, for the summaries that it declares."""
+    """The posterior in a file; the simulator, where one was named, for the summaries that it declares and for
+    its prior.
+    """
     try:
         return sf.load(path, simulator=simulator)
-    except SummariesError as error:
+    except (SummariesError, PriorError) as error:
         error.add_note("On the command line: --simulator path/to/file.py:attribute.")
         raise
 
@@ -176,14 +179,21 @@ def load_observed(
     return values[..., None] if one_column else values
 
 
-def load_bank(path: Path) -> sf.Simulations:
-    """The bank that an option names. Raises `SettingsError` where no folder can be."""
+def load_bank(path: Path, prior: sf.Prior | None = None) -> sf.Simulations:
+    """The bank that an option names; the prior, where one is known, for what a file cannot hold of it. Raises
+    `SettingsError` where no folder can be.
+    """
     if (obstacle := file_on_the_way(path)) is not None:
         raise SettingsError(
             f"{path}: {obstacle} is a file, not the folder of a bank. Give the folder that `sbi-flows "
             f"simulate` made."
         )
-    return sf.read_bank(path)
+    try:
+        return sf.read_bank(path)
+    except PriorError:
+        if prior is None:
+            raise
+        return sf.read_bank(path, prior=prior)
 
 
 def all_of_bank(path: Path, asked: sf.Simulations) -> sf.Simulations:
@@ -191,7 +201,7 @@ def all_of_bank(path: Path, asked: sf.Simulations) -> sf.Simulations:
     if len(asked) % asked.block_size == 0 and len(Bank(path, {}).present()) == asked.n_blocks:
         return asked
     try:
-        return sf.read_bank(path)
+        return load_bank(path, asked.prior)
     except StorageError as error:
         error.add_note(f"The {len(asked):,} simulations that were asked for are undamaged.")
         raise

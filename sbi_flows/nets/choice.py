@@ -86,7 +86,7 @@ NETWORKS = {
         decay_rows=3000.0,
         most_decay=0.5,
     ),
-    "set": SummaryNetwork(_set, shared=True),
+    "set": SummaryNetwork(_set, shared=True, decay_rows=3000.0, most_decay=0.5),
     "grid": SummaryNetwork(
         lambda part, features, width: GridSummary(part.axes, part.channels, features, width), shared=True
     ),

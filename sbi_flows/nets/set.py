@@ -9,19 +9,26 @@ rho(sum_i phi(y_i)): deep sets (Zaheer et al. 2017, 1703.06114). The first momen
 because a posterior from n members needs them to within a share of sd / sqrt(n), more exactly than phi would
 learn them; seen in the set's own location and scale, members look alike wherever the set lies.
 
+Where what matters lies between members, attention takes the place of mean and maximum (`nets.attention`). It
+costs five times as much a step, and is no better where members are independent given the parameters.
+
 No member is told from another: s is the same in any order, and absent members change nothing.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sbi_flows.nets.attention import AttentivePooling
 from sbi_flows.nets.masks import masked_mean, observed
 from sbi_flows.nets.vector import VectorSummary
+
+PoolingKind = Literal["deep", "attention"]
 
 _LEAST_VARIANCE = 1e-10
 _MOST_CORRELATED = 1 - 1e-6
@@ -75,18 +82,25 @@ class Pooling(nn.Module):
         return torch.cat([mean, largest], dim=-1)
 
 
+def _pooling(kind: PoolingKind, members: int, inputs: int, width: int) -> nn.Module:
+    return AttentivePooling(members, inputs, width) if kind == "attention" else Pooling(inputs, width)
+
+
 class SetSummary(nn.Module):
     """Moments and pooled features of the members, and a `VectorSummary` of them. (rows, N, c) -> (rows,
     summary_features).
 
     A member is absent where all its values are NaN; one that is there may have gaps. `members` is the usual
-    largest N; the network takes any.
+    largest N; the network takes any. pooling: "deep", each member by itself, or "attention", for what lies
+    between members.
     """
 
-    def __init__(self, members: int, channels: int, summary_features: int, width: int) -> None:
+    def __init__(
+        self, members: int, channels: int, summary_features: int, width: int, *, pooling: PoolingKind = "deep"
+    ) -> None:
         super().__init__()
         self.numbers = Numbers(members)
-        self.pool = Pooling(3 * channels, width)
+        self.pool = _pooling(pooling, members, 3 * channels, width)
         self.paired = channels if channels <= _MOST_PAIRED else 0
         moments = 2 * channels + self.paired * (self.paired - 1) // 2
         counted = 4 * (channels + 1 if channels > 1 else 1)
@@ -128,13 +142,21 @@ class SetOf(nn.Module):
     """
 
     def __init__(
-        self, members: int, steps: int, item: nn.Module, features: int, summary_features: int, width: int
+        self,
+        members: int,
+        steps: int,
+        item: nn.Module,
+        features: int,
+        summary_features: int,
+        width: int,
+        *,
+        pooling: PoolingKind = "deep",
     ) -> None:
         super().__init__()
         self.steps = steps
         self.item = item
         self.numbers = Numbers(members)
-        self.pool = Pooling(features, width)
+        self.pool = _pooling(pooling, members, features, width)
         self.head = VectorSummary(2 * features + 4 + 2 * width, summary_features, width)
 
     def forward(self, y: Float[Tensor, "rows all c"]) -> Float[Tensor, "rows features"]:

@@ -9,8 +9,8 @@ deviation of T over the training rows, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -32,19 +32,18 @@ from sbi_flows.nets.own import OWN, OwnSummary
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.nets.screening import relevant_columns
 from sbi_flows.nets.vector import ScreenedSummary
-from sbi_flows.notes import Notes, Say
+from sbi_flows.notes import Notes
 from sbi_flows.npe.contraction import CONTRACTION_ROWS, soft_edges
 from sbi_flows.npe.linear import LINEAR, linear_member
 from sbi_flows.npe.network import Ensemble, PosteriorEstimator
+from sbi_flows.npe.request import Request, Sample
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER, FitSettings, size_for
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.patterns import Observe
 from sbi_flows.problem.prior import Prior
-from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.history import History
-from sbi_flows.training.loop import Progress
 from sbi_flows.training.rows import digest
 from sbi_flows.training.settings import TrainSettings
 
@@ -67,69 +66,6 @@ Convert = Callable[[Float[np.ndarray, "rows d"], Shaped[np.ndarray, " rows *even
 
 _SCREENED_ROWS, _SCREENED_NUMBERS, _LEAST_SCREENED = 20_000, 5_000_000, 1000
 _ROWS_COMPARED, _ALIKE = 1000, (0.3, 3.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the caller of a fit asked for.
-
-    encoder: a network that was trained elsewhere and summarises y. own: a summary network of the user's own.
-    events: what y is. observe: patterns of what is observed. declared: the summaries that the simulator
-    declares, which join the input unless the settings say otherwise. checkpoint: a file to resume from.
-    say: takes each note as it is made. progress: called as progress(done, total, text).
-    """
-
-    settings: FitSettings = field(default_factory=FitSettings)
-    seed: int = 0
-    encoder: TrainedEncoder | None = None
-    own: nn.Module | None = None
-    events: Events | None = None
-    observe: Observe | None = None
-    declared: Summaries | None = None
-    checkpoint: str | None = None
-    say: Say | None = None
-    progress: Progress | None = None
-
-    @property
-    def masked(self) -> bool:
-        """Whether values may be missing."""
-        return self.observe is not None or (self.events is not None and self.events.missing)
-
-    @property
-    def joining(self) -> Summaries | None:
-        """The declared summaries, where they are to join."""
-        return self.declared if self.settings.declared_summaries else None
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Simulations from which a design is chosen: theta (n, d), y (n, *event) and their declared summaries t
-    (n, k), None where none join. Each is computed once.
-    """
-
-    theta: Float[np.ndarray, "n d"]
-    y: Shaped[np.ndarray, "n *event"]
-    t: Float[np.ndarray, "n k"] | None
-
-    @classmethod
-    def of(cls, theta: NDArray[Any], y: NDArray[Any], request: Request) -> Sample:
-        """With the summaries that the request lets join: of what is observed, where there are patterns."""
-        if request.joining is None:
-            return cls(theta, y, None)
-        seen = (
-            y if request.observe is None else request.observe(y, stream(request.seed, "observed summaries"))
-        )
-        return cls(theta, y, request.joining(seen))
-
-    def __getitem__(self, rows: Any) -> Sample:
-        """Some of the rows."""
-        return Sample(self.theta[rows], self.y[rows], None if self.t is None else self.t[rows])
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.theta, self.y, self.t))
-
-    def __len__(self) -> int:
-        return len(self.theta)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sbi_flows.machine import torch_threads, usable_cores
-from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, Request, training_loss
+from sbi_flows.npe.design import LINEAR_PATHS, MATRICES, Design, training_loss
 from sbi_flows.npe.linear import is_linear, solve
 from sbi_flows.npe.redrawn import RedrawnRows, as_seen
+from sbi_flows.npe.request import Request
 from sbi_flows.simulation.workers import local_workers, opened, packed, unpacked
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import Progress, TrainOptions, train

@@ -24,8 +24,6 @@ from sbi_flows.notes import Note, Notes
 from sbi_flows.npe.design import (
     Design,
     Estimate,
-    Request,
-    Sample,
     begin_design,
     check_enough,
     negative_log_density,
@@ -38,6 +36,7 @@ from sbi_flows.npe.linear import LINEAR, OPERATIONS, is_linear
 from sbi_flows.npe.network import Ensemble, log_mixture, stacking_weights
 from sbi_flows.npe.out_of_core import Split, StreamedRows, read_in_buffers
 from sbi_flows.npe.redrawn import as_seen
+from sbi_flows.npe.request import Request, Sample
 from sbi_flows.npe.settings import DensityKind, decay_factors, flows_for, members_for, training_for
 from sbi_flows.problem.prior import Prior
 from sbi_flows.simulation.simulations import Simulations

@@ -162,7 +162,7 @@ def size_for(d: int, kind: str, *, timed: bool) -> tuple[Literal["small", "mediu
         return "large", "many parameters"
     if timed:
         return "small", "timed"
-    series = kind in NETWORKS and NETWORKS[kind].shared
+    series = kind == SEVERAL or (kind in NETWORKS and NETWORKS[kind].shared)
     return ("small", "series") if series else ("medium", "vector")
 
 
@@ -199,7 +199,7 @@ def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
 
     About 30 n rows are seen, at least 1,000,000 and at most 3,000,000 (all, if there are more), in at most
     200 epochs. With a time limit, the clock alone ends training. Small sets are overfitted, and series
-    sooner, so the weight decay is 1000 / n, at most 0.3, and for series 3000 / n, at most 0.5.
+    sooner, so the weight decay is 1000 / n, at most 0.3, and for series and sets 3000 / n, at most 0.5.
     """
     n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
@@ -208,6 +208,6 @@ def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
     rows = max(min(max(_PASSES * n, _ROWS_SEEN[0]), _ROWS_SEEN[1]), n)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(rows / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
     patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience
-    network = NETWORKS.get(kind, NETWORKS["vector"])
+    network = NETWORKS["series"] if kind == SEVERAL else NETWORKS.get(kind, NETWORKS["vector"])
     decay = min(network.decay_rows / n, network.most_decay)
     return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=decay, patience=patience)

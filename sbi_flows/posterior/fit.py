@@ -25,11 +25,12 @@ from sbi_flows.misspecification.learn import learn, rows_to_learn_from, seconds_
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
-from sbi_flows.npe.design import Estimate, Request
+from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.estimate import estimate
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.online.estimate import Clock, estimate_by_clock
 from sbi_flows.npe.online.start import starting_set
+from sbi_flows.npe.request import Request
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.gain import gain_over_prior
 from sbi_flows.posterior.posterior import Posterior, nothing_learned
@@ -79,45 +80,36 @@ def fit(
     simulations: made before, with `sf.simulate`; or elsewhere, with `sf.Simulations.from_arrays`. No
         simulator is needed then; the summaries that it declares join only where it is passed.
     n_simulations: to be made now (10,000 if nothing is given).
-    minutes: of wall-clock time for all of it. Training begins on a starting set, which takes 3% of the time,
-    and
-        simulating continues in parallel: see `npe.online`. The clock decides how many steps are taken.
+    minutes: of wall-clock time for all of it. Simulating continues while training: see `npe.online`.
 
     The first two give the same bytes for the same seed. Simulations that would take more than a quarter of
     the free memory are read from their bank in buffers of 64 MB while training.
 
-    like: one observation or several, with their gaps and lengths: the posterior is trained for these
-    patterns.
+    like: one observation or several: the posterior is trained for their gaps and lengths.
     observe: for a range of patterns: sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y of your
         own that returns n events with NaN where nothing is observed, or a list of these. They are redrawn
-        each time that a simulation is used. Gaps that depend on theta or y belong in the simulator
-        (missing=True), or in such a function.
-    summary: a torch module of your own (`nets.own` says what it takes); or a trained autoencoder of events
-        like the simulator's, such as one of many data sets without parameters, whose encoder, not trained
-        further, becomes part of the summary network.
+        each time that a simulation is used. Gaps that depend on theta belong in the simulator (missing=True).
+    summary: a torch module of your own (see `nets.own`); or a trained autoencoder of such events, whose
+        encoder, not trained further, becomes part of the summary network.
     settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
         declares join the networks' input, as they do by default.
-    checkpoint: a file from which the same call resumes after a kill: to the same bytes; with `minutes`, with
-        its weights, in the time that was left, on new simulations.
+    checkpoint: a file from which the same call resumes after a kill: to the same bytes; by the clock with its
+        weights, in the time that was left.
     say: receives each choice with its reason (None for silence). progress: called as progress(done, total,
     text).
 
-    `facts["simulations"]` counts the usable simulations, trained on or held out.
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError` (more
     than half of the simulations fail), `NonFiniteLossError`.
     """
-    if simulator is None and (n_simulations is not None or minutes is not None):
-        raise SettingsError("n_simulations= and minutes= simulate, so fit needs the simulator too.")
+    minutes = _checked_ways(simulator, simulations, n_simulations, minutes)
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
     _check_kinds(simulations, settings)
-    if sum(option is not None for option in (simulations, n_simulations, minutes)) > 1:
-        raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
+    settings = settings or FitSettings()
     own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
-    encoded = summary is not None and own is None
     request = Request(
-        settings=settings or FitSettings(),
+        settings=settings,
         seed=check_seed(seed),
-        encoder=_encoder(summary, simulator, settings or FitSettings()) if encoded else None,
+        encoder=None if summary is own else _encoder(summary, simulator, settings),
         own=own,
         events=simulator.events,
         observe=_observed(simulator.events, like, observe, simulator.observe),
@@ -126,12 +118,21 @@ def fit(
         say=say,
         progress=progress,
     )
-    if minutes is not None:
-        minutes = real("minutes", minutes, positive=True)
-        fitted = _by_the_clock(simulator, 60 * minutes, request)
-    else:
+    if minutes is None:
         fitted = _on_a_fixed_set(simulator, simulations, n_simulations, request)
-    return _posterior(simulator, fitted, request, minutes)
+        return _posterior(simulator, fitted, request, None)
+    return _posterior(simulator, _by_the_clock(simulator, 60 * minutes, request), request, minutes)
+
+
+def _checked_ways(simulator: object, simulations: object, n: object, minutes: float | None) -> float | None:
+    """The minutes, where they are given. Raises `SettingsError` for several ways, and ways that need a
+    simulator.
+    """
+    if simulator is None and (n is not None or minutes is not None):
+        raise SettingsError("n_simulations= and minutes= simulate, so fit needs the simulator too.")
+    if sum(option is not None for option in (simulations, n, minutes)) > 1:
+        raise SettingsError("give one of simulations, n_simulations and minutes, not several.")
+    return None if minutes is None else real("minutes", minutes, positive=True)
 
 
 def _check_kinds(simulations: object, settings: object) -> None:

@@ -42,6 +42,7 @@ from sbi_flows.problem.patterns import observe_from_json
 from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
+from sbi_flows.problem.stored import NOT_IN_FILES
 from sbi_flows.problem.summaries import Summaries
 from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.history import History
@@ -60,8 +61,9 @@ def load(
 
     prior: needed only where a marginal was a function of earlier parameters, or a class of your own, which a
         file cannot hold; it must be the stored one.
-    simulator: needed only where summaries that it declares joined the network's input, and it is not an
-        installed plug-in of the stored name. summaries: those alone, instead of the simulator.
+    simulator: has that prior too, and the summaries that it declares where these joined the network's input;
+        needed only for either, and where it is not an installed plug-in of the stored name. summaries: those
+        alone, instead of the simulator.
     summary: a module of the class that the posterior was fitted with, `sf.fit(..., summary=MyNet())`; its
         weights are in the file. observe: the function that it was fitted with; needed only by `sf.check`.
 
@@ -71,7 +73,7 @@ def load(
     """
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
-    given = _Given(prior, _given(simulator, summaries), summary, observe)
+    given = _Given(prior, _given(simulator, summaries), summary, observe, simulator)
     return POSTERIOR_FILE.load(
         path,
         lambda record, arrays: _rebuilt(record, arrays, given),
@@ -103,6 +105,7 @@ class _Given:
     summaries: Summaries | None
     summary: nn.Module | None
     observe: Callable[..., Any] | None
+    simulator: Simulator | None
 
 
 def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
@@ -126,9 +129,8 @@ def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
 
 
 def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
-    prior = given.prior
     try:
-        prior = _prior(record["prior"], prior, record["facts"]["simulator"])
+        prior = _prior(record["prior"], given, record["facts"]["simulator"])
     except PriorError as error:
         raise RefusedError(error) from error
     _check_known(record["settings"])
@@ -248,19 +250,22 @@ def _of_an_ensemble(leaves: Arrays) -> Arrays:
     return {**members, "mixture_weights": np.ones(1, dtype=np.float32)}
 
 
-def _prior(records: list[dict[str, Any]], given: Prior | None, name: str) -> Prior:
-    """The stored prior with its maps; what a file cannot hold is that of `given`, or of the installed
-    plug-in of this name. Raises `PriorError`.
+def _prior(records: list[dict[str, Any]], given: _Given, name: str) -> Prior:
+    """The stored prior with its maps. What a file cannot hold is that of the prior or the simulator that was
+    passed, or of the installed plug-in of this name. Raises `PriorError`.
     """
-    if given is None and any(record["source"] == "conditional" for record in records):
-        with suppress(PluginError):
-            plugin = find_plugin(name)
-            given = None if plugin is None else plugin.prior
-    if given is not None:
-        if not isinstance(given, Prior):
+    known = given.prior
+    if known is None and any(record["source"] in NOT_IN_FILES for record in records):
+        source = given.simulator
+        if source is None:
+            with suppress(PluginError):
+                source = find_plugin(name)
+        known = None if source is None else source.prior
+    if known is not None:
+        if not isinstance(known, Prior):
             raise PriorError(
-                f"prior must be an sf.Prior, got {type(given).__name__}. Pass the one that was fitted with, "
+                f"prior must be an sf.Prior, got {type(known).__name__}. Pass the one that was fitted with, "
                 f"simulator.prior."
             )
-        given.check_stored(records)
-    return Prior.from_json(records, given, stored_maps=True)
+        known.check_stored(records)
+    return Prior.from_json(records, known, stored_maps=True)

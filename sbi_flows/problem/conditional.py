@@ -1,7 +1,6 @@
 """A marginal given the earlier parameters: a function of them that returns a frozen scipy distribution.
 
-    p(theta) = prod_j p_j(theta_j | theta_1, ..., theta_{j-1}),      z_j = T_j(theta_j; theta_1, ...,
-    theta_{j-1})
+    p(theta) = prod_j p_j(theta_j | theta_{<j}),      z_j = T_j(theta_j; theta_{<j})
 
 Each T_j is the map of an interval (`support.py`) with bounds, median and scale of its own in each row. The
 Jacobian of all of them is triangular, so its log-determinant is the sum of the logs of the slopes, exactly.
@@ -63,13 +62,14 @@ class Conditional:
         self, name: str, function: Callable[[Any], Any], tries: Tries, order: tuple[str, ...]
     ) -> None:
         self.function, self._name, self._order = function, name, order
-        self._values = len(next(iter(tries.draws.values()))) if tries.draws else 1
+        self.heavy: bool | None = None
+        n_values = len(next(iter(tries.draws.values()))) if tries.draws else 1
         made, earlier = self._made(tries.draws)
         self.needs = tuple(earlier.asked) or tuple(tries.draws)
         self.scalar = not isinstance(made, Iid)
         self.labels = made.labels if isinstance(made, Iid) else None
         self.size = self.unconstrained_size = made.n if isinstance(made, Iid) else 1
-        rows = self._rows(made, self._values)
+        rows = self._rows(made, n_values)
         self._family = str(rows.frozen.dist.name)
         self._check_rows(rows, tries.draws)
         self.heavy = bool(rows.heavy.any())
@@ -131,7 +131,7 @@ class Conditional:
     def _rows(self, made: Any, n: int) -> Rows:
         frozen = made.distribution if isinstance(made, Iid) else made
         try:
-            return Rows.of(frozen, n)
+            return Rows.of(frozen, n, self.heavy)
         except (ValueError, TypeError) as error:
             if any(isinstance(given, Earlier) for given in (*frozen.args, *frozen.kwds.values())):
                 raise PriorError(f"prior {self._name}: {self._failed(error)}") from error
@@ -142,7 +142,7 @@ class Conditional:
 
     def _improper(self, rows: Rows, earlier: Mapping[str, F]) -> PriorError:
         i = int(np.flatnonzero(~rows.proper)[0])
-        at = ", ".join(f"{name}={_said(value[i])}" for name, value in earlier.items())
+        at = ", ".join(f"{name}={_said(value[i])}" for name, value in earlier.items() if name in self.needs)
         loc, scale = (f"{values[i]:g}" for values in (rows.loc, rows.spread))
         return PriorError(
             f"prior {self._name}: {rows.frozen.dist.name} with loc {loc} and scale {scale} is not a proper "
@@ -173,9 +173,10 @@ class Conditional:
         n = len(rows.lower[some])
         made, _ = self._made(fewer)
         again = self._rows(made, n)
+        pairs = [(rows.lower, again.lower), (rows.upper, again.upper)]
+        pairs.append((rows.quantiles(_LEVELS), again.quantiles(_LEVELS)))
         same = (made.n if isinstance(made, Iid) else 1) == self.size and all(
-            np.allclose(getattr(rows, field)[some], getattr(again, field), rtol=_CLOSE, atol=0)
-            for field in ("lower", "upper", "centre", "scale")
+            np.allclose(one[some], other, rtol=_CLOSE, atol=0) for one, other in pairs
         )
         if not same:
             raise PriorError(
@@ -195,8 +196,8 @@ class Conditional:
             return low, high
         lowest, highest = float(out.lower[out.proper].min()), float(out.upper[out.proper].max())
         with np.errstate(all="ignore"):
-            low_range, high_range = float(np.ptp(rows.lower)), float(np.ptp(rows.upper))
-            moves = max(low_range, high_range)
+            ranges = float(np.ptp(rows.lower)), float(np.ptp(rows.upper))
+            moves = max((width for width in ranges if np.isfinite(width)), default=0.0)
             lower = -np.inf if not lowest >= low - moves else min(low, lowest)
             upper = np.inf if not highest <= high + moves else max(high, highest)
         return lower, upper
@@ -237,7 +238,7 @@ class Conditional:
         i = int(np.flatnonzero(wrong)[0])
         at = ", ".join(f"{name}={_said(value[i])}" for name, value in given.items())
         ranges = [f"{row[0] + row[1]:.4g} to {row[0] + row[4]:.4g}" for row in (there[i], here[i])]
-        return f"given {at}, 90% of it lay in {ranges[0]}, and now lie in {ranges[1]}"
+        return f"given {at}, the stored 90% range is {ranges[0]}, and here it is {ranges[1]}"
 
 
 class Given:
@@ -250,7 +251,7 @@ class Given:
         self, of: Conditional, rows: Rows | None, held: NDArray[np.bool_], lead: tuple[int, ...]
     ) -> None:
         self._of, self._rows, self._held, self._lead = of, rows, held, lead
-        self._map = None if rows is None else rows.intervals(of.size, heavy=of.heavy)
+        self._map = None if rows is None else rows.intervals(of.size, heavy=bool(of.heavy))
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
         """(n, k), one draw for each of n rows."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, integer, is_real
 from sbi_flows.errors import SettingsError, SimulatorContractError
+from sbi_flows.problem.data import Set
 from sbi_flows.problem.events import Events, Table, packed
 from sbi_flows.problem.observation import as_observation
 
@@ -83,11 +84,20 @@ class Lengths:
                 )
 
     def apply(self, y: NDArray[Any], events: Events, rng: np.random.Generator) -> NDArray[Any]:
-        length = rng.integers(self.least, self.most + 1, len(y))
+        length = self._drawn(len(y), rng)[:, None]
         for table, values in _views(y, events, self.table):
-            beyond = np.arange(table.shape[0]) >= length[:, None]
+            places = np.broadcast_to(np.arange(table.shape[0]), (len(y), table.shape[0]))
+            if isinstance(table.kind, Set):
+                places = rng.permuted(places, axis=1)
+            beyond = places >= length
             np.copyto(values, np.nan, where=beyond.reshape(*beyond.shape, *(1 for _ in table.shape[1:])))
         return y
+
+    def _drawn(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """n lengths: each uniform, or uniform in the logarithm, with the same chance."""
+        logs = np.exp(rng.uniform(np.log(self.least), np.log(self.most + 1), n))
+        by_log = np.clip(logs.astype(np.int64), self.least, self.most)
+        return np.where(rng.random(n) < 0.5, rng.integers(self.least, self.most + 1, n), by_log)
 
     def to_json(self) -> dict[str, Any]:
         return {"pattern": "lengths", "least": self.least, "most": self.most, "table": self.table}
@@ -193,7 +203,8 @@ def gaps(share: float | tuple[float, float], *, by: str = "value", table: str | 
 
 
 def lengths(least: int, most: int, *, table: str | None = None) -> Lengths:
-    """Series of `least` to `most` steps, or sets of as many members, each length as likely: the first ones
+    """Series of `least` to `most` steps, or sets of as many members; half of the lengths are drawn uniformly,
+    half uniformly in the logarithm, since answers change most between short ones. Of a series the first ones
     are observed. table: of a mapping, the one array that is meant; None for all, which then have one length.
 
     Raises `SettingsError`.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.errors import SimulatorContractError, UnknownParameterError
 from sbi_flows.problem.data import Shape
+from sbi_flows.problem.events import Events
 
 
 class NamedValues(dict[str, Any]):
@@ -17,6 +18,27 @@ class NamedValues(dict[str, Any]):
 
     def __missing__(self, name: object) -> Any:
         raise UnknownParameterError(f"no parameter {name!r}; there are {', '.join(self)}")
+
+
+class _Made(Protocol):
+    """A simulator, of which it is known what one y is made of."""
+
+    @property
+    def events(self) -> Events: ...
+
+
+class OfMapping:
+    """A user's function of one y that is a mapping, called with y as it travels: its argument number
+    `place`.
+    """
+
+    def __init__(self, function: Callable[..., Any], simulator: _Made, place: int) -> None:
+        self.function, self._simulator, self._place = function, simulator, place
+
+    def __call__(self, *arguments: Any) -> Any:
+        given = list(arguments)
+        given[self._place] = self._simulator.events.unpack(np.asarray(given[self._place]))
+        return self.function(*given)
 
 
 def as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:

@@ -33,7 +33,7 @@ from sbi_flows.problem.events import Declaration, Events, packed
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.patterns import Observe, as_observe
 from sbi_flows.problem.prior import Prior, check_prior
-from sbi_flows.problem.returned import NamedValues, alone, as_floats
+from sbi_flows.problem.returned import NamedValues, OfMapping, alone, as_floats
 from sbi_flows.problem.summaries import Summaries
 
 ThetaMap = Mapping[str, Any]
@@ -297,20 +297,6 @@ class Simulator:
             known = sorted(self.observed) or "none"
             raise ObservationError(f"{self.name} has no observed data set {name!r}; it has {known}.")
         return self.check_observation(self.observed[name])
-
-
-class OfMapping:
-    """A user's function of one y that is a mapping, called with y as it travels: its argument number
-    `place`.
-    """
-
-    def __init__(self, function: Callable[..., Any], simulator: Simulator, place: int) -> None:
-        self.function, self._simulator, self._place = function, simulator, place
-
-    def __call__(self, *arguments: Any) -> Any:
-        given = list(arguments)
-        given[self._place] = self._simulator.events.unpack(np.asarray(given[self._place]))
-        return self.function(*given)
 
 
 def simulator(

@@ -12,6 +12,7 @@ from sbi_flows.problem.groups import group_from_json
 from sbi_flows.problem.marginals import Marginal, marginal_from_json
 from sbi_flows.problem.product import Marginals
 
+NOT_IN_FILES = ("custom", "conditional")
 _DRAWS = 8
 
 
@@ -20,7 +21,7 @@ def marginals_from_json(records: list[dict[str, Any]], known: Marginals, *, stor
     made: Marginals = {}
     for record in records:
         name, source = record["name"], record.get("source")
-        if source in ("custom", "conditional") and name in known:
+        if source in NOT_IN_FILES and name in known:
             made[name] = known[name]
         elif source == "conditional":
             raise PriorError(

@@ -149,7 +149,7 @@ def of_blob(seed: int) -> dict[str, Any]:
 def of_poisson(seed: int) -> dict[str, Any]:
     """A Poisson series with a covariate vector."""
     began = time.monotonic()
-    posterior = sf.fit(counts_and_covariate, n_simulations=20_000, seed=seed)
+    posterior = sf.fit(counts_and_covariate, n_simulations=50_000, seed=seed)
     seconds, rng = time.monotonic() - began, np.random.default_rng(100 + seed)
     _, data = poisson_covariate.simulate(300, rng)
 

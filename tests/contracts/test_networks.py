@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sbi_flows.nets.gappy_series import MaskedSeries
+from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import JoinedColumns
 from sbi_flows.nets.series import SeriesSummary
 from sbi_flows.nets.set import SetOf, SetSummary
@@ -52,6 +54,20 @@ NETWORKS = {
     "joined columns": Case(lambda: _OfPairs(JoinedColumns(MaskedVector(5, FEATURES, WIDTH))), (5,)),
     "set": Case(lambda: SetSummary(9, 3, FEATURES, WIDTH), (9, 3), members=9, grows=4),
     "set of numbers": Case(lambda: SetSummary(9, 1, FEATURES, WIDTH), (9, 1), members=9, grows=4),
+    "set, attention": Case(
+        lambda: SetSummary(9, 2, FEATURES, WIDTH, pooling="attention"), (9, 2), members=9, grows=4
+    ),
+    "large set, attention": Case(
+        lambda: SetSummary(70, 2, FEATURES, WIDTH, pooling="attention"), (70, 2), members=70, grows=4
+    ),
+    "set of sets, attention": Case(
+        lambda: SetOf(
+            4, 5, SetSummary(5, 2, FEATURES, WIDTH), FEATURES, FEATURES, WIDTH, pooling="attention"
+        ),
+        (20, 2),
+        members=4,
+        grows=10,
+    ),
     "set of wide members": Case(lambda: SetSummary(4, 12, FEATURES, WIDTH), (4, 12), members=4, grows=2),
     "set of sets": Case(
         lambda: SetOf(4, 5, SetSummary(5, 2, FEATURES, WIDTH), FEATURES, FEATURES, WIDTH),
@@ -60,6 +76,13 @@ NETWORKS = {
         grows=10,
     ),
     "several": Case(_several, (13,)),
+    "series with gaps": Case(lambda: MaskedSeries(2, FEATURES, WIDTH), (12, 2), grows=5),
+    "one channel with gaps": Case(lambda: MaskedSeries(1, FEATURES, WIDTH), (3, 1), grows=9),
+    "line": Case(lambda: GridSummary((9,), 2, FEATURES, WIDTH), (9, 2)),
+    "map": Case(lambda: GridSummary((5, 4), 1, FEATURES, WIDTH), (20, 1)),
+    "small map": Case(lambda: GridSummary((2, 3), 1, FEATURES, WIDTH), (6, 1)),
+    "large map": Case(lambda: GridSummary((24, 25), 1, FEATURES, WIDTH), (600, 1)),
+    "volume": Case(lambda: GridSummary((3, 4, 5), 1, FEATURES, WIDTH), (60, 1)),
 }
 
 

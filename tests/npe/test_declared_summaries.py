@@ -17,9 +17,9 @@ from scipy.stats import norm
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError, SimulatorContractError
 from sbi_flows.npe import out_of_core as stream
-from sbi_flows.npe.design import Request
 from sbi_flows.npe.estimate import estimate
 from sbi_flows.npe.online import parallel, throughput
+from sbi_flows.npe.request import Request
 from sbi_flows.simulation.workers import packed, unpacked
 
 from ..conftest import QUICK

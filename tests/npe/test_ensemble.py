@@ -16,9 +16,9 @@ from scipy.stats import chi2
 import sbi_flows as sf
 from sbi_flows.errors import NonFiniteLossError
 from sbi_flows.npe import ensemble
-from sbi_flows.npe.design import Request
 from sbi_flows.npe.estimate import estimate
 from sbi_flows.npe.network import Ensemble, stacking_weights
+from sbi_flows.npe.request import Request
 from sbi_flows.npe.settings import decay_factors
 
 from ..conftest import QUICK

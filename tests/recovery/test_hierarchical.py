@@ -75,7 +75,10 @@ def test_a_simulator_under_functions_keeps_the_contract() -> None:
 
 @pytest.mark.slow
 def test_eight_schools_have_their_exact_means_and_sds() -> None:
-    posterior = sf.fit(schools, n_simulations=20_000, seed=1, say=None)
+    """A minute and a half on one core gave means within 0.03 sd and sds within 4%; from 10,000 simulations it
+    was 0.08 sd, and 11% for tau.
+    """
+    posterior = sf.fit(schools, minutes=1.5, seed=1, say=None)
     draws = posterior.sample(eight_schools.Y, 20_000, seed=2).to_numpy()
     mean, sd = eight_schools.moments()
     np.testing.assert_array_less(np.abs(draws.mean(axis=0) - mean) / sd, 0.1)

@@ -26,8 +26,6 @@ from sbi_flows.npe.design import (
     Converted,
     Design,
     Estimate,
-    Request,
-    Sample,
     begin_design,
     note_flow,
     training_loss,
@@ -39,6 +37,7 @@ from sbi_flows.npe.online.replay import ReplayRows, StartRows, save_rows
 from sbi_flows.npe.online.start import Start
 from sbi_flows.npe.online.throughput import Terms, Throughput, Trial, arrange, trial_seconds
 from sbi_flows.npe.redrawn import as_seen
+from sbi_flows.npe.request import Request, Sample
 from sbi_flows.npe.settings import training_for
 from sbi_flows.rng import stream
 from sbi_flows.simulation.supply import Supply
