@@ -32,10 +32,10 @@ def longer(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray
 def picture(draws: sf.Draws, series: dict[str, np.ndarray], path: str) -> None:
     """The series above, and the posterior of each parameter given each of them below."""
     figure, axes = plt.subplot_mosaic("aaa;bcd", figsize=(8, 5), layout="constrained")
-    colours = ["#0072b2", "#d55e00", "#999999"]
-    for (name, counts), colour in reversed([*zip(series.items(), colours, strict=True)]):
+    colours = ["#999999", "#0072b2", "#d55e00"]
+    for (name, counts), colour in zip(series.items(), colours, strict=True):
         axes["a"].plot(1960 + np.arange(len(counts)), counts, "o-", color=colour, ms=3, lw=1, label=name)
-    axes["a"].set(xlabel="year", ylabel="breeding great tits")
+    axes["a"].set(xlabel="year", ylabel="breeding great tits", ylim=(90, 410))
     axes["a"].legend(frameon=False, ncols=3, loc="upper left")
     for panel, parameter in zip("bcd", draws, strict=True):
         for one, colour in zip(draws[parameter], colours, strict=True):
@@ -53,8 +53,8 @@ if __name__ == "__main__":
     patterns = [sf.lengths(15, YEARS), sf.gaps((0, 0.3))]
     quick = sf.FitSettings(members=1)  # one network; left out, there are several
     posterior = sf.fit(longer, n_simulations=n, observe=patterns, settings=quick, seed=1)
-    series = {"complete": complete, "two years missing": gappy, "with years to come": to_come}
+    series = {"with years to come": to_come, "complete": complete, "two years missing": gappy}
     draws = posterior.sample(list(series.values()), 4_000, seed=2)  # a list of unequal lengths is a stack
     picture(draws, series, "missing_years.png")
-    print(draws.summary())
-    print(draws.observation(1).verdict)
+    print(draws.observation(2).summary())
+    print(draws.observation(2).verdict)
