@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import pandas
 
 _NOT_IN_NETCDF, _DIMENSIONS = frozenset("/\0"), ("chain", "draw")
+_STACK = (
+    "; {m} observations, each with parameters of its own; replicates that share parameters are one "
+    "observation of sf.replicates(...)"
+)
 _RENAME = "Write .csv, or give the parameter another name in the prior."
 
 
@@ -75,7 +79,8 @@ class Draws:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.values.shape[:-1]))
-        return f"Draws({shape} of {', '.join(self.names)}; {self.origin}; verdict: {self.verdict.level})"
+        text = f"{shape} of {', '.join(self.names)}; {self.origin}; verdict: {self.verdict.level}"
+        return f"Draws({text}{_STACK.format(m=len(self.values)) if self.values.ndim == 3 else ''})"
 
     @property
     def ess(self) -> float:

@@ -58,7 +58,10 @@ def test_a_group_is_an_int_for_a_parameter_and_a_slice_for_a_block() -> None:
 def test_length_counts_draws_and_repr_says_what_they_are() -> None:
     assert len(make_draws(40)) == 40
     assert len(make_draws(40, stack=3)) == 40
-    assert repr(make_draws(40, stack=3)) == "Draws(3x40 of rate, w[0], w[1]; test; verdict: do not trust)"
+    assert repr(make_draws(40, stack=3)) == (
+        "Draws(3x40 of rate, w[0], w[1]; test; verdict: do not trust; 3 observations, each with parameters "
+        "of its own; replicates that share parameters are one observation of sf.replicates(...))"
+    )
 
 
 def test_resampling_gives_each_draw_n_times_its_weight_to_within_one() -> None:

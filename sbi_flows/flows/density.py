@@ -21,7 +21,7 @@ from sbi_flows.arrays import F, integer, numbers, renamed, spread
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.flows.conditional import ConditionalFlow
 from sbi_flows.flows.recipes import build_flow
-from sbi_flows.machine import torch_threads
+from sbi_flows.machine import torch_defaults, torch_threads
 from sbi_flows.rng import check_seed, stream, torch_scope
 from sbi_flows.training.history import History
 from sbi_flows.training.loop import TrainOptions, train
@@ -66,6 +66,7 @@ class Density:
     def _standardised(self, x: ArrayLike) -> F:
         return (_rows(x, self.d, "x") - self.mean) / self.sd
 
+    @torch_defaults()
     def _by_parts(self, of: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, ...]], rows: F) -> list[F]:
         context, parts = torch.zeros(1, 1, dtype=torch.float64), []
         for i in range(0, len(rows), _ROWS_AT_ONCE):
@@ -76,6 +77,7 @@ class Density:
 
 
 @renamed(hidden="width", steps="layers")
+@torch_defaults()
 def fit_density(
     x: ArrayLike,
     kind: str = "nsf",

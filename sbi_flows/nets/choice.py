@@ -25,11 +25,10 @@ from scipy.stats import rankdata
 from torch import nn
 
 from sbi_flows.nets import several
-from sbi_flows.nets.gappy_series import MaskedSeries
 from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import AddedSummaries, JoinedColumns
 from sbi_flows.nets.layout import Layout, Part
-from sbi_flows.nets.series import SeriesSummary
+from sbi_flows.nets.series import MaskedSeries, SeriesSummary
 from sbi_flows.nets.set import SetOf, SetSummary
 from sbi_flows.nets.several import SeveralSummary
 from sbi_flows.nets.vector import MaskedVector, ScreenedSummary
@@ -88,7 +87,10 @@ NETWORKS = {
     ),
     "set": SummaryNetwork(_set, shared=True, decay_rows=3000.0, most_decay=0.5),
     "grid": SummaryNetwork(
-        lambda part, features, width: GridSummary(part.axes, part.channels, features, width), shared=True
+        lambda part, features, width: GridSummary(part.axes, part.channels, features, width),
+        shared=True,
+        decay_rows=3000.0,
+        most_decay=0.5,
     ),
 }
 

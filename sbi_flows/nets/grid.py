@@ -1,17 +1,19 @@
 """The summary network of grids: convolutions in space, and where on the grid they respond.
 
-    h     = convolutions of (v, m, places), residual, at full and at half resolution
-    where = sum_p softmax(a h_k)(p) p, and its spread: of each channel k, the place where it responds
-    s(y)  = W z + MLP(z),   z = (mean and sd of h, where, a coarse map of h)
+    h    = residual convolutions, the first with a stride and a large kernel
+    at_k = sum_p w_kp (p, p^2, V h_p),   w_k = softmax_p(a_k . h_p),   p the places, for each head k
+    s(y) = W z + MLP(z),   z = (at_k, log sum_p exp(a_k . h_p), mean and log sd of h, a coarse map of h)
 
-v is the value, 0 where it is missing, m says whether it is there, and places are the coordinates in [-1, 1].
-The mean place of a softmax (Levine et al. 2016, 1504.00702) tells where something is more exactly than a
-coarse map does.
+A head is the expectation under a distribution over places: where something is, how well that is known, and
+what stands there (Levine et al. 2016, 1504.00702). It is the same wherever on the grid that is, so few
+simulations teach it; the coarse map also tells what lies at places of a meaning of their own. The log of the
+posterior of a place is itself a smooth map of the data, and a large first kernel smooths at little cost.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,64 +22,83 @@ from torch import Tensor, nn
 from sbi_flows.nets.masks import observed
 from sbi_flows.nets.vector import VectorSummary
 
-_NARROW, _WIDE = 16, 32
-_COARSE = {1: 16, 2: 4, 3: 2}
-_LARGE = {1: 64, 2: 24, 3: 12}
+_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOL: dict[int, Any] = {1: nn.functional.adaptive_avg_pool1d, 2: nn.functional.adaptive_avg_pool2d,
+         3: nn.functional.adaptive_avg_pool3d}  # fmt: skip
+_MOST_PLACES = {1: 64, 2: 16, 3: 8}
+_REACH = {1: 2, 2: 2, 3: 1}
+_MOST_COARSE = {1: 16, 2: 4, 3: 3}
+_CHANNELS, _BLOCKS = 16, 2
+_HEADS, _SQUEEZED = 8, 4
+_SHARPNESS = 4.0
 
 
 class GridSummary(nn.Module):
-    """One to three axes. (rows, places, c), NaN where nothing was observed -> (rows, summary_features)."""
+    """One to three axes, channels last. (rows, P, c) with P the product of axes -> (rows, summary_features);
+    NaN where nothing was observed.
+
+    Long axes are strided to at most 64, 16 x 16 or 8 x 8 x 8 places.
+    """
 
     places: Tensor
-    halved: Tensor
 
     def __init__(self, axes: tuple[int, ...], channels: int, summary_features: int, width: int) -> None:
         super().__init__()
-        k = len(axes)
-        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[k - 1]
-        self.axes = axes
-        self.stride = 2 if max(axes) >= _LARGE[k] else 1
-        kernel, padding = (4, 1) if self.stride == 2 else (3, 1)
-        self.first = conv(2 * channels + k, _NARROW, kernel, stride=self.stride, padding=padding)
-        self.convolutions = nn.ModuleList([conv(_NARROW, _NARROW, 3, padding=1) for _ in range(2)])
-        self.last = conv(_NARROW, _WIDE, 1)
-        self.sharpness = nn.Parameter(torch.zeros(_WIDE))
-        self.register_buffer("places", _places(axes), persistent=False)
-        shape = tuple((n + 2 * padding - kernel) // self.stride + 1 for n in axes)
-        self.register_buffer("halved", _places(shape), persistent=False)
-        self.coarse = tuple(min(n, _COARSE[k]) for n in shape)
-        self.pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[k - 1](self.coarse)
-        inputs = _WIDE * (2 + 2 * k + math.prod(self.coarse)) + 2 * channels
-        self.norm = nn.LayerNorm(2 * _WIDE)
-        self.head = VectorSummary(inputs, summary_features, width)
+        self.axes, k = tuple(axes), len(axes)
+        strides = [-(-n // _MOST_PLACES[k]) for n in axes]
+        shape = tuple((n - 1) // stride + 1 for n, stride in zip(axes, strides, strict=True))
+        convolution = _CONVOLUTION[k]
+        reach = [min(_REACH[k] * stride, n - 1) for n, stride in zip(axes, strides, strict=True)]
+        self.first = convolution(
+            2 * channels,
+            _CHANNELS,
+            tuple(2 * r + 1 for r in reach),
+            stride=tuple(strides),
+            padding=tuple(reach),
+        )
+        self.convolutions = nn.ModuleList(
+            [convolution(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(_BLOCKS)]
+        )
+        self.last = nn.Conv1d(_CHANNELS, 2 * _HEADS + _SQUEEZED, 1)
+        self.register_buffer("places", _places(shape), persistent=False)
+        self.coarse = tuple(min(n, _MOST_COARSE[k]) for n in shape)
+        self.norm = nn.LayerNorm(2 * _CHANNELS)
+        numbers = 2 * _CHANNELS + _HEADS * (2 * k + _HEADS + 1) + _SQUEEZED * math.prod(self.coarse)
+        self.head = VectorSummary(numbers + 2 * channels, summary_features, width)
 
     def forward(self, y: Float[Tensor, "rows places c"]) -> Float[Tensor, "rows features"]:
         value, mask = observed(y)
-        places = self.places.to(y.dtype).expand(len(y), *self.places.shape)
-        x = torch.cat([value, mask, places], dim=-1).transpose(1, 2)
-        h = torch.relu(self.first(x.reshape(len(y), -1, *self.axes)))
+        h = torch.cat([value.mT, mask.mT], dim=1).unflatten(-1, self.axes)
+        h = nn.functional.silu(self.first(h))
         for convolution in self.convolutions:
-            h = h + torch.relu(convolution(h))
-        h = torch.relu(self.last(h))
-        flat = h.flatten(2)
-        pooled = self.norm(torch.cat([flat.mean(dim=-1), (flat.var(dim=-1) + 1e-6).sqrt()], dim=-1))
+            h = h + nn.functional.silu(convolution(h))
+        shape, flat = h.shape[2:], h.flatten(2)
+        mean = flat.mean(dim=-1)
+        square = (flat - mean[..., None]).square().mean(dim=-1)
+        scores, values, map_ = self.last(flat).split([_HEADS, _HEADS, _SQUEEZED], dim=1)
+        coarse = _POOL[len(shape)](map_.unflatten(-1, shape), self.coarse).flatten(1)
         share = mask.mean(dim=1)
-        mean = value.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+        of_all = value.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        pooled = self.norm(torch.cat([mean, (square + 1e-6).log() / 2], dim=-1))
         out: Tensor = self.head(
-            torch.cat([pooled, self._where(flat), self.pool(h).flatten(1), share, mean], dim=-1)
+            torch.cat([pooled, self._where(scores, values), coarse, share, of_all], dim=-1)
         )
         return out
 
-    def _where(self, flat: Float[Tensor, "rows k places"]) -> Float[Tensor, "rows features"]:
-        """Mean and log sd of the place at which each channel responds."""
-        weights = (flat * self.sharpness.exp()[:, None]).softmax(dim=-1)
-        at = self.halved.to(flat.dtype)
-        mean = weights @ at
-        variance = (weights @ at.square() - mean.square()).clamp(min=1e-6)
-        return torch.cat([mean.flatten(1), 0.5 * variance.log().flatten(1)], dim=-1)
+    def _where(
+        self, scores: Float[Tensor, "rows heads places"], values: Float[Tensor, "rows values places"]
+    ) -> Float[Tensor, "rows numbers"]:
+        """Of each head the expectation of the coordinates, of their squares and of the values, and the log of
+        the mean weight.
+        """
+        total = (_SHARPNESS * scores).logsumexp(dim=-1, keepdim=True)
+        weights = (_SHARPNESS * scores - total).exp()
+        at = torch.cat([weights @ self.places.to(scores.dtype), weights @ values.mT], dim=-1)
+        return torch.cat([at.flatten(1), total[..., 0] - math.log(scores.shape[-1])], dim=1)
 
 
-def _places(axes: tuple[int, ...]) -> Float[Tensor, "places k"]:
-    """Coordinates in [-1, 1], one row for each place."""
-    lines = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in axes]
-    return torch.stack([part.flatten() for part in torch.meshgrid(*lines, indexing="ij")], dim=-1)
+def _places(shape: tuple[int, ...]) -> Float[Tensor, "places k"]:
+    """Coordinates in [-1, 1] and their squares, one row for each place."""
+    lines = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in shape]
+    at = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1).reshape(-1, len(shape))
+    return torch.cat([at, at.square()], dim=1)

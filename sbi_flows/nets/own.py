@@ -74,7 +74,7 @@ class OwnSummary(nn.Module):
                 out = self.module(*self._arguments(rows))
         except Exception as error:
             shapes = {part.name or "y": (3, *part.axes, part.channels) for part in self.layout.parts}
-            mask = ", and a mask of that shape," if self.layout.masked else ""
+            mask = " and a mask of that shape" if self.layout.masked else ""
             raise SettingsError(
                 f"summary={type(self.module).__name__} raised {type(error).__name__} for scaled data of "
                 f"shape "

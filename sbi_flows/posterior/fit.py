@@ -19,7 +19,7 @@ from torch import nn
 
 from sbi_flows.arrays import real
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
-from sbi_flows.machine import torch_threads
+from sbi_flows.machine import torch_defaults, torch_threads
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.learn import learn, rows_to_learn_from, seconds_to_learn
 from sbi_flows.nets.encoder import TrainedEncoder
@@ -200,13 +200,14 @@ def _on_a_fixed_set(
 ) -> _Fitted:
     began = time.monotonic()
     if simulations is not None:
-        simulations.check_matches(simulator.prior, simulator.event_shape)
+        simulations.check_matches(simulator.prior, simulator.event_shape, simulator.events)
     else:
         with _how_to_allow_more():
             simulations = simulate(simulator, _DEFAULT_SIMULATIONS if n is None else n, seed=request.seed)
     simulated = time.monotonic()
-    found = estimate(simulator.prior, simulations, request)
-    detector = _detector(found, simulations, request.seed)
+    with torch_defaults():
+        found = estimate(simulator.prior, simulations, request)
+        detector = _detector(found, simulations, request.seed)
     usable = int(simulations.ok.sum())
     seconds = simulated - began, time.monotonic() - simulated
     return _Fitted(found, detector, simulations, usable, len(simulations) - usable, *seconds)
@@ -215,7 +216,7 @@ def _on_a_fixed_set(
 def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fitted:
     began, threads = time.monotonic(), torch.get_num_threads()
     _, state = recorded_state(request.checkpoint)
-    with _how_to_allow_more(), torch_threads(1):
+    with _how_to_allow_more(), torch_threads(1), torch_defaults():
         with Supply(simulator, request.seed, block_size=state.get("block_size")) as supply:
             start = starting_set(supply, seconds, rows=state.get("start"))
             simulated = time.monotonic()

@@ -29,6 +29,8 @@ def gain_over_prior(
     if posterior.observe is not None:
         y = np.asarray(posterior.observe(y, stream(seed, "observed gain")), dtype=np.float64)
         there = ~np.isnan(y.reshape(len(y), -1)).all(axis=1)
+        if not there.any():
+            return Gain(0.0, 0.0)
         theta, y = theta[there], y[there]
     gained = posterior.log_prob_of(theta, y) - posterior.prior.log_prob(theta)
     gained = gained[np.isfinite(gained)]

@@ -25,6 +25,7 @@ from torch import nn
 
 from sbi_flows.errors import PluginError, PriorError, SettingsError, SummariesError
 from sbi_flows.files import Arrays, Manifest, RefusedError, under
+from sbi_flows.machine import torch_defaults
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.nets.choice import NETWORKS
 from sbi_flows.nets.encoder import TrainedEncoder
@@ -48,6 +49,7 @@ from sbi_flows.rng import stream, torch_scope
 from sbi_flows.training.history import History
 
 
+@torch_defaults()
 def load(
     path: str | os.PathLike[str],
     *,
@@ -73,6 +75,8 @@ def load(
     """
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path must name a file, got {path!r}.")
+    if observe is not None and not callable(observe):
+        raise SettingsError(f"observe must be the function observe(y, rng) -> y of the fit, got {observe!r}.")
     given = _Given(prior, _given(simulator, summaries), summary, observe, simulator)
     return POSTERIOR_FILE.load(
         path,
@@ -141,6 +145,10 @@ def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
     layout = Layout.from_json(record["layout"]) if "layout" in record else None
     events = Events.from_json(record["events"]) if "events" in record else Events.plain(event_shape)
     observe = observe_from_json(record["observe"], events, given.observe) if "observe" in record else None
+    if given.observe is not None and (observe is None or not observe.own):
+        raise RefusedError(
+            SettingsError("this posterior was fitted without a function observe: leave it out.")
+        )
     inputs = Inputs(scaler, declared, layout)
     noise = under("noise", arrays)
     with torch_scope(stream(0, "weights to be replaced")):

@@ -19,7 +19,7 @@ from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.files import Leaves, ModelFormat
 from sbi_flows.flows.layers import has_free_ends
-from sbi_flows.machine import free_memory
+from sbi_flows.machine import free_memory, torch_defaults
 from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.features import features_of
 from sbi_flows.nets.encoder import EncodedSummary, TrainedEncoder
@@ -88,6 +88,7 @@ class Posterior:
     observe: Observe | None = None
     _density: Density = field(init=False, repr=False)
 
+    @torch_defaults()
     def __post_init__(self) -> None:
         network = copy.deepcopy(self.estimator).double().eval().requires_grad_(False)
         parts = self.inputs, self.centre, self.scale, self.noise_shift, self.noise_scale
@@ -121,6 +122,7 @@ class Posterior:
         """One label for each column of theta."""
         return self.prior.names
 
+    @torch_defaults()
     def sample(self, y_obs: Any, n: int = 4_000, *, seed: int = 0) -> Draws:
         """`n` draws from q(theta | y_obs), with the verdict on y_obs.
 
@@ -151,6 +153,7 @@ class Posterior:
             facts={**facts, "seed": seed},
         )
 
+    @torch_defaults()
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike], y_obs: Any) -> F:
         """log q(theta | y_obs) in nats, on the original scale of theta, -inf outside the prior's support.
 
@@ -171,10 +174,12 @@ class Posterior:
         )
         return np.asarray(found.reshape(rows.shape[:-1]))
 
+    @torch_defaults()
     def log_prob_of(self, theta: F, y: F) -> F:
         """log q(theta_i | y_i) of m rows and a stack of m events as they travel, without checks, (m,)."""
         return np.asarray(self._density.log_prob(theta[:, None], self._density.contexts(y))[:, 0])
 
+    @torch_defaults()
     def summaries(self, y_obs: Any) -> F:
         """s(y), what the networks learned to look at, for use in ABC: (k,) for one event, (m, k) for a stack.
 
@@ -184,10 +189,12 @@ class Posterior:
         found = self._density.contexts(stack).numpy()
         return np.asarray(found[0] if single else found)
 
+    @torch_defaults()
     def verdicts(self, y_obs: Any) -> tuple[Verdict, ...]:
         """The verdict on each event of a stack, or on one event, without drawing."""
         return tuple(self._recognised(self._stack(y_obs)[0])[1])
 
+    @torch_defaults()
     def sample_members(self, y_obs: Any, n: int, *, seed: int = 0) -> F:
         """n draws of one observation from each network of the ensemble alone, (members, n, d).
 
@@ -198,6 +205,7 @@ class Posterior:
         n = _draws_that_fit(n, len(self.estimator.members) * self.prior.d)
         return self._density.draw_members(self._density.contexts(values[None]), n, seed)
 
+    @torch_defaults()
     def noise(self, theta: F, y: F) -> tuple[F, F]:
         """zeta of each row by each network, (members, m, u), and log(w |det dzeta/dtheta|), (members, m), w
         its mixture weight.
@@ -236,12 +244,13 @@ class Posterior:
             return replace(
                 verdict,
                 level=level,
-                text=f"{verdict.text} {Note('nothing learned', gain=gain, error=error)}.",
+                text=f"{verdict.text} But {Note('nothing learned', gain=gain, error=error)}.",
             )
         if verdict.level != "trust":
             return verdict
         return replace(verdict, text=f"{verdict.text} {Note('verdict covers', gain=gain)}")
 
+    @torch_defaults()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to one file, whole or not at all. The bytes depend on the posterior alone."""
         theta = self.prior.sample(_CHECKED, stream(0, "canary"))

@@ -86,6 +86,11 @@ class Events:
             table.name: slice(end - table.size, end) for table, end in zip(self.tables, ends, strict=True)
         }
 
+    def same_arrays(self, other: Events) -> bool:
+        """Whether both are of arrays of the same names and shapes."""
+        mine, theirs = ({table.name: table.shape for table in one.tables} for one in (self, other))
+        return self.named == other.named and list(mine.items()) == list(theirs.items())
+
     def with_missing(self) -> Events:
         """The same, with values that need not be observed."""
         return replace(self, missing=True)
@@ -183,11 +188,9 @@ class Declaration:
 
 
 def _other_names(declared: Declaration, shapes: Mapping[str, Shape]) -> str:
-    returned = "one array" if "" in shapes else f"a mapping of {', '.join(map(repr, shapes))}"
+    found = "one array" if "" in shapes else f"a mapping of {', '.join(map(repr, shapes))}"
     wanted = f"a mapping of {', '.join(map(repr, declared.kinds))}" if declared.named else "one array"
-    return (
-        f"returned {returned}; data= declares {wanted}. Return what is declared, or declare what is returned."
-    )
+    return f"y is {found}; data= declares {wanted}. Give what is declared, or declare what is given."
 
 
 def packed(y: Mapping[str, F]) -> F:

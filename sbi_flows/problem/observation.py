@@ -14,6 +14,7 @@ import numpy as np
 
 from sbi_flows.arrays import F, numbers
 from sbi_flows.errors import ObservationError, ShapeError
+from sbi_flows.problem.data import Set, Vector
 from sbi_flows.problem.events import Events, Table, packed
 
 _TRAIN_FOR_IT = (
@@ -67,10 +68,16 @@ def _mapping(y: Any, events: Events, stack: bool) -> F:
 def _array(y: Any, table: Table, events: Events, stack: bool) -> F:
     """One array of an event, or a stack of it."""
     ndim = len(table.shape)
-    if hasattr(y, "columns"):
-        y = _matched(y, table)
+    if isinstance(y, Mapping):
+        names = ", ".join(map(repr, y))
+        raise ShapeError(
+            f"{table.says} must be an array of shape {table.shape}, got a mapping of {names}. Pass the array."
+        )
+    y = _by_name(y, table)
     if stack and isinstance(y, list | tuple) and len(y) and _depth(y) == ndim + 1:
         whole = _regular(y)
+        if whole is None and not events.missing and all(_fits(np.shape(one), table) for one in y):
+            raise ShapeError(_unequal(y, table))
         if whole is None or whole.shape[1:] != table.shape:
             return np.stack([_event(one, table, events, stack) for one in y])
         return whole
@@ -88,13 +95,23 @@ def _words(table: Table) -> tuple[str, str]:
     return f"{table.says}", f"an array of shape {table.shape}"
 
 
-def _matched(frame: Any, table: Table) -> Any:
-    """A data frame with its columns in the order of the declared names, if there are any."""
+def _by_name(y: Any, table: Table, *, inside: bool = False) -> Any:
+    """Data frames, also in lists, as arrays with their columns in the order of the declared names, if there
+    are any. A row is an event where the table is a vector. inside: whether y is an entry of a list.
+    """
+    if isinstance(y, list | tuple):
+        return [_by_name(one, table, inside=True) for one in y]
     names = None if table.kind is None else table.kind.names
-    if names is None:
-        return frame
-    values = matched(frame, names, table.says)
-    return values if len(table.shape) > 1 else numbers(values, *_words(table))[:, 0]
+    rows = names is not None and isinstance(table.kind, Vector)
+    if rows and hasattr(y, "to_frame") and y.index.inferred_type == "string":
+        y = y.to_frame().T
+    if not hasattr(y, "columns"):
+        return y
+    values = numbers(y if names is None else matched(y, names, table.says), *_words(table))
+    if rows:
+        return values.reshape(table.shape if len(values) == 1 else (len(values), *table.shape))
+    column = len(table.shape) == 1 and values.shape[1] == 1 and (inside or names is not None)
+    return values[:, 0] if column else values
 
 
 def matched(frame: Any, names: tuple[str, ...], says: str) -> Any:
@@ -135,8 +152,6 @@ def _shape(one: Any) -> Any:
 
 def _event(y: Any, table: Table, events: Events, stack: bool) -> F:
     """One array, filled up with NaN where it may be shorter."""
-    if hasattr(y, "columns"):
-        y = _matched(y, table)
     values = _filled_up(y, table, events) if _ragged(y) else np.array(numbers(y, *_words(table)))
     if len(table.shape) == 1 and values.ndim == 2 and values.shape[1] == 1 and values.shape != table.shape:
         values = values[:, 0]
@@ -153,16 +168,19 @@ def _filled_up(y: Any, table: Table, events: Events) -> F:
     """Members of unequal lengths, each filled up with NaN. Raises `ShapeError`."""
     inner = Table(table.name, None, table.shape[1:])
     if table.may_be_shorter < 2 or not events.missing:
-        lengths = [len(one) if hasattr(one, "__len__") else 1 for one in y]
-        raise ShapeError(
-            f"{table.says}: a list of {len(lengths)} arrays of lengths {_some(lengths)} is not one array of "
-            f"shape "
-            f"{table.shape}. {_advice(_LENGTHS, (min(lengths), max(lengths)))}. Replicates that share "
-            f"parameters are a "
-            "set: sf.replicates(simulator, 1, "
-            f"{len(lengths)})."
-        )
+        raise ShapeError(_unequal(y, table))
     return np.stack([_event(one, inner, events, stack=False) for one in y])
+
+
+def _unequal(y: Sequence[Any], table: Table) -> str:
+    """What is said of a list of arrays whose lengths differ."""
+    lengths = [len(one) if hasattr(one, "__len__") else 1 for one in y]
+    return (
+        f"{table.says}: a list of {len(lengths)} arrays of lengths {_some(lengths)} is not one array of "
+        f"shape {table.shape}. {_advice(_LENGTHS, (min(lengths), max(lengths)))}. Replicates that share "
+        f"parameters "
+        f"are a set: sf.replicates(simulator, 1, {len(lengths)})."
+    )
 
 
 def _fits(shape: tuple[int, ...], table: Table) -> bool:
@@ -194,8 +212,9 @@ def _wrong_shape(shape: tuple[int, ...], table: Table, events: Events, stack: bo
         return f"{found} {_advice(_LENGTHS, (shape[0], table.shape[0]))}."
     longer = len(shape) == len(table.shape) and shape[1:] == table.shape[1:] and shape[:1] > table.shape[:1]
     if longer and table.may_be_shorter:
+        what = "members" if isinstance(table.kind, Set) else "steps"
         return (
-            f"{found} For longer data, let the simulator make {shape[0]} steps, and train for shorter ones "
+            f"{found} For longer data, let the simulator make {shape[0]} {what}, and train for shorter ones "
             f"too: observe={_LENGTHS.format(least=table.shape[0], most=shape[0])}."
         )
     return found

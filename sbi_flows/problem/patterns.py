@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, integer, is_real
-from sbi_flows.errors import SettingsError, SimulatorContractError
+from sbi_flows.errors import SbiFlowsError, SettingsError, SimulatorContractError
 from sbi_flows.problem.data import Set
 from sbi_flows.problem.events import Events, Table, packed
 from sbi_flows.problem.observation import as_observation
+
+_OWN = "It takes n events and a generator, and returns them with NaN where nothing is observed"
 
 
 class Pattern(Protocol):
@@ -134,7 +136,14 @@ class Own:
         """Nothing can be known before it is called."""
 
     def apply(self, y: NDArray[Any], events: Events, rng: np.random.Generator) -> NDArray[Any]:
-        seen = self.function(events.unpack(y), rng)
+        try:
+            seen = self.function(events.unpack(y), rng)
+        except SbiFlowsError:
+            raise
+        except Exception as error:
+            raise SimulatorContractError(
+                f"observe: raised {type(error).__name__}: {error}. {_OWN}: observe(y, rng) -> y."
+            ) from error
         if isinstance(seen, Mapping):
             wanted = events.unpack(y)
             known = events.named and isinstance(wanted, dict) and set(seen) == set(wanted)
@@ -146,10 +155,11 @@ class Own:
         seen = np.asarray(seen)
         if seen.shape != y.shape or seen.dtype.kind not in "biuf":
             raise SimulatorContractError(
-                f"observe: returned {seen.dtype} of shape {seen.shape} for events of shape {y.shape}. It "
-                f"takes n events "
-                "and a generator, and returns them with NaN where nothing is observed: observe(y, rng) -> y."
+                f"observe: returned {seen.dtype} of shape {seen.shape} for events of shape {y.shape}. "
+                f"{_OWN}: observe(y, rng) -> y."
             )
+        if np.isinf(seen).any():
+            raise SimulatorContractError(f"observe: returned infinite values. {_OWN}: observe(y, rng) -> y.")
         return seen
 
     def to_json(self) -> dict[str, Any]:
@@ -267,6 +277,7 @@ def _absent(name: str) -> Callable[..., Any]:
             f"with sf.load(path, observe={name})."
         )
 
+    absent.__name__ = name
     return absent
 
 

@@ -249,7 +249,8 @@ class Simulator:
             known = self._declared.events(
                 {name: np.shape(part)[1:] for name, part in arrays.items()}, self.name
             )
-            raise SimulatorContractError(f"{self.name}: returned {known.describe()}; before, {self._events}.")
+            before = self.events.describe()
+            raise SimulatorContractError(f"{self.name}: returned {known.describe()}; before, {before}.")
         may_end = shorter and self.missing
         found = {
             table.name: as_floats(arrays[table.name], n, self._who(table.name), table.shape, may_end=may_end)

@@ -18,7 +18,8 @@ OK, NONFINITE, RAISED, TIMEOUT, DIED, SHAPE = range(6)
 FIFTHS = ("lowest fifth", "second", "third", "fourth", "highest fifth")
 MEANT = (
     "If the truncation is meant, write the parameter as a function of the earlier ones in sf.Prior: "
-    'adult=lambda p: uniform(p["young"], 1 - p["young"]).'
+    'adult=lambda p: uniform(p["young"], 1 - p["young"]). If NaN means "not observed", declare that: '
+    "missing=True."
 )
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LONGEST_KIND = 200

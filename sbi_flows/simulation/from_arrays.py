@@ -65,7 +65,7 @@ def given_pairs(prior: Prior, theta: Any, y: Any, declared: Declaration) -> Give
             "of theta. Pass both with the same number of rows."
         )
     _check_inside(prior, rows)
-    events = declared.events({name: part.shape[1:] for name, part in arrays.items()}, "y")
+    events = declared.events({name: part.shape[1:] for name, part in arrays.items()}, "from_arrays")
     whole = (
         packed({table.name: arrays[table.name] for table in events.tables}) if events.named else arrays[""]
     )
@@ -123,8 +123,8 @@ def _as_events(y: Any, declared: Declaration, name: str) -> NDArray[Any]:
     if declared.missing and isinstance(y, list | tuple):
         y = _filled_up(y)
     _check_lengths(y)
-    if hasattr(y, "columns") and (kind := declared.kinds.get(name)) is not None and kind.names is not None:
-        y = matched(y, kind.names, name or "y")
+    if (kind := declared.kinds.get(name)) is not None and kind.names is not None:
+        y = _in_order(y, kind.names, name or "y")
     if hasattr(y, "detach"):
         tensor = y.detach().cpu()
         if tensor.is_floating_point():
@@ -140,6 +140,13 @@ def _as_events(y: Any, declared: Declaration, name: str) -> NDArray[Any]:
             f"{values.shape}."
         )
     return np.array(values, dtype=np.float32 if single else np.float64)
+
+
+def _in_order(y: Any, names: tuple[str, ...], says: str) -> Any:
+    """Data frames, also in a list, with their columns in the order of the names."""
+    if isinstance(y, list | tuple):
+        return [_in_order(one, names, says) for one in y]
+    return matched(y, names, says) if hasattr(y, "columns") else y
 
 
 def _filled_up(y: Any) -> Any:

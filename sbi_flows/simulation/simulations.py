@@ -285,8 +285,14 @@ class Simulations:
         }
         return xr.Dataset(variables, {"parameter": list(self.names)}, facts)
 
-    def check_matches(self, prior: Prior, event_shape: tuple[int, ...]) -> None:
+    def check_matches(self, prior: Prior, event_shape: tuple[int, ...], events: Events | None = None) -> None:
         """Raise `ShapeError` or `PriorError` unless these are simulations of such events, from that prior."""
+        if events is not None and self.made_of is not None and not self.made_of.same_arrays(events):
+            raise ShapeError(
+                f"these simulations are of {self.simulator_name!r} with y of {self.made_of.describe()}; "
+                f"wanted "
+                f"y of {events.describe()}. Simulate again with the simulator that you pass."
+            )
         if self.names != prior.names or self.event_shape != event_shape:
             raise ShapeError(
                 f"these simulations are of {self.simulator_name!r} with parameters {self.names} and events "

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sbi_flows.nets.gappy_series import MaskedSeries
 from sbi_flows.nets.grid import GridSummary
 from sbi_flows.nets.joined import JoinedColumns
-from sbi_flows.nets.series import SeriesSummary
+from sbi_flows.nets.series import MaskedSeries, SeriesSummary
 from sbi_flows.nets.set import SetOf, SetSummary
 from sbi_flows.nets.several import Part, SeveralSummary
 from sbi_flows.nets.vector import MaskedVector, ScreenedSummary, VectorSummary

@@ -9,6 +9,7 @@ import torch
 import sbi_flows as sf
 from sbi_flows.errors import SettingsError
 from sbi_flows.nets.choice import NETWORKS, choose_summary
+from sbi_flows.nets.layout import Part
 from simulators.ricker import great_tits, ricker
 
 
@@ -60,6 +61,13 @@ def test_the_reason_is_given_with_its_numbers() -> None:
     assert "60 steps in time (largest correlation of powers 0." in reason
 
 
+def part_of(name: str, channels: int, columns: int = 7) -> tuple[Part, tuple[int, ...]]:
+    """An array for that network, and the shape in which it takes it."""
+    if name == "vector":
+        return Part("", name, (), columns * channels), (columns * channels,)
+    return Part("", name, (5, 5) if name == "grid" else (25,), channels), (25, channels)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("columns", [1, 7])
@@ -68,8 +76,8 @@ def test_every_network_gives_the_declared_number_of_features_and_passes_gradient
     name: str, channels: int, columns: int
 ) -> None:
     """The contract of a summary network: what is in the table passes it."""
-    shape = (25, channels) if NETWORKS[name].shared else (columns * channels,)
-    network = NETWORKS[name].build(shape, 6, 16)
+    part, shape = part_of(name, channels, columns)
+    network = NETWORKS[name].build(part, 6, 16)
     y = torch.randn(5, *shape)
     assert network(y).shape == (5, 6)
     for p in network.parameters():

@@ -9,8 +9,10 @@ import torch
 from sbi_flows.errors import SimulatorContractError, SummariesError
 from sbi_flows.nets.choice import NETWORKS, summary_network
 from sbi_flows.nets.inputs import Declared, Inputs
+from sbi_flows.nets.layout import Layout
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.problem.summaries import Summaries
+from tests.nets.test_choice import part_of
 
 Y = np.random.default_rng(0).normal(3, 1, (500, 4))
 
@@ -133,8 +135,8 @@ def test_another_number_of_summaries_than_of_the_simulations_is_refused() -> Non
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.seeds_torch
 def test_every_network_takes_summaries_besides(name: str) -> None:
-    shape = (25, 3) if NETWORKS[name].shared else (7,)
-    network = summary_network(name, (shape, (2,)), 6, 16)
+    part, shape = part_of(name, 3) if name != "vector" else part_of(name, 1)
+    network = summary_network(Layout((part,)), (2,), 6, 16)
     y, t = torch.randn(5, *shape), torch.randn(5, 2)
     for p in network.parameters():
         with torch.no_grad():

@@ -21,7 +21,6 @@ from sbi_flows.errors import (
     SimulationWarning,
     TooFewSimulationsError,
 )
-from sbi_flows.simulation.from_arrays import given_pairs
 
 PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
 N = 500
@@ -157,12 +156,12 @@ def test_what_cannot_be_used_is_refused_in_words(
     theta: Any, y: Any, error: type[InputError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        given_pairs(PRIOR, theta, y)
+        sf.Simulations.from_arrays(PRIOR, theta, y)
 
 
 def test_the_other_arguments_are_checked() -> None:
     with pytest.raises(PriorError, match=r"sf\.Prior"):
-        given_pairs({"a": uniform(0, 1)}, THETA, Y)  # type: ignore[arg-type]
+        sf.Simulations.from_arrays({"a": uniform(0, 1)}, THETA, Y)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="seed"):
         sf.Simulations.from_arrays(PRIOR, THETA, Y, seed=-1)
     with pytest.raises(SettingsError, match="block_size"):
