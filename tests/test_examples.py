@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 POSTERIORS = sorted(EXAMPLES.glob("[0-9]*.py"))
+REDUCED = "300"
 AUTOENCODERS = sorted((EXAMPLES / "autoencoders").glob("*.py"))
 
 
@@ -30,8 +32,18 @@ def printed_by(example: Path, folder: Path, **reduced: str) -> str:
 
 @pytest.mark.parametrize("example", POSTERIORS, ids=lambda path: path.stem)
 def test_an_example_runs_and_ends_with_a_verdict(example: Path, tmp_path: Path) -> None:
-    text = printed_by(example, tmp_path, SBI_FLOWS_EXAMPLE_N="1000")
+    text = printed_by(example, tmp_path, SBI_FLOWS_EXAMPLE_N=REDUCED)
     assert text.splitlines()[-1].split(":")[0] in ("trust", "caution", "do not trust")
+    drawn = [picture for picture in tmp_path.glob("*.png") if picture.stat().st_size > 10_000]
+    assert bool(drawn) == (".savefig(" in example.read_text())
+
+
+@pytest.mark.parametrize("example", POSTERIORS, ids=lambda path: path.stem)
+def test_an_example_is_short_and_its_picture_is_kept(example: Path) -> None:
+    text = example.read_text()
+    assert len(text.splitlines()) <= 60
+    for name in re.findall(r'"(\w+\.png)"', text):
+        assert (EXAMPLES / "pictures" / name).stat().st_size < 300_000
 
 
 @pytest.mark.parametrize("example", AUTOENCODERS, ids=lambda path: path.stem)
