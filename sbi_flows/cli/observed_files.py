@@ -33,7 +33,7 @@ class NamedFile:
         return f"{self.name}={self.path}" if self.name else str(self.path)
 
 
-class NamedFiles(click.ParamType):
+class NamedFiles(click.ParamType):  # type: ignore[type-arg]
     """FILE, or NAME=FILE. A file whose own name holds "=" is meant where it is there."""
 
     name = "file"
