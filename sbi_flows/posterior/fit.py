@@ -91,12 +91,10 @@ def fit(
         each time that a simulation is used. Gaps that depend on theta belong in the simulator (missing=True).
     summary: a torch module of your own (see `nets.own`); or a trained autoencoder of such events, whose
         encoder, not trained further, becomes part of the summary network.
-    settings: `sf.FitSettings(...)`: networks, ensemble, training; and whether summaries that the simulator
-        declares join the networks' input, as they do by default.
+    settings: `sf.FitSettings(...)`: networks, ensemble, training; whether declared summaries join the input.
     checkpoint: a file from which the same call resumes after a kill: to the same bytes; by the clock with its
         weights, in the time that was left.
-    say: receives each choice with its reason (None for silence). progress: called as progress(done, total,
-    text).
+    say: receives each choice with its reason, or None. progress: called as progress(done, total, text).
 
     Raises `SettingsError`, `TooFewSimulationsError`, `SimulatorContractError`, `TooManyFailuresError` (more
     than half of the simulations fail), `NonFiniteLossError`.

@@ -142,11 +142,7 @@ class Simulator:
     @property
     def events(self) -> Events:
         """What one y is made of. Raises as `event_shape`."""
-        if self._events is None:
-            self._find_events()
-        if self._events is None:
-            raise SimulatorContractError(f"{self.name}: what one y is made of is unknown.")
-        return self._events
+        return self._find_events() if self._events is None else self._events
 
     @property
     def observe(self) -> Observe | None:
@@ -172,14 +168,14 @@ class Simulator:
         self.settle(events.shape)
         self._events = events
 
-    def _find_events(self) -> None:
+    def _find_events(self) -> Events:
         """Simulate one row, to see what it is made of."""
         failure: Exception | None = None
         for attempt in range(_SHAPE_TRIES):
             rng = np.random.default_rng(attempt)
             try:
                 self.run(self.prior.sample(1, rng), rng)
-                return
+                return self.events
             except SimulatorContractError:
                 raise
             except Exception as error:
