@@ -51,6 +51,7 @@ class SummaryNetwork:
     shared: whether places are alike and scaled alike, in every channel; else the elements are columns of a
     vector.
     screened: whether the module is a `ScreenedSummary`, from which columns that say nothing can be hidden.
+    passes, least_rows: how often training sees each of n simulations, if that is at least so many rows in all.
     decay_rows, most_decay: the weight decay for n simulations is decay_rows / n, at most most_decay.
     """
 
@@ -58,6 +59,8 @@ class SummaryNetwork:
     masked: Build | None = None
     shared: bool = False
     screened: bool = False
+    passes: int = 30
+    least_rows: int = 1_000_000
     decay_rows: float = 1000.0
     most_decay: float = 0.3
 
@@ -89,6 +92,8 @@ NETWORKS = {
     "grid": SummaryNetwork(
         lambda part, features, width: GridSummary(part.axes, part.channels, features, width),
         shared=True,
+        passes=12,
+        least_rows=250_000,
         decay_rows=3000.0,
         most_decay=0.5,
     ),

@@ -14,7 +14,7 @@ from sbi_flows.nets.own import OWN
 from sbi_flows.npe.linear import LINEAR
 from sbi_flows.training.settings import TrainSettings
 
-_PASSES, _ROWS_SEEN = 30, (1_000_000, 3_000_000)
+_MOST_ROWS_SEEN = 3_000_000
 _EPOCH_ROWS = TrainSettings().epoch_rows
 _UNTIL_THE_LIMIT = 100_000
 _MOST_EPOCHS = 200
@@ -198,16 +198,16 @@ def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
     """Training settings for n usable simulations.
 
     About 30 n rows are seen, at least 1,000,000 and at most 3,000,000 (all, if there are more), in at most
-    200 epochs. With a time limit, the clock alone ends training. Small sets are overfitted, and series
+    200 epochs; of grids, which are overfitted sooner and take longer, 12 n and at least 250,000. With a time limit, the clock alone ends training. Small sets are overfitted, and series
     sooner, so the weight decay is 1000 / n, at most 0.3, and for series and sets 3000 / n, at most 0.5.
     """
     n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
     if timed:
         batch_size = min(batch_size, _BATCH_BY_THE_CLOCK)
-    rows = max(min(max(_PASSES * n, _ROWS_SEEN[0]), _ROWS_SEEN[1]), n)
+    network = NETWORKS["series"] if kind == SEVERAL else NETWORKS.get(kind, NETWORKS["vector"])
+    rows = max(min(max(network.passes * n, network.least_rows), _MOST_ROWS_SEEN), n)
     epochs = _UNTIL_THE_LIMIT if timed else min(round(rows / min(n, _EPOCH_ROWS)), _MOST_EPOCHS)
     patience = _UNTIL_THE_LIMIT if timed else TrainSettings().patience
-    network = NETWORKS["series"] if kind == SEVERAL else NETWORKS.get(kind, NETWORKS["vector"])
     decay = min(network.decay_rows / n, network.most_decay)
     return TrainSettings(epochs=epochs, batch_size=batch_size, weight_decay=decay, patience=patience)
