@@ -51,7 +51,8 @@ class SummaryNetwork:
     shared: whether places are alike and scaled alike, in every channel; else the elements are columns of a
     vector.
     screened: whether the module is a `ScreenedSummary`, from which columns that say nothing can be hidden.
-    passes, least_rows: how often training sees each of n simulations, if that is at least so many rows in all.
+    passes, least_rows: how often training sees each of n simulations, if that is at least so many rows in
+    all.
     decay_rows, most_decay: the weight decay for n simulations is decay_rows / n, at most most_decay.
     """
 
