@@ -103,7 +103,7 @@ class Events:
             return y
         rows = y.shape[:-1]
         return {
-            table.name: y[..., where].reshape(*rows, *table.shape)
+            table.name: y[..., where].reshape((*rows, *table.shape))
             for table, where in zip(self.tables, self.slices.values(), strict=True)
         }
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.errors import SimulatorContractError, UnknownParameterError
-from sbi_flows.problem.data import Shape
+from sbi_flows.problem.data import Kind, Shape
 from sbi_flows.problem.events import Events
 
 
@@ -39,6 +39,24 @@ class OfMapping:
         given = list(arguments)
         given[self._place] = self._simulator.events.unpack(np.asarray(given[self._place]))
         return self.function(*given)
+
+
+def ordered(y: Any, kinds: Mapping[str, Kind], who: str) -> Any:
+    """Data frames with their columns in the order of the declared names. Raises `SimulatorContractError`."""
+    if isinstance(y, Mapping):
+        return {
+            name: ordered(part, {"": kinds[name]} if name in kinds else {}, who) for name, part in y.items()
+        }
+    names = kinds[""].names if "" in kinds else None
+    if names is None or not hasattr(y, "columns"):
+        return y
+    columns = [str(column) for column in y.columns]
+    if sorted(columns) != sorted(names):
+        raise SimulatorContractError(
+            f"{who}: returned a data frame with the columns {', '.join(columns)}; declared are "
+            f"{', '.join(names)}. Return those."
+        )
+    return y.set_axis(columns, axis=1)[list(names)]
 
 
 def as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = False) -> NDArray[Any]:

@@ -33,7 +33,7 @@ from sbi_flows.problem.events import Declaration, Events, packed
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.patterns import Observe, as_observe
 from sbi_flows.problem.prior import Prior, check_prior
-from sbi_flows.problem.returned import NamedValues, OfMapping, alone, as_floats
+from sbi_flows.problem.returned import NamedValues, OfMapping, alone, as_floats, ordered
 from sbi_flows.problem.summaries import Summaries
 
 ThetaMap = Mapping[str, Any]
@@ -211,7 +211,7 @@ class Simulator:
 
     def _call(self, theta: ThetaMap, rng: np.random.Generator) -> Any:
         try:
-            return self.function(theta, rng)
+            return ordered(self.function(theta, rng), self._declared.kinds, self.name)
         except ValueError as error:
             if "read-only" in str(error):
                 raise SimulatorContractError(
