@@ -30,8 +30,8 @@ def birds(theta, rng):
 
 @sf.simulator(prior, data=sf.Vector(columns=("low", "high")))
 def pair(theta, rng):
-    return np.stack([theta["rate"], theta["rate"] * theta["ratio"]], axis=1) + rng.random((len(theta["rate"]),
-    2))
+    exact = np.stack([theta["rate"], theta["rate"] * theta["ratio"]], axis=1)
+    return exact + rng.random(exact.shape)
 
 @sf.simulator(prior, data={"counts": sf.Series(), "map": sf.Grid()})
 def two(theta, rng):
@@ -126,7 +126,7 @@ def test_a_mapping_is_a_file_for_each_array_in_any_order(folder: Path) -> None:
         ("two", ["counts=counts.csv"], "give a file for each"),
         ("two", ["counts=counts.csv", "maps=map.csv"], "give a file for each"),
         ("two", ["counts=map.csv", "map=counts.csv"], "'counts'"),
-        ("two", ["counts=counts.csv", "map=none.csv"], "none.csv: there is no such file"),
+        ("two", ["counts=counts.csv", "map=absent.csv"], "absent.csv: there is no such file"),
         (
             "two",
             ["counts=gaps.csv", "map=map.csv"],
@@ -161,10 +161,10 @@ def test_a_fit_is_trained_for_gaps_lengths_or_the_pattern_of_a_file(folder: Path
     [
         ("--gaps 0.3 0", "in order"),
         ("--gaps 0 1", "Invalid value for '--gaps'"),
-        ("--gaps 0.3", "requires 2 arguments"),
+        ("--gaps 0.3", "Invalid value for '--gaps'"),
         ("--lengths 12 30", "makes 6 steps"),
         ("--lengths 5 2", "at least 5"),
-        ("--like none.csv", "no such file"),
+        ("--like absent.csv", "no such file"),
         ("--like gaps.csv --gaps 0 0.3", "not both"),
         ("--like x=gaps.csv", "give the file alone"),
     ],

@@ -143,3 +143,75 @@ def test_each_optional_part_has_its_rule(part: str, value: Any, rule: str) -> No
 def test_the_check_is_a_function_of_its_seed_alone() -> None:
     first, second = (sf.testing.check_simulator(make(**COMPLETE), seed=3) for _ in range(2))
     assert first == second
+
+
+def gaps(y: F, rng: np.random.Generator) -> F:
+    return np.where(rng.random(y.shape) < 0.2, np.nan, y)
+
+
+def with_gaps(theta: dict[str, Any], rng: np.random.Generator) -> F:
+    return gaps(centred(theta, rng), rng)
+
+
+def several(theta: dict[str, Any], rng: np.random.Generator) -> dict[str, F]:
+    y = centred(theta, rng)
+    return {"counts": gaps(y, rng), "map": np.stack([y, y], axis=-1)}
+
+
+KINDS = {"counts": sf.Series(), "map": sf.Grid(axes=1)}
+SPLIT = sf.Prior(young=uniform(0, 1), adult=lambda p: uniform(p["young"], 1 - p["young"]))
+
+
+@sf.simulator(SPLIT)
+def conditional(theta: dict[str, Any], rng: np.random.Generator) -> F:
+    return np.stack([theta["young"], theta["adult"]], axis=1) + rng.standard_normal((len(theta["young"]), 2))
+
+
+@pytest.mark.parametrize(
+    "simulator",
+    [
+        make(
+            with_gaps, missing=True, summaries=lambda y: y[:, :2], observed={"a gap": [1.0, np.nan, 2.0, 3.0]}
+        ),
+        make(several, missing=True, data=KINDS, summaries=lambda y: y["map"][:, 0]),
+        sf.replicates(make(), 1, 5),
+        sf.replicates(make(log_likelihood=COMPLETE["log_likelihood"]), 2, 5),
+        conditional,
+    ],
+)
+def test_data_of_every_kind_pass(simulator: sf.Simulator) -> None:
+    report = sf.testing.check_simulator(simulator)
+    assert report.ok, report
+
+
+def seen_of(name: str, simulator: sf.Simulator) -> str:
+    """What was seen of a broken rule whose words begin so."""
+    report = sf.testing.check_simulator(simulator)
+    (found,) = (one for one in report.findings if one.rule.startswith(name))
+    assert not found.ok
+    return found.seen
+
+
+def test_gaps_that_are_not_declared_are_told_from_failures() -> None:
+    assert "of 200 rows (in 'counts')" in seen_of("all rows are finite", make(several, data=KINDS))
+    assert "declare it: @sf.simulator(prior, missing=True)" in seen_of("all rows are finite", make(with_gaps))
+    assert "declare it" not in seen_of("all rows are finite", make(sometimes_nan))
+
+
+def test_with_gaps_a_row_without_any_value_and_an_infinite_one_are_faults() -> None:
+    found = seen_of("no infinite", make(sometimes_nan, missing=True))
+    assert "rows hold nothing that is observed" in found
+    overflowing = make(lambda theta, rng: with_gaps(theta, rng) * np.inf, missing=True)
+    assert "200 of 200 rows hold infinite values" in seen_of("no infinite", overflowing)
+
+
+def test_another_mapping_than_declared_is_said_array_by_array() -> None:
+    seen = seen_of(
+        "declared shapes", make(several, missing=True, data={"counts": sf.Series(), "maps": sf.Grid()})
+    )
+    assert "'counts', 'map'; data= declares a mapping of 'counts', 'maps'" in seen
+    seen = seen_of(
+        "declared shapes", make(several, missing=True, data={**KINDS, "counts": sf.Series(("a", "b"))})
+    )
+    assert "'counts' is declared as" in seen
+    assert "2 names (a, b) for 1" in seen
