@@ -40,9 +40,9 @@ def picture(draws: sf.Draws, counts: np.ndarray, path: str) -> None:
     axes.plot(places, median, "o", color="#0072b2", label="posterior median")
     axes.plot(places, own, "x", color="#d55e00", ms=8, mew=2, label="average of the site alone")
     axes.axhline(np.median(draws["typical"]), color="#1c2126", lw=0.8, ls="--", label="a typical site")
-    axes.set(ylabel="butterflies a visit", yscale="symlog", ylim=(0, None))
+    axes.set(ylabel="butterflies a visit", ylim=(-0.2, None))
     axes.set_xticks(places, [f"{SITES[i]}\n{VISITS[i]} visits" for i in order], fontsize=8)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=110)
 
 
