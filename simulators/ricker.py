@@ -39,6 +39,7 @@ CLASSIC_PRIOR = Prior(log_r=uniform(2, 3), sigma=uniform(0.05, 0.65), rho=unifor
 GREAT_TITS_PRIOR = Prior(log_r=uniform(0.2, 2.8), sigma=uniform(0.05, 0.65), rho=loguniform(30, 1200))
 PARTICLES = 1000
 _ROWS_AT_ONCE = 100
+_STATISTICS, _SHORTEST = 13, 8
 
 
 def simulate_ricker(
@@ -60,9 +61,24 @@ def ricker_summaries(y: NDArray[np.floating]) -> F:
     Autocovariances at lags 0 to 5; the three slopes of a cubic regression of the ordered differences x_{t+1}
     - x_t; the coefficients of x_{t+1}^0.3 on x_t^0.3 and x_t^0.6; the mean; the number of zeros. Wood
     regresses the ordered differences on those of the observed series; here the regressor is their normal
-    scores, so that the statistics are a function of one series alone.
+    scores, so that the statistics are a function of one series alone. A series that ends in NaN is one of the
+    steps before; one with NaN between its values has no statistics: all are NaN.
     """
     y = np.asarray(y, dtype=np.float64)
+    there = ~np.isnan(y)
+    if there.all():
+        return _statistics(y)
+    out = np.full((len(y), _STATISTICS), np.nan)
+    lengths = np.where(there, np.arange(1, y.shape[1] + 1), 0).max(axis=1)
+    usable = (there.sum(axis=1) == lengths) & (lengths >= _SHORTEST)
+    for length in np.unique(lengths[usable]):
+        rows = usable & (lengths == length)
+        out[rows] = _statistics(y[rows, :length])
+    return out
+
+
+def _statistics(y: NDArray[np.floating]) -> F:
+    """Of complete series."""
     steps = y.shape[1]
     mean = y.mean(axis=1, keepdims=True)
     centred = y - mean
@@ -89,7 +105,7 @@ def ricker_log_likelihood(
     """log of an unbiased estimate of p(y | theta) in nats, (n,), for one series y (T,).
 
     A bootstrap particle filter per row of theta (Gordon, Salmond & Smith 1993). It is unbiased (Del Moral
-    2004), so importance sampling with it is exact.
+    2004), so importance sampling with it is exact. Steps at which y is NaN were not observed.
     """
     columns = np.stack([np.atleast_1d(theta[name]) for name in ("log_r", "sigma", "rho")], axis=1)
     series = np.asarray(y, dtype=np.float64)
@@ -104,6 +120,8 @@ def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int)
     total = np.zeros(rows)
     for count in y:
         log_population += log_r - np.exp(log_population) + sigma * rng.standard_normal((rows, particles))
+        if np.isnan(count):
+            continue
         log_weight = count * log_population - rho * np.exp(log_population)
         best = log_weight.max(axis=1, keepdims=True)
         cumulative = np.cumsum(np.exp(log_weight - best), axis=1)

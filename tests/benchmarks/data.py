@@ -2,7 +2,8 @@
 
 python -m tests.benchmarks.data CELL [--seed 0]        writes tests/benchmarks/results/data_CELL.json
 
-Each cell is one fit with default settings, at most five minutes of two cores, and the mean of KL(exact || q)
+SBI_FLOWS_RICKER: the folder of exact Ricker posteriors, for the cell of that name. Each cell is one fit with
+default settings, at most five minutes of two cores, and the mean of KL(exact || q)
 in nats over data sets drawn from the prior predictive (`tests.oracles`).
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +22,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm, uniform
 
 import sbi_flows as sf
+from simulators.ricker import make_ricker, ricker
 from tests.oracles import blob, local_level, normal, poisson_covariate
 
 F = NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"
+REFERENCES = Path(os.environ.get("SBI_FLOWS_RICKER", "references/ricker"))
 LEVEL_PRIOR = sf.Prior(
     **{name: uniform(local_level.LOW, local_level.HIGH - local_level.LOW) for name in local_level.NAMES}
 )
@@ -159,7 +163,32 @@ def of_poisson(seed: int) -> dict[str, Any]:
     return {"seconds": seconds, "kl": {"two inputs": _mean(poisson_covariate.kl_to_exact(log_q, data))}}
 
 
-CELLS = {"normal": of_normal, "level": of_level, "like": of_like, "blob": of_blob, "poisson": of_poisson}
+def of_ricker(seed: int, minutes: float = 4.0) -> dict[str, Any]:
+    """Ricker series of 20 to 100 steps by one fit by the clock, beside fits for 50 and for 100 steps alone:
+    mean log q, in nats, at exact draws for the series of that length. Without declared summaries, which have
+    no value where steps are missing.
+    """
+    settings, found = sf.FitSettings(declared_summaries=False), {}
+    whole = sf.fit(ricker, minutes=minutes, observe=sf.lengths(20, 100), seed=seed, settings=settings)
+    for steps in (50, 100):
+        alone = sf.fit(make_ricker(steps=steps), minutes=minutes, seed=seed, settings=settings)
+        apart = []
+        for path in sorted(REFERENCES.glob(f"*_T{steps}_*.npz")):
+            exact = np.load(path)
+            y, theta = exact["x_obs"].astype(float), exact["draws"].astype(float)
+            apart.append(float((alone.log_prob(theta, y) - whole.log_prob(theta, y)).mean()))
+        found[f"T = {steps}"] = _mean(np.array(apart))
+    return {"minutes": minutes, "nats below a fit for that length alone": found}
+
+
+CELLS = {
+    "ricker": of_ricker,
+    "normal": of_normal,
+    "level": of_level,
+    "like": of_like,
+    "blob": of_blob,
+    "poisson": of_poisson,
+}
 
 
 def _mean(kl: F) -> list[float]:

@@ -246,3 +246,21 @@ def test_the_prior_the_length_and_the_start_can_be_set() -> None:
     assert (model.name, model.event_shape, model.prior) == ("short", (9,), prior)
     first = simulate_ricker(prior.as_mapping(sims.theta), np.random.default_rng(0), 1, 0.5)[:, 0]
     assert kstest(first, sims.y[:, 0]).pvalue > 1e-5
+
+
+def test_a_series_that_ends_early_has_the_statistics_of_its_steps_and_one_with_gaps_none() -> None:
+    y = np.stack([classic_series(1), classic_series(2), classic_series(3)])
+    y[1, 40:] = np.nan
+    y[2, 7] = np.nan
+    found = ricker_summaries(y)
+    np.testing.assert_allclose(found[0], ricker_summaries(y[:1])[0], rtol=1e-9)
+    np.testing.assert_allclose(found[1], ricker_summaries(y[1:2, :40])[0], rtol=1e-9)
+    assert np.isnan(found[2]).all()
+
+
+def test_the_likelihood_of_a_series_that_ends_early_is_that_of_its_steps() -> None:
+    y = np.append(classic_series(1)[:20], [np.nan, np.nan])
+    theta = {name: np.array([value] * 2) for name, value in CLASSIC_THETA.items()}
+    rng = [np.random.default_rng(1) for _ in range(2)]
+    both = [ricker_log_likelihood(theta, part, one) for part, one in zip((y, y[:20]), rng, strict=True)]
+    np.testing.assert_array_equal(*both)
