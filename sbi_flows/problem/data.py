@@ -59,7 +59,7 @@ class Vector:
 
     def to_json(self) -> dict[str, Any]:
         """The declaration as JSON."""
-        return {"kind": self.kind, "names": self.names}
+        return {"kind": self.kind, "names": self.names and list(self.names)}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Series:
 
     def to_json(self) -> dict[str, Any]:
         """The declaration as JSON."""
-        return {"kind": self.kind, "names": self.names}
+        return {"kind": self.kind, "names": self.names and list(self.names)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Grid:
 
     def to_json(self) -> dict[str, Any]:
         """The declaration as JSON."""
-        return {"kind": self.kind, "names": self.names, "axes": self.axes_of_space}
+        return {"kind": self.kind, "names": self.names and list(self.names), "axes": self.axes_of_space}
 
 
 @dataclass(frozen=True)

@@ -147,3 +147,72 @@ def test_small_types_of_numbers_vary_as_they_do(dtype: type, ends: tuple[int, in
     scaler = Scaler.from_data(y, shared=False)
     assert scaler.keep.all()
     assert scaler.unlike(y).sum() == 0
+
+
+def gappy(y: np.ndarray, share: float = 0.3) -> np.ndarray:
+    y = y.astype(np.float64)
+    y[np.random.default_rng(9).random(y.shape) < share] = np.nan
+    return y
+
+
+def test_missing_values_are_left_out_of_the_choice_and_stay_missing() -> None:
+    y = gappy(table())
+    scaler, complete = Scaler.from_data(y, shared=False), Scaler.from_data(table(), shared=False)
+    assert scaler.code.tolist() == complete.code.tolist()
+    assert scaler.keep.tolist() == complete.keep.tolist()
+    scaled = scaler(y)
+    np.testing.assert_array_equal(np.isnan(scaled), np.isnan(y[:, scaler.keep]))
+    np.testing.assert_allclose(np.nanmean(scaled, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.nanstd(scaled, axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(scaler.in_float32(y), scaled.astype(np.float32))
+
+
+def test_the_scaling_of_a_column_is_that_of_the_values_that_are_there() -> None:
+    y = np.random.default_rng(0).poisson(5, (3000, 2)).astype(float)
+    y[1000:, 1] = np.nan
+    scaler = Scaler.from_data(y, shared=False)
+    alone = Scaler.from_data(y[:1000, 1:], shared=False)
+    np.testing.assert_allclose([scaler.mean[1], scaler.sd[1]], [alone.mean[0], alone.sd[0]], rtol=1e-12)
+
+
+def test_columns_without_a_value_and_constant_ones_with_gaps_are_dropped() -> None:
+    y = np.random.default_rng(0).standard_normal((2000, 3))
+    y[:, 1] = np.nan
+    y[:, 2] = np.where(np.arange(2000) % 2, 7.0, np.nan)
+    scaler = Scaler.from_data(y, shared=False)
+    assert scaler.keep.tolist() == [True, False, False]
+    assert np.isfinite(scaler(y)).all()
+    assert scaler.unlike(np.array([[0.0, np.nan, 7.0], [0.0, np.nan, 8.0], [0.0, 1.0, np.nan]])).tolist() == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_missing_counts_and_positive_values_are_no_mismatch(shared: bool) -> None:
+    rng = np.random.default_rng(0)
+    for y in (rng.poisson(5, (3000, 4)), np.exp(2 * rng.standard_normal((3000, 4)))):
+        scaler = Scaler.from_data(gappy(y), shared=shared)
+        assert set(scaler.code) <= {COUNTS, LOG}
+        assert not scaler.unlike(gappy(y)[:200]).any()
+        assert scaler.unlike(-y[:1].astype(np.float64) - 0.5).sum() > 0
+
+
+def test_values_that_are_seen_seldom_are_not_taken_as_fixed() -> None:
+    y = np.random.default_rng(0).standard_normal((3000, 2))
+    y[:, 1] = np.nan
+    y[:5, 1] = 3.0
+    assert np.isnan(Scaler.from_data(y, shared=False).fixed[1])
+
+
+def test_joined_scalings_are_those_of_the_parts() -> None:
+    rng = np.random.default_rng(0)
+    series, vector = rng.poisson(5, (2000, 6, 2)).astype(float), rng.standard_normal((2000, 3))
+    one = Scaler.from_data(series, shared=True)
+    other = Scaler.from_data(vector, shared=False)
+    both = Scaler.joined([one, other])
+    flat = np.concatenate([series.reshape(2000, -1), vector], axis=1)
+    wanted = np.concatenate([one(series).reshape(2000, -1), other(vector)], axis=1)
+    np.testing.assert_allclose(both(flat), wanted, rtol=1e-12)
+    assert both.unlike(-flat[:5]).sum() == one.unlike(-series[:5]).sum() + other.unlike(-vector[:5]).sum()

@@ -21,6 +21,8 @@ from sbi_flows.errors import (
     SimulationWarning,
     TooFewSimulationsError,
 )
+from sbi_flows.problem.events import Declaration
+from sbi_flows.simulation.from_arrays import given_pairs
 
 PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
 N = 500
@@ -161,7 +163,7 @@ def test_what_cannot_be_used_is_refused_in_words(
 
 def test_the_other_arguments_are_checked() -> None:
     with pytest.raises(PriorError, match=r"sf\.Prior"):
-        sf.Simulations.from_arrays({"a": uniform(0, 1)}, THETA, Y)  # type: ignore[arg-type]
+        given_pairs({"a": uniform(0, 1)}, THETA, Y, Declaration.of(None, False))  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="seed"):
         sf.Simulations.from_arrays(PRIOR, THETA, Y, seed=-1)
     with pytest.raises(SettingsError, match="block_size"):
