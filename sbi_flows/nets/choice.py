@@ -93,10 +93,10 @@ NETWORKS = {
     "grid": SummaryNetwork(
         lambda part, features, width: GridSummary(part.axes, part.channels, features, width),
         shared=True,
-        passes=12,
-        least_rows=250_000,
-        decay_rows=3000.0,
-        most_decay=0.5,
+        passes=25,
+        least_rows=500_000,
+        decay_rows=12_000.0,
+        most_decay=1.0,
     ),
 }
 

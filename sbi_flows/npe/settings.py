@@ -198,9 +198,9 @@ def training_for(n: int, *, timed: bool, kind: str = "vector") -> TrainSettings:
     """Training settings for n usable simulations.
 
     About 30 n rows are seen, at least 1,000,000 and at most 3,000,000 (all, if there are more), in at most
-    200 epochs; of grids, which are overfitted sooner and take longer, 12 n and at least 250,000. With a time
+    200 epochs; of grids, which take longer, 25 n and at least 500,000. With a time
     limit, the clock alone ends training. Small sets are overfitted, and series sooner, so the weight decay is
-    1000 / n, at most 0.3, and for series and sets 3000 / n, at most 0.5.
+    1000 / n, at most 0.3; for series and sets 3000 / n, at most 0.5; for grids 12,000 / n, at most 1.
     """
     n = max(n, 1)
     batch_size = next((size for most, size in _BATCHES if n < most), _LARGEST_BATCH)
