@@ -178,7 +178,8 @@ def test_the_posterior_of_a_normal_mean_is_exact_with_gaps(one_pattern: bool) ->
         hidden[:] = np.isin(np.arange(VALUES), [1, 2, 7])
     y[hidden] = np.nan
     asked: dict[str, Any] = {"like": y[:1]} if one_pattern else {"observe": sf.gaps((0, 0.5))}
-    posterior = sf.fit(model, n_simulations=10_000, seed=1, say=None, **asked)
+    settings = sf.FitSettings(members=1, flow="maf", train=sf.TrainSettings(epochs=40))
+    posterior = sf.fit(model, n_simulations=5000, seed=1, settings=settings, say=None, **asked)
     draws = posterior.sample(y, 4000, seed=2).values[..., 0]
     precision = 1 + (~hidden).sum(axis=1) / SD**2
     mean, sd = np.nansum(y, axis=1) / SD**2 / precision, precision**-0.5
