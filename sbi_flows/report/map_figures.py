@@ -61,7 +61,8 @@ def map_figure(array: DataArray, colours: Mapping[str, str]) -> str:
                 ScalarMappable(scale, _palette()), ax=list(panels[c]), fraction=0.02, pad=0.01
             )
             bar.outline.set_visible(False)
-            bar.solids.set_edgecolor("face")
+            if bar.solids is not None:
+                bar.solids.set_edgecolor("face")
             tick(bar.ax.yaxis, 4)
         if seen.shape[-1] > channels:
             figure.supxlabel(f"the first {channels} of {seen.shape[-1]} channels", size=8, color=GREY)
