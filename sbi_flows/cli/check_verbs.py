@@ -10,7 +10,7 @@ import click
 import sbi_flows as sf
 from sbi_flows.cli import options
 from sbi_flows.cli.inputs import Tables, advice_as_flags, load_bank, load_posterior, load_simulator
-from sbi_flows.cli.observed_files import NamedFiles
+from sbi_flows.cli.observed_files import named_file
 from sbi_flows.cli.paths import check_output
 from sbi_flows.cli.terminal import Answer, bar, say, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
@@ -30,7 +30,7 @@ _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
     Tables,
     click.option(
         "--observed",
-        type=NamedFiles(),
+        type=named_file,
         multiple=True,
         metavar="[NAME=]FILE",
         help="Observed data (.csv or .npy) at which to test as well; of data made of several arrays, once "

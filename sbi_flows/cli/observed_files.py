@@ -16,6 +16,7 @@ from sbi_flows.errors import ObservationError
 from sbi_flows.problem.events import Events, Table
 from sbi_flows.problem.observed import Table as FileTable
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAIN = (
     "On the command line: sbi-flows fit ... --like {files}, for these gaps and lengths, or --gaps 0 0.3 and "
     "--lengths 12 30 for a range of them."
@@ -33,20 +34,12 @@ class NamedFile:
         return f"{self.name}={self.path}" if self.name else str(self.path)
 
 
-class NamedFiles(click.ParamType):  # type: ignore[type-arg]
-    """FILE, or NAME=FILE. A file whose own name holds "=" is meant where it is there."""
-
-    name = "file"
-    _path = click.Path(path_type=Path, dir_okay=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NamedFile:
-        """The name and the path."""
-        if isinstance(value, NamedFile):
-            return value
-        name, separator, file = str(value).partition("=")
-        if not separator or not name or "/" in name or Path(value).exists():
-            name, file = "", str(value)
-        return NamedFile(name, self._path.convert(file, param, ctx))
+def named_file(given: str) -> NamedFile:
+    """FILE, or NAME=FILE, as typed. A file whose own name holds "=" is meant where it is there."""
+    name, separator, file = given.partition("=")
+    if not separator or not name or "/" in name or Path(given).exists():
+        name, file = "", given
+    return NamedFile(name, _FILE.convert(file, None, None))
 
 
 def observation(files: Sequence[NamedFile], events: Events, reading: Reading) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sbi_flows.cli.observed_files import NamedFiles
+from sbi_flows.cli.observed_files import named_file
 
 Verb = Callable[..., Any]
 Option = Callable[[Verb], Verb]
@@ -19,7 +19,7 @@ PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=Fal
 simulator = click.argument("simulator")
 optional_simulator = click.argument("simulator", required=False)
 posterior = click.argument("posterior", type=FILE)
-observed = click.argument("observed", nargs=-1, required=True, type=NamedFiles())
+observed = click.argument("observed", nargs=-1, required=True, type=named_file)
 reading = (
     click.option(
         "--decimal",
@@ -59,7 +59,7 @@ patterns = (
     ),
     click.option(
         "--like",
-        type=NamedFiles(),
+        type=named_file,
         multiple=True,
         metavar="[NAME=]FILE",
         help="Train for the gaps and the length of the observed data in FILE (.csv or .npy); may be "

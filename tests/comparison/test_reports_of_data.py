@@ -96,7 +96,7 @@ def test_of_several_arrays_each_has_a_figure_and_a_file(tmp_path: Path) -> None:
 def test_the_lines_to_type_name_the_patterns(observe: Any, options: str) -> None:
     sims = sf.simulate(plain, 100, seed=1)
     quickest = sf.FitSettings(
-        width=8, layers=1, summary_features=2, members=1, train=sf.TrainSettings(epochs=1, batch_size=64)
+        width=8, layers=2, summary_features=2, members=1, train=sf.TrainSettings(epochs=1, batch_size=64)
     )
     posterior = sf.fit(plain, simulations=sims, settings=quickest, observe=observe, say=None)
     assert options in "\n".join(lines(posterior, plain, np.zeros(20), 100, 1))
