@@ -51,7 +51,7 @@ def picture(draws: sf.Draws, observed: np.ndarray, truth: dict[str, np.ndarray],
 if __name__ == "__main__":
     n = int(os.environ.get("SBI_FLOWS_EXAMPLE_N", 10_000))
     truth = {"cover": np.array([0.35]), "patch": np.array([2.0])}
-    observed = presence(truth, np.random.default_rng(6))[0]
+    observed = presence(truth, np.random.default_rng(13))[0]
     posterior = sf.fit(presence, n_simulations=n, settings=sf.FitSettings(members=1), seed=1)  # one network
     draws = posterior.sample(observed, 4_000, seed=2)
     picture(draws, observed, truth, "presence_map.png")
