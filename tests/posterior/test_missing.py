@@ -178,12 +178,11 @@ def test_the_posterior_of_a_normal_mean_is_exact_with_gaps(one_pattern: bool) ->
         hidden[:] = np.isin(np.arange(VALUES), [1, 2, 7])
     y[hidden] = np.nan
     asked: dict[str, Any] = {"like": y[:1]} if one_pattern else {"observe": sf.gaps((0, 0.5))}
-    settings = sf.FitSettings(members=1, flow="maf", train=sf.TrainSettings(epochs=40))
-    posterior = sf.fit(model, n_simulations=5000, seed=1, settings=settings, say=None, **asked)
+    settings = sf.FitSettings(members=1, flow="maf", train=sf.TrainSettings(epochs=25))
+    posterior = sf.fit(model, n_simulations=3000, seed=1, settings=settings, say=None, **asked)
     draws = posterior.sample(y, 4000, seed=2).values[..., 0]
     precision = 1 + (~hidden).sum(axis=1) / SD**2
     mean, sd = np.nansum(y, axis=1) / SD**2 / precision, precision**-0.5
     found_mean, found_sd = draws.mean(axis=1), draws.std(axis=1)
     kl = np.log(found_sd / sd) + (sd**2 + (mean - found_mean) ** 2) / (2 * found_sd**2) - 0.5
-    print(kl.mean(), np.abs(found_mean - mean).mean() / sd.mean(), (found_sd / sd).mean())
     assert kl.mean() < 0.02
