@@ -19,7 +19,7 @@ PATH, FILE = click.Path(path_type=Path), click.Path(path_type=Path, dir_okay=Fal
 simulator = click.argument("simulator")
 optional_simulator = click.argument("simulator", required=False)
 posterior = click.argument("posterior", type=FILE)
-observed = click.argument("observed", nargs=-1, required=True, type=named_file)
+observed = click.argument("observed", nargs=-1, required=True, type=named_file, metavar="OBSERVED")
 reading = (
     click.option(
         "--decimal",
