@@ -83,7 +83,7 @@ def test_a_bank_is_not_extended_by_a_simulator_that_has_changed(tmp_path: Path) 
 
 
 def test_masked_data_and_absurd_numbers_are_refused(bounded_posterior: sf.Posterior) -> None:
-    with pytest.raises(ObservationError, match="masked"):
+    with pytest.raises(ObservationError, match="1 NaN"):
         bounded_posterior.sample(np.ma.masked_array([0.5, 0.2, 0.1], [True, False, False]), 10)
     with pytest.raises(ObservationError, match="too large"):
         bounded_posterior.sample([1.7e308, -1.7e308, 0.0], 10)
@@ -192,10 +192,27 @@ def test_wrong_arguments_that_a_new_user_tried(
     assert sf.__version__.count(".") >= 1
 
 
+@pytest.mark.parametrize("size", [1e160, 1e300])
+def test_an_observation_beyond_floating_point_is_refused(
+    bounded_posterior: sf.Posterior, size: float
+) -> None:
+    with pytest.raises(ObservationError, match="too large"):
+        bounded_posterior.sample(np.array([0.5, 0.2, 0.1]) * size, 10)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e90])
+def test_draws_for_the_largest_observation_are_inside_the_prior(
+    bounded: sf.Simulator, bounded_posterior: sf.Posterior, size: float
+) -> None:
+    draws = bounded_posterior.sample(np.array([0.5, 0.2, 0.1]) * size, 500)
+    assert draws.verdict.level == "do not trust"
+    assert bounded.prior.inside(draws.to_numpy()).all()
+
+
 def test_an_observation_beyond_all_bounds_is_compared_and_not_trusted(
     bounded: sf.Simulator, bounded_posterior: sf.Posterior
 ) -> None:
-    report = sf.compare(bounded_posterior, np.array([0.5, 0.2, 0.1]) * 1e300, bounded, n=200, say=None)
+    report = sf.compare(bounded_posterior, np.array([0.5, 0.2, 0.1]) * 1e90, bounded, n=200, say=None)
     assert report.verdict.level == "do not trust"
     assert any("too far from all simulations" in text for text in report.left_out)
 

@@ -29,6 +29,7 @@ from sbi_flows.diagnostics.tests import (
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.posterior.posterior import Posterior, check_pair
+from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -75,12 +76,16 @@ def check(
     simulator = simulator_or_stand_in(simulator, simulations, "check")
     check_pair(posterior, simulator, "check")
     n_likelihood, least = _check_counts(n, n_likelihood, _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS)
-    observed = None if y_obs is None else as_observation(y_obs, posterior.events)
+    observed = None if y_obs is None else as_observation(y_obs, _events(posterior, simulator))
     rng = stream(check_seed(seed), "check")
     used = _fresh(simulator, n, rng) if simulations is None else _given(simulations, posterior, n)
     theta, y, failed = _enough(_as_in_training(used, posterior, rng), least)
-    sampler, log_prob, names = _sampler_of(posterior), _log_prob_of(posterior), posterior.names
-    pairs = draw_pairs(sampler, theta, y, names=names, rng=rng, log_prob=log_prob, progress=progress)
+    sampler, log_prob = (
+        make(posterior, _events(posterior, simulator)) for make in (_sampler_of, _log_prob_of)
+    )
+    pairs = draw_pairs(
+        sampler, theta, y, names=posterior.names, rng=rng, log_prob=log_prob, progress=progress
+    )
     pairs, left_out = _with_likelihoods(pairs, simulator, n_likelihood, rng, progress)
     measured = _measured(posterior, simulator, pairs, rng)
     here = _Here() if observed is None else _at(observed, posterior, simulator, pairs, rng)
@@ -136,9 +141,10 @@ def _given(simulations: Simulations, posterior: Posterior, n: int) -> _Used:
 
 def _as_in_training(used: _Used, posterior: Posterior, rng: np.random.Generator) -> _Used:
     """The pairs with gaps and lengths drawn as in training; those of which nothing is left do not count."""
-    if posterior.observe is None:
+    observe = getattr(posterior, "observe", None)
+    if observe is None:
         return used
-    y = np.asarray(posterior.observe(used.y, rng), dtype=np.float64)
+    y = np.asarray(observe(used.y, rng), dtype=np.float64)
     there = ~np.isnan(y.reshape(len(y), -1)).all(axis=1)
     return _Used(used.theta[there], y[there], used.failed)
 
@@ -152,17 +158,23 @@ def _enough(used: _Used, least: int) -> _Used:
     return used
 
 
-def _sampler_of(posterior: Posterior) -> Sampler:
-    def sampler(events: F, draws: int, rng: np.random.Generator) -> F:
-        given = posterior.events.unpack(events)
+def _events(posterior: Posterior, simulator: Simulator) -> Events:
+    """What y is; of a posterior of another make, what the simulator says."""
+    found: Events = getattr(posterior, "events", simulator.events)
+    return found
+
+
+def _sampler_of(posterior: Posterior, events: Events) -> Sampler:
+    def sampler(y: F, draws: int, rng: np.random.Generator) -> F:
+        given = events.unpack(y)
         return posterior.sample(given, draws, seed=int(rng.integers(2**31))).values
 
     return sampler
 
 
-def _log_prob_of(posterior: Posterior) -> Callable[[F, F], F]:
+def _log_prob_of(posterior: Posterior, events: Events) -> Callable[[F, F], F]:
     """log q of theta and events as they travel."""
-    return lambda theta, y: posterior.log_prob(theta, posterior.events.unpack(y))
+    return lambda theta, y: posterior.log_prob(theta, events.unpack(y))
 
 
 def _with_likelihoods(
@@ -192,7 +204,9 @@ def _measured(
     return measure(
         pairs,
         rng,
-        log_prob=_log_prob_of(posterior) if prior.unconstrained_dim == prior.d else None,
+        log_prob=_log_prob_of(posterior, _events(posterior, simulator))
+        if prior.unconstrained_dim == prior.d
+        else None,
         log_prior=prior.log_prob(pairs.theta),
         features=data_features(_complete(simulator.compute_summaries(pairs.y))),
     )
@@ -211,8 +225,9 @@ class _Here:
 def _at(
     y_obs: F, posterior: Posterior, simulator: Simulator, pairs: Pairs, rng: np.random.Generator
 ) -> _Here:
-    outcomes = [misspecification_outcome(posterior.verdicts(posterior.events.unpack(y_obs))[0])]
-    own = _sampler_of(posterior)(y_obs[None], _LOCAL_DRAWS, rng)[0]
+    events = _events(posterior, simulator)
+    own = _sampler_of(posterior, events)(y_obs[None], _LOCAL_DRAWS, rng)[0]
+    outcomes = [misspecification_outcome(posterior.verdicts(events.unpack(y_obs))[0])]
     here = _predictions(y_obs, simulator, own, rng)
     if here.predictive_check is not None:
         outcomes.append(predictive_outcome(here.predictive_check))

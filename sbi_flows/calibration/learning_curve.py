@@ -136,7 +136,7 @@ def learning_curve(
             progress(done, len(chosen), f"{size:,} simulations")
         part = _first(simulations, size)
         posterior = fit(simulator, simulations=part, seed=seed, settings=settings, say=None)
-        densities.append(posterior.log_prob_of(theta, np.asarray(y, dtype=np.float64)))
+        densities.append(posterior.log_prob(theta, simulator.events.unpack(y)))
     return curve_through(np.array(chosen, dtype=np.float64), np.stack(densities), rng)
 
 

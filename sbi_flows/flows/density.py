@@ -67,6 +67,7 @@ class Density:
         return (_rows(x, self.d, "x") - self.mean) / self.sd
 
     @torch_defaults()
+    @torch_threads(1)
     def _by_parts(self, of: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, ...]], rows: F) -> list[F]:
         context, parts = torch.zeros(1, 1, dtype=torch.float64), []
         for i in range(0, len(rows), _ROWS_AT_ONCE):

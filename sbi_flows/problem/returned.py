@@ -84,6 +84,8 @@ def as_floats(y: Any, n: int, who: str, event: Shape | None, *, may_end: bool = 
             f"events of shape {y.shape[1:]}; declared, or returned before, was {event}. Return one fixed "
             "shape (pad if the length varies)."
         )
+        if y.shape[1:] == (n,) or event == (n,):
+            wrong += " Look for a sum of arrays of shapes (n,) and (n, 1)."
     if wrong:
         raise SimulatorContractError(f"{who}{wrong}")
     return np.array(y, dtype=np.float32 if y.dtype.kind == "f" and y.dtype.itemsize <= 4 else np.float64)

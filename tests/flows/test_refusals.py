@@ -37,7 +37,7 @@ def with_column(value: float) -> np.ndarray:
         (np.zeros((60, 2, 2)), ShapeError, r"\(n, "),
         (ROWS[:9], TooFewSimulationsError, "9 rows"),
         (ROWS + 1j, ObservationError, "complex"),
-        (MASKED, ObservationError, "masked"),
+        (MASKED, ObservationError, "finite"),
         (with_column(0.1), ObservationError, "column 2 .* constant"),
         (with_column(0.5), ObservationError, "column 2 .* constant"),
         (ROWS * 1e160, ObservationError, "column 0"),

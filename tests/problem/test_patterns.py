@@ -55,13 +55,14 @@ def test_gaps_by_step_hide_all_channels_or_all_of_a_member() -> None:
     assert (members == members[..., :1]).all()
 
 
-def test_lengths_are_each_as_likely_and_the_first_are_observed() -> None:
+def test_lengths_are_uniform_by_half_and_so_in_their_logarithm_and_the_first_are_observed() -> None:
     there = seen(sf.lengths(3, 6), TWO)
     length = there[..., 0].sum(axis=1)
     assert (there == (np.arange(8) < length[:, None])[..., None]).all()
     counts = np.bincount(length, minlength=9)
     assert counts[3:7].sum() == len(there)
-    assert chisquare(counts[3:7]).pvalue > FALSE_ALARM
+    by_log = np.diff(np.log(np.arange(3, 8))) / np.log(7 / 3)
+    assert chisquare(counts[3:7], len(there) * (by_log + 0.25) / 2).pvalue > FALSE_ALARM
     members = seen(sf.lengths(1, 4), SET)
     assert set(members[..., 0].sum(axis=1)) == {1, 2, 3, 4}
     assert (members == members[..., :1]).all()

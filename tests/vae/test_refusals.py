@@ -62,7 +62,7 @@ def test_held_out_rows_are_refused_by_their_name() -> None:
 def test_complex_and_masked_data_are_refused() -> None:
     x = events()
     masked = np.ma.masked_array(x, mask=x > 0)  # type: ignore[no-untyped-call]
-    for given, named in ((x + 1j, "complex"), (masked, "masked")):
+    for given, named in ((x + 1j, "complex"), (masked, "finite")):
         with pytest.raises(ObservationError, match=named):
             made().fit(given)
         with pytest.raises(ObservationError, match=named):
