@@ -160,12 +160,14 @@ def _number_accepted(quantile: float, scaled: _Scaled, *, adjusted: bool) -> int
 def _adjusted(prior: Prior, theta: F, offsets: F, distances: F) -> tuple[F, F]:
     """theta moved to the observed summaries, and the Epanechnikov weights. distances: ascending."""
     tolerance = distances[-1]
-    if not np.isfinite(tolerance):
+    kernel = np.ones(len(distances))
+    if 0 < tolerance < np.inf:
+        kernel = 1 - np.square(distances / tolerance)
+    if not np.isfinite(tolerance) or not kernel.any():
         raise ObservationError(
             "the observed data are too far from all simulations for a linear adjustment. "
             "Check their units, or pass adjust=None."
         )
-    kernel = 1 - np.square(distances / tolerance) if tolerance > 0 else np.ones(len(distances))
     z, _ = prior.to_unconstrained(theta)
     root = np.sqrt(kernel)[:, None]
     regressors = np.concatenate([np.ones((len(z), 1)), offsets], axis=1)

@@ -60,13 +60,12 @@ def check(
     A test fails only if its statistic exceeds its limit and the fault is not slight. For an exact posterior,
     the chance that any statistic exceeds its limit is at most 1e-4. Faults are slight up to 0.1 sd of bias, a
     factor 1.1 of dispersion and 5% of coverage; up to 0.3 sd, 1.25 and 15% the level is "caution", beyond "do
-    not trust". Nor is one trusted whose log density at the truth is no higher than the prior's.
+    not trust", as is a log density at the truth that is no higher than the prior's.
 
     simulations: test on the first `n` usable pairs of these that the posterior was not trained on, or on as
         many as there are. No simulator is needed then.
-    y_obs: also test the posterior at this observation: is it like the simulations (`Posterior.verdicts`),
-        does the posterior predict such data, and local C2ST. False-alarm rates: 1% for "caution", 0.1% for
-        "do not trust", for each of the three.
+    y_obs: also test the posterior here: is this like the simulations, does the posterior predict it, and local
+        C2ST. False-alarm rates of each: 1% for "caution", 0.1% for "do not trust".
     n_likelihood: the number of pairs, 0 or from 100 to n, on which the log-likelihood of the truth is ranked
         among that of 10 draws. Only for a simulator with a `log_likelihood`, exact or estimated.
     progress: called as progress(done, total, text) while drawing.
@@ -76,16 +75,13 @@ def check(
     simulator = simulator_or_stand_in(simulator, simulations, "check")
     check_pair(posterior, simulator, "check")
     n_likelihood, least = _check_counts(n, n_likelihood, _LEAST_PAIRS if y_obs is None else 2 * _LEAST_PAIRS)
-    observed = None if y_obs is None else as_observation(y_obs, _events(posterior, simulator))
+    of_y, names = _events(posterior, simulator), posterior.names
+    observed = None if y_obs is None else as_observation(y_obs, of_y)
     rng = stream(check_seed(seed), "check")
     used = _fresh(simulator, n, rng) if simulations is None else _given(simulations, posterior, n)
     theta, y, failed = _enough(_as_in_training(used, posterior, rng), least)
-    sampler, log_prob = (
-        make(posterior, _events(posterior, simulator)) for make in (_sampler_of, _log_prob_of)
-    )
-    pairs = draw_pairs(
-        sampler, theta, y, names=posterior.names, rng=rng, log_prob=log_prob, progress=progress
-    )
+    sampler, log_prob = _sampler_of(posterior, of_y), _log_prob_of(posterior, of_y)
+    pairs = draw_pairs(sampler, theta, y, names=names, rng=rng, log_prob=log_prob, progress=progress)
     pairs, left_out = _with_likelihoods(pairs, simulator, n_likelihood, rng, progress)
     measured = _measured(posterior, simulator, pairs, rng)
     here = _Here() if observed is None else _at(observed, posterior, simulator, pairs, rng)
