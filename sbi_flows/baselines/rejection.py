@@ -137,11 +137,16 @@ def _scaled(simulator: Simulator, observed: F, simulations: Simulations) -> _Sca
 
 
 def _summaries(simulator: Simulator, y: NDArray[Any], observed: F) -> tuple[F, F]:
-    """Summaries of simulations and of the observation; where none are declared, the values that it has."""
+    """Summaries of simulations and of the observation; where none are declared, the values that it has, and
+    the median in place of what a simulation itself leaves out.
+    """
     summaries, target = simulator.compute_summaries(y), simulator.compute_summaries(observed[None])[0]
     if simulator.summaries is None and np.isnan(target).any():
         there = ~np.isnan(target)
-        return summaries[:, there], target[there]
+        summaries, target = summaries[:, there], target[there]
+    if simulator.summaries is None and simulator.missing and np.isnan(summaries).any():
+        seen = np.where(np.isnan(summaries).all(axis=0), 0.0, summaries)
+        summaries = np.where(np.isnan(seen), np.nanmedian(seen, axis=0), seen)
     return summaries, target
 
 

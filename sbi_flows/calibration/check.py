@@ -64,8 +64,8 @@ def check(
 
     simulations: test on the first `n` usable pairs of these that the posterior was not trained on, or on as
         many as there are. No simulator is needed then.
-    y_obs: also test the posterior here: is this like the simulations, does the posterior predict it, and local
-        C2ST. False-alarm rates of each: 1% for "caution", 0.1% for "do not trust".
+    y_obs: also test the posterior here: is this like the simulations, does the posterior predict it, and
+        local C2ST. False-alarm rates of each: 1% for "caution", 0.1% for "do not trust".
     n_likelihood: the number of pairs, 0 or from 100 to n, on which the log-likelihood of the truth is ranked
         among that of 10 draws. Only for a simulator with a `log_likelihood`, exact or estimated.
     progress: called as progress(done, total, text) while drawing.
@@ -246,7 +246,8 @@ def _complete(summaries: F) -> F:
 def _predictions(y_obs: F, simulator: Simulator, draws: F, rng: np.random.Generator) -> _Here:
     try:
         predicted = np.asarray(simulator.run(draws, rng), dtype=np.float64)
-        checked = check_predictive(y_obs, predicted, simulator.declared_summaries)
+        declared = simulator.declared_summaries
+        checked = check_predictive(y_obs, predicted, declared, missing=simulator.missing)
         return _Here(predictive_check=checked, predicted=predicted)
     except Exception as error:  # of the user's simulator, at theta that the prior may never have drawn
         return _Here(left_out=(Note("predictions untested", reason=_reason(error)),))

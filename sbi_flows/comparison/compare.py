@@ -155,10 +155,12 @@ class _Results:
         if predicted is None:
             return None
         predicted = as_observed(predicted, self.y)
-        there = np.isfinite(predicted) | np.isnan(self.y)
+        gaps = self.simulator.missing
+        there = np.isfinite(predicted) | np.isnan(self.y) | (gaps & np.isnan(predicted))
         failed = int((~there.reshape(len(predicted), -1).all(axis=1)).sum())
         try:
-            found = check_predictive(self.y, predicted, self.simulator.declared_summaries)
+            declared = self.simulator.declared_summaries
+            found = check_predictive(self.y, predicted, declared, missing=gaps)
         except ShapeError as error:
             self.left_out.note("predictive check left out", reason=str(error))
             return None

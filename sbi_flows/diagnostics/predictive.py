@@ -52,15 +52,26 @@ def check_predictive(
     y: Float[np.ndarray, "*event"],
     predicted: Float[np.ndarray, "n *event"],
     summaries: Callable[[Float[np.ndarray, "m *event"]], Float[np.ndarray, "m k"]] | None,
+    *,
+    missing: bool = False,
 ) -> PredictiveCheck:
     """Compare statistics of y, with the declared summaries if any, with those of predicted data: both of what
-    was observed of y. Raises `ShapeError`.
+    was observed of y. missing: whether predictions have gaps of their own; each data set then has the
+    statistics of what is there. Raises `ShapeError`.
     """
     there = ~np.isnan(y)
     predicted = np.where(there, predicted, np.nan)
-    finite = (np.isfinite(predicted) | ~there).reshape(len(predicted), -1).all(axis=1)
+    if missing:
+        predicted = predicted[~np.isnan(predicted.reshape(len(predicted), -1)).all(axis=1)]
+        usable = ~np.isinf(predicted)
+    else:
+        usable = np.isfinite(predicted) | ~there
+    finite = usable.reshape(len(predicted), -1).all(axis=1)
     together = np.concatenate([y[None], predicted[finite]])
-    names, values = plain_statistics(together[:, there] if not there.all() else together)
+    if missing:
+        names, values = _statistics_of_what_is_there(together)
+    else:
+        names, values = plain_statistics(together[:, there] if not there.all() else together)
     if summaries is not None:
         declared = summaries(together)
         exist = np.isfinite(declared[0])
@@ -118,6 +129,25 @@ def plain_statistics(y: Float[np.ndarray, "n *event"]) -> tuple[tuple[str, ...],
         "largest jump": np.abs(differences).max(axis=1),
         "correlation of neighbours": (centred[:, 1:] * centred[:, :-1]).mean(axis=1) / np.square(scale),
         "trend": (centred * np.linspace(-1, 1, flat.shape[1])).mean(axis=1) / scale,
+    }
+    return tuple(found), np.column_stack(list(found.values()))
+
+
+def _statistics_of_what_is_there(
+    y: Float[np.ndarray, "n *event"],
+) -> tuple[tuple[str, ...], Float[np.ndarray, "n k"]]:
+    """Moments, quartiles and extremes of the values that are there, and how many those are."""
+    flat = y.reshape(len(y), -1)
+    lower, median, upper = np.nanquantile(flat, [0.25, 0.5, 0.75], axis=1)
+    found = {
+        "mean": np.nanmean(flat, axis=1),
+        "sd": np.nanstd(flat, axis=1),
+        "smallest": np.nanmin(flat, axis=1),
+        "lower quartile": lower,
+        "median": median,
+        "upper quartile": upper,
+        "largest": np.nanmax(flat, axis=1),
+        "share of missing values": np.isnan(flat).mean(axis=1),
     }
     return tuple(found), np.column_stack(list(found.values()))
 
