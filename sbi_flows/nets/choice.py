@@ -51,8 +51,7 @@ class SummaryNetwork:
     shared: whether places are alike and scaled alike, in every channel; else the elements are columns of a
     vector.
     screened: whether the module is a `ScreenedSummary`, from which columns that say nothing can be hidden.
-    passes, least_rows: how often training sees each of n simulations, if that is at least so many rows in
-    all.
+    passes, least_rows: training sees each of n simulations `passes` times, and at least `least_rows` rows.
     decay_rows, most_decay: the weight decay for n simulations is decay_rows / n, at most most_decay.
     """
 
@@ -127,10 +126,10 @@ def summary_network(
 
 
 def _tables(layout: Layout, summary_features: int, width: int) -> list[several.Part]:
-    """A network for each array, and where its numbers are. Arrays that go along with a series step by step,
-    series and
-    vectors of its length, are seen together, as channels of one series: what they have to do with one another
-    at a step is lost in summaries of each. A vector has a network of its own besides.
+    """A network for each array, and where its numbers are.
+
+    Series and vectors of one length are seen together, as channels of one series: what they have to do with
+    one another at a step is lost in summaries of each. A vector has a network of its own besides.
     """
     ends = np.cumsum([part.size for part in layout.parts])
     starts = dict(zip(layout.parts, (ends - [part.size for part in layout.parts]).tolist(), strict=True))

@@ -77,9 +77,8 @@ class OwnSummary(nn.Module):
             mask = " and a mask of that shape" if self.layout.masked else ""
             raise SettingsError(
                 f"summary={type(self.module).__name__} raised {type(error).__name__} for scaled data of "
-                f"shape "
-                f"{shapes if len(shapes) > 1 else shapes.popitem()[1]}{mask}: {error}. It takes those, and "
-                "returns (rows, k)."
+                f"shape {shapes if len(shapes) > 1 else shapes.popitem()[1]}{mask}: {error}. It takes "
+                "those, and returns (rows, k)."
             ) from error
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 3 or not out.shape[1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

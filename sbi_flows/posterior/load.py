@@ -125,8 +125,7 @@ def _own(record: Manifest, module: nn.Module | None) -> nn.Module | None:
         raise RefusedError(
             SettingsError(
                 f"this posterior was trained with a summary network of the user's own, {name}. A file holds "
-                f"no code: "
-                f"pass such a module again, sf.load(path, summary={name}(...))."
+                f"no code: pass such a module again, sf.load(path, summary={name}(...))."
             )
         )
     return module
@@ -201,8 +200,7 @@ def _fill(network: nn.Module, leaves: Arrays, record: Manifest) -> None:
         raise RefusedError(
             SettingsError(
                 f"the summary network that was passed does not fit the weights in the file: {error}. Pass "
-                f"one built with "
-                f"the arguments of the {record['own']} that was fitted with."
+                f"one built with the arguments of the {record['own']} that was fitted with."
             )
         ) from error
 

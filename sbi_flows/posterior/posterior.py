@@ -45,8 +45,7 @@ POSTERIOR_FILE = ModelFormat(
     newest=9,
     oldest=5,
     advice="Earlier posteriors had no screen of columns, no critic, another training cloud, or other masks. "
-    "Fit again: "
-    "sf.fit(...) on the same simulations, or `sbi-flows fit`.",
+    "Fit again: sf.fit(...) on the same simulations, or `sbi-flows fit`.",
     tolerance=1e-4,
 )
 # formats without a record of what y is; without splines of free ends; and without declared summaries
@@ -342,9 +341,10 @@ def check_pair(posterior: Posterior, simulator: Simulator, who: str) -> None:
         raise SettingsError(
             f"{who} takes a simulator made with @sf.simulator(prior), got {type(simulator).__name__}."
         )
-    if simulator.prior != posterior.prior or simulator.event_shape != posterior.event_shape:
+    events = getattr(posterior, "events", None) or Events.plain(posterior.event_shape)
+    if simulator.prior != posterior.prior or not events.same_arrays(simulator.events):
         raise SettingsError(
             f"the posterior was trained on {posterior.facts['simulator']!r} with {posterior.prior} and "
-            f"events {posterior.event_shape}; the simulator passed is {simulator.name!r} with "
-            f"{simulator.prior} and events {simulator.event_shape}. Pass the one it was trained on."
+            f"events {events.describe()}; the simulator passed is {simulator.name!r} with "
+            f"{simulator.prior} and events {simulator.events.describe()}. Pass the one it was trained on."
         )

@@ -215,8 +215,7 @@ def as_kind(given: Any, name: str = "data") -> Kind:
         return given
     raise SettingsError(
         f"{name} must be sf.Vector(), sf.Series(), sf.Set(...), sf.Grid(), or a mapping of names to these, "
-        f"got "
-        f"{given!r}."
+        f"got {given!r}."
     )
 
 

@@ -85,7 +85,7 @@ class Rows:
         return replace(self, proper=proper)
 
     def intervals(self, columns: int, *, heavy: bool) -> Intervals:
-        """The map of n rows of so many columns, as one of n times as many columns."""
+        """The map of n rows of `columns` columns, as one of n x columns columns."""
         half = np.isfinite(self.lower) != np.isfinite(self.upper)
         scale = np.where(half & (not heavy), self.length, self.scale)
         scale = np.where(scale > 0, np.minimum(scale, LARGEST), 1.0)

@@ -178,8 +178,7 @@ def _unequal(y: Sequence[Any], table: Table) -> str:
     return (
         f"{table.says}: a list of {len(lengths)} arrays of lengths {_some(lengths)} is not one array of "
         f"shape {table.shape}. {_advice(_LENGTHS, (min(lengths), max(lengths)))}. Replicates that share "
-        f"parameters "
-        f"are a set: sf.replicates(simulator, 1, {len(lengths)})."
+        f"parameters are a set: sf.replicates(simulator, 1, {len(lengths)})."
     )
 
 

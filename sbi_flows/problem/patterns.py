@@ -81,8 +81,7 @@ class Lengths:
             if table.shape[0] < self.most:
                 raise SettingsError(
                     f"lengths({self.least}, {self.most}): the simulator makes {table.shape[0]} steps. Let "
-                    f"it make the "
-                    f"longest, {self.most}."
+                    f"it make the longest, {self.most}."
                 )
 
     def apply(self, y: NDArray[Any], events: Events, rng: np.random.Generator) -> NDArray[Any]:
@@ -244,8 +243,7 @@ def as_observe(given: Any, events: Events) -> Observe | None:
         else:
             raise SettingsError(
                 "observe must be sf.gaps(...), sf.lengths(...), a function observe(y, rng) -> y, or a list "
-                "of these, "
-                f"got {part!r}."
+                f"of these, got {part!r}."
             )
         made[-1].check(events)
     return Observe(tuple(made), events) if made else None

@@ -204,8 +204,7 @@ class Simulator:
         if len(shapes) > 1:
             raise SimulatorContractError(
                 f"{self.name}: returned shapes {sorted(shapes)} for different theta; wanted one shape. "
-                f"Where lengths "
-                "differ, declare the longest: event_shape=..., missing=True."
+                "Where lengths differ, declare the longest: event_shape=..., missing=True."
             )
         return np.concatenate(rows)
 

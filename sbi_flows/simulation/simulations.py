@@ -290,8 +290,7 @@ class Simulations:
         if events is not None and self.made_of is not None and not self.made_of.same_arrays(events):
             raise ShapeError(
                 f"these simulations are of {self.simulator_name!r} with y of {self.made_of.describe()}; "
-                f"wanted "
-                f"y of {events.describe()}. Simulate again with the simulator that you pass."
+                f"wanted y of {events.describe()}. Simulate again with the simulator that you pass."
             )
         if self.names != prior.names or self.event_shape != event_shape:
             raise ShapeError(

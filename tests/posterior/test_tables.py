@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm, uniform
 
 import sbi_flows as sf
-from sbi_flows.errors import ShapeError
+from sbi_flows.errors import SettingsError, ShapeError
 
 PRIOR = sf.Prior(a=uniform(0, 1), b=norm(0, 1))
 QUICK = sf.FitSettings(
@@ -164,3 +164,12 @@ def test_a_table_may_be_missing_where_the_fit_was_for_it(simulations: sf.Simulat
     assert np.isfinite(draws.values).all()
     assert "missing" not in draws.verdict.text
     assert "never" not in draws.verdict.text
+
+
+def test_a_simulator_of_other_arrays_of_the_same_size_is_not_the_one_that_was_trained_on(
+    posterior: sf.Posterior,
+) -> None:
+    total = posterior.event_shape[0]
+    flat = sf.simulator(posterior.prior, event_shape=(total,))(lambda theta, rng: None)
+    with pytest.raises(SettingsError, match="Pass the one it was trained on"):
+        sf.check(posterior, flat)

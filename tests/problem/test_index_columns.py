@@ -1,4 +1,4 @@
-"""Columns that are not data: row names are left out with a word, an index is asked about."""
+"""Columns that are not data: row names are left out and said, an index is asked about."""
 
 from __future__ import annotations
 
