@@ -1,6 +1,6 @@
 """How near fits of gappy, unequal, exchangeable, spatial and combined data come to the exact posterior.
 
-python -m tests.benchmarks.data CELL [--seed 0]        writes tests/benchmarks/results/data_CELL.json
+python -m tests.benchmarks.data CELL [--seed 0]        writes tests/benchmarks/results/data/CELL.json
 
 SBI_FLOWS_RICKER: the folder of exact Ricker posteriors, for the cell of that name. Each cell is one fit with
 default settings, at most five minutes of two cores, and the mean of KL(exact || q)
@@ -26,7 +26,7 @@ from simulators.ricker import make_ricker, ricker
 from tests.oracles import blob, local_level, normal, poisson_covariate
 
 F = NDArray[np.float64]
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "data"
 REFERENCES = Path(os.environ.get("SBI_FLOWS_RICKER", "references/ricker"))
 LEVEL_PRIOR = sf.Prior(
     **{name: uniform(local_level.LOW, local_level.HIGH - local_level.LOW) for name in local_level.NAMES}
@@ -207,7 +207,7 @@ def main() -> None:
     options = parser.parse_args()
     found = {"cell": options.cell, "seed": options.seed, **CELLS[options.cell](options.seed)}
     print(json.dumps(found, indent=1))
-    path = options.results / f"data_{options.cell}{f'_{options.seed}' if options.seed else ''}.json"
+    path = options.results / f"{options.cell}{f'_{options.seed}' if options.seed else ''}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
