@@ -15,17 +15,15 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, real
+from sbi_flows.baselines.target import Target
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, TooFewSimulationsError
-from sbi_flows.problem.observation import as_observed
 from sbi_flows.problem.prior import Prior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.simulation.stand_in import simulator_or_stand_in
 from sbi_flows.verdict import Verdict
 
 _LEAST_ACCEPTED = 20
@@ -58,9 +56,9 @@ def rejection_abc(
     quantile = real("quantile", quantile, positive=True, most=1)
     if adjust not in (None, "linear"):
         raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
-    simulator, observed = _checked(simulator, y_obs, simulations)
-    prior = simulator.prior
-    scaled = _scaled(simulator, observed, simulations)
+    target = Target.of(simulator, y_obs, simulations, "rejection_abc")
+    simulator, prior = target.simulator, target.simulator.prior
+    scaled = _scaled(target, simulations)
     accepted = _number_accepted(quantile, scaled, adjusted=adjust is not None)
     with np.errstate(over="ignore"):
         distances = np.sqrt(np.square(scaled.summaries - scaled.target).sum(axis=1))
@@ -92,18 +90,6 @@ def rejection_abc(
     )
 
 
-def _checked(simulator: Simulator | None, y_obs: Any, simulations: Simulations) -> tuple[Simulator, F]:
-    """The simulator, or what stands in for it, and the observation."""
-    if not isinstance(simulations, Simulations):
-        made = "made by sf.simulate, sf.read_bank(path) or sf.Simulations.from_arrays(prior, theta, y)"
-        raise SettingsError(f"simulations must be {made}, got {type(simulations).__name__}.")
-    if y_obs is None:
-        raise SettingsError("rejection_abc needs the observed data: pass y_obs=.")
-    found = simulator_or_stand_in(simulator, simulations, "rejection_abc")
-    simulations.check_matches(found.prior, found.event_shape)
-    return found, found.check_observation(y_obs, gaps=True)
-
-
 class _Scaled(NamedTuple):
     """Simulations with finite summaries: theta (n, d); the k summaries that vary, divided by their MAD, of
     simulations (n, k) and observation (k,); what was left out, in words.
@@ -115,9 +101,9 @@ class _Scaled(NamedTuple):
     left_out: str
 
 
-def _scaled(simulator: Simulator, observed: F, simulations: Simulations) -> _Scaled:
+def _scaled(aim: Target, simulations: Simulations) -> _Scaled:
     theta, y = simulations.usable()
-    summaries, target = _summaries(simulator, as_observed(y, observed), observed)
+    summaries, target = aim.summarise(y), aim.summaries
     finite = np.isfinite(summaries).all(axis=1)
     theta, summaries = theta[finite], summaries[finite]
     if not len(theta) or not np.isfinite(target).all():
@@ -134,20 +120,6 @@ def _scaled(simulator: Simulator, observed: F, simulations: Simulations) -> _Sca
     }
     left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
     return _Scaled(theta, summaries[:, varies] / mad[varies], target[varies] / mad[varies], left_out)
-
-
-def _summaries(simulator: Simulator, y: NDArray[Any], observed: F) -> tuple[F, F]:
-    """Summaries of simulations and of the observation; where none are declared, the values that it has, and
-    the median in place of what a simulation itself leaves out.
-    """
-    summaries, target = simulator.compute_summaries(y), simulator.compute_summaries(observed[None])[0]
-    if simulator.summaries is None and np.isnan(target).any():
-        there = ~np.isnan(target)
-        summaries, target = summaries[:, there], target[there]
-    if simulator.summaries is None and simulator.missing and np.isnan(summaries).any():
-        seen = np.where(np.isnan(summaries).all(axis=0), 0.0, summaries)
-        summaries = np.where(np.isnan(seen), np.nanmedian(seen, axis=0), seen)
-    return summaries, target
 
 
 def _number_accepted(quantile: float, scaled: _Scaled, *, adjusted: bool) -> int:

@@ -37,6 +37,7 @@ from sbi_flows.errors import (
 from sbi_flows.files import fingerprint, make_folder, read_file, write_bytes, write_file
 from sbi_flows.problem.prior import Prior, check_prior
 from sbi_flows.simulation.assembly import Assembly
+from sbi_flows.simulation.campaign import GIVEN_THETA
 from sbi_flows.simulation.failures import Failure, pack_kinds, unpack_kinds
 from sbi_flows.simulation.lock import writing
 from sbi_flows.simulation.probe import different
@@ -236,6 +237,11 @@ def read_bank(path: str | os.PathLike[str], *, prior: Prior | None = None) -> Si
         raise StorageError(f"{path}: the first block is missing. Repeat the sf.simulate call that made it.")
     if prior is not None:
         prior.check_stored(bank.campaign["prior"])
+    if GIVEN_THETA in bank.campaign:
+        raise BankMismatchError(
+            f"{path} holds simulations at theta that a method chose for one observation, not draws from the "
+            "prior: a posterior fitted on them would be wrong. Simulate a bank with sf.simulate."
+        )
     return assembly.simulations(Prior.from_json(bank.campaign["prior"], prior), bank.campaign, bank.load)
 
 

@@ -9,6 +9,8 @@ A simulator that runs one draw at a time is drawn on a grid of 1,000 rows whatev
 If a vectorised simulator fails on a block, its rows (k, j) are run alone, each with the stream `spawn_key=(k,
 j)`, so that only the bad ones are lost.
 
+Where theta is given, block k has its rows k * block_size onward, and the same streams.
+
 Which blocks run where, in what order and how often has no effect on the bytes.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +33,7 @@ from sbi_flows.rng import block_stream
 from sbi_flows.simulation.failures import NONFINITE, RAISED, SHAPE, STATUS, Failure, kind_of
 from sbi_flows.simulation.simulations import Block
 
-GRID = 1000
+GRID, GIVEN_THETA = 1000, "theta"
 _RECORDS_A_KIND, _RECORDS, _LONGEST_TEXT = 3, 20, 4000
 
 Y = NDArray[np.floating]
@@ -101,16 +104,21 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A simulator, a seed, a block size, and the shape of an event, which need not be known elsewhere."""
+    """A simulator, a seed, a block size, and the shape of an event, which need not be known elsewhere.
+
+    theta: (n, d) at which to simulate, or None to draw from the prior.
+    """
 
     simulator: Simulator
     seed: int
     block_size: int
     event_shape: tuple[int, ...]
+    theta: F | None = None
 
     def rows(self, k: int, n: int) -> int:
         """How many rows of block k a campaign of n needs. A vectorised simulator makes whole blocks."""
-        return self.block_size if self.simulator.vectorized else min(self.block_size, n - k * self.block_size)
+        whole = self.simulator.vectorized and self.theta is None
+        return self.block_size if whole else min(self.block_size, n - k * self.block_size)
 
     def to_json(self) -> dict[str, Any]:
         """What makes a campaign this one and no other."""
@@ -123,6 +131,7 @@ class Campaign:
             "seed": self.seed,
             "block_size": self.block_size,
             **({} if events.is_plain else {"events": events.to_json()}),
+            **({} if self.theta is None else {GIVEN_THETA: sha256(self.theta.tobytes()).hexdigest()}),
         }
 
     def keys(self, k: int, rows: int) -> list[Key]:
@@ -134,6 +143,8 @@ class Campaign:
     def draw(self, k: int, rows: int) -> tuple[F, np.random.Generator]:
         """theta of block k, and the generator as it then is."""
         prior, rng = self.simulator.prior, block_stream(self.seed, k)
+        if self.theta is not None:
+            return self.theta[k * self.block_size :][:rows], rng
         if self.simulator.vectorized:
             return prior.sample(self.block_size, rng), rng
         start = k * self.block_size

@@ -73,16 +73,22 @@ def simulate(
     request = Request(
         simulator, n, seed, store, executor, workers, time_limit, max_failures, progress, options
     )
-    watch = Watch(simulator.name, request.n, max_failures, progress)
+    simulations, texts = run(request)
+    for text in texts:
+        warnings.warn(text, SimulationWarning, stacklevel=2)
+    return simulations
+
+
+def run(request: Request) -> tuple[Simulations, list[str]]:
+    """What was simulated, and what to warn of. Raises as `simulate`."""
+    watch = Watch(request.simulator.name, request.n, request.max_failures, request.progress)
     try:
         simulations = _simulated(request, watch)
     finally:
         close_isolated()
-    if float((simulations.codes != OK).mean()) > options.warn_failures:
-        warnings.warn(simulations.failure_text(), SimulationWarning, stacklevel=2)
-    if text := watch.slow_text():
-        warnings.warn(text, SimulationWarning, stacklevel=2)
-    return simulations
+    failed = float((simulations.codes != OK).mean()) > request.settings.warn_failures
+    texts = (simulations.failure_text() if failed else "", watch.slow_text())
+    return simulations, [text for text in texts if text]
 
 
 def _simulated(request: Request, watch: Watch) -> Simulations:
@@ -95,7 +101,7 @@ def _simulated(request: Request, watch: Watch) -> Simulations:
     if found is None or not found.present() or request.isolate:
         seconds = probe(simulator, runner).seconds
     block_size = request.settings.block_size or usual_block_size(simulator, found, seconds)
-    campaign = Campaign(simulator, request.seed, block_size, simulator.event_shape)
+    campaign = Campaign(simulator, request.seed, block_size, simulator.event_shape, request.theta)
     runner.settle(campaign.event_shape)
     maker = _Maker(request, campaign, runner, seconds)
     if request.store is None:
@@ -228,7 +234,7 @@ def _set_aside(bank: Bank, damaged: list[int]) -> None:
         f"{bank.path}: {len(damaged)} of its blocks are damaged (changed, cut short, or under another's "
         f"name). They are made again; the old files are kept: {places}.",
         SimulationWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

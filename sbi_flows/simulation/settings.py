@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypedDict
 
-from sbi_flows.arrays import integer, real
+from sbi_flows.arrays import F, integer, real
 from sbi_flows.errors import SettingsError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed
@@ -49,6 +50,16 @@ class SimulateSettings:
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
 
 
+class Where(TypedDict, total=False):
+    """How to simulate, for a method that simulates on its way: as the arguments of `sf.simulate`."""
+
+    executor: Executors | None
+    workers: int | None
+    time_limit: float | None
+    max_failures: float
+    settings: SimulateSettings
+
+
 @dataclass(frozen=True)
 class Request:
     """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used."""
@@ -63,6 +74,7 @@ class Request:
     max_failures: float
     progress: Callable[[int, int], None] | None
     settings: SimulateSettings
+    theta: F | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.simulator, Simulator):
