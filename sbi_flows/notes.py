@@ -237,6 +237,7 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "ABC left out": "ABC: {reason}",
     "no exact method": "exact: the simulator declares neither log_likelihood nor exact_posterior",
     "exact left out": "exact: log_likelihood or exact_posterior of the simulator failed with {reason}",
+    "method left out": "{method}: {reason}",
     "predictions left out": "posterior predictive of {method}: the simulator raised {reason}",
     "predictive check left out": "posterior predictive check: {reason}",
     "predictions not finite": lambda failed, n: (

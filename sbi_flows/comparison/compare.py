@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_flows.arrays import F, integer
-from sbi_flows.baselines.rejection import rejection_abc
 from sbi_flows.comparison.agreement import agreement
-from sbi_flows.comparison.exact import exact_draws
-from sbi_flows.comparison.result import ABC, ADJUSTED, EXACT, NEURAL, Comparison
+from sbi_flows.comparison.methods import LABELS, NEURAL, Bench, Budget, Methods, chosen
+from sbi_flows.comparison.result import Comparison
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
 from sbi_flows.draws import Draws
-from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
+from sbi_flows.errors import (
+    NonFiniteLossError,
+    ObservationError,
+    SettingsError,
+    ShapeError,
+    TooFewSimulationsError,
+    TooManyFailuresError,
+)
 from sbi_flows.notes import Notes, Say
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
-from sbi_flows.simulation.engine import simulate
-from sbi_flows.simulation.settings import SimulateSettings
+from sbi_flows.simulation.at import check_where
+from sbi_flows.simulation.settings import Where
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import simulator_or_stand_in
 
-_ABC_SIMULATIONS = 100_000
-_ABC_QUANTILE, _LEAST_ACCEPTED = 0.01, 200
-_EXACT_DRAWS = 2000
 _PREDICTIVE_DRAWS, _CHECKED_DRAWS = 300, 1000
 _LEAST_DRAWS = 20  # that a distance between two sets needs
 
@@ -39,28 +41,38 @@ def compare(
     y_obs: ArrayLike,
     simulator: Simulator | None = None,
     *,
+    methods: Methods = None,
     simulations: Simulations | None = None,
+    n_simulations: int | None = None,
+    minutes: float | None = None,
     truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
     n: int = 4_000,
     seed: int = 0,
     say: Say | None = None,
+    **where: Unpack[Where],
 ) -> Comparison:
-    """Compare the neural posterior with rejection ABC, plain and adjusted, and with the exact posterior.
+    """Compare the neural posterior with other methods on one observation. To ask which of several models made
+    the data, see `sf.compare_models`.
 
-    The last needs a simulator that has a `log_likelihood` or an `exact_posterior`.
-
-    simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). With those
-        that were made elsewhere no simulator is needed; what would be simulated is then left out.
+    methods: "neural", "refined" (rounds of simulation, `Posterior.refine`), "rejection" and "linear" (ABC),
+        "smc", "synthetic_likelihood" (`sf.abc`) and "exact", in any choice, or "all". None: neural,
+        rejection, linear and exact. The last needs a simulator that has a `log_likelihood` or an
+        `exact_posterior`.
+    simulations: for rejection ABC; None repeats those that the posterior was trained on (at most 100,000).
+        With those that were made elsewhere no simulator is needed; what would be simulated is then left out.
+    n_simulations, minutes: what each method that simulates for this observation may spend, the same for all.
     truth: theta, where it is known.
     n: the number of neural draws.
     say: called with a line of text before each step.
+    where: `workers`, `executor`, `time_limit`, `max_failures`, `settings`, as for `sf.simulate`.
 
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
     user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.
     """
     simulator = simulator_or_stand_in(simulator, simulations, "compare")
     check_pair(posterior, simulator, "compare")
-    n = integer("n", n, _LEAST_DRAWS)
+    check_where(where)
+    n, names = integer("n", n, _LEAST_DRAWS), chosen(methods)
     if simulations is not None and not isinstance(simulations, Simulations):
         raise SettingsError(
             f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."
@@ -68,10 +80,12 @@ def compare(
     known = None if truth is None else _one_truth(simulator, truth)
     seed = check_seed(seed)
     y = as_observation(y_obs, posterior.events)
-    results = _Results(simulator, y, seed, say)
-    results.run(NEURAL, lambda: posterior.sample(posterior.events.unpack(y), n, seed=seed))
-    results.run_abc(_repeated(posterior, simulator, results.tell) if simulations is None else simulations)
-    results.run_exact(posterior, min(n, _EXACT_DRAWS))
+    budget = Budget(n_simulations=n_simulations, minutes=minutes)
+    tell = say or (lambda text: None)
+    bench = Bench(posterior, simulator, budget, simulations, where, tell)
+    results = _Results(bench, y, seed)
+    for name in names:
+        results.run(name, n)
     predictive = results.predict()
     checked = results.checked(predictive.get(NEURAL))
     return Comparison(
@@ -81,6 +95,7 @@ def compare(
         draws=results.draws,
         predictive=predictive,
         seconds=results.seconds,
+        before=results.before,
         truth=known,
         left_out=tuple(results.left_out),
         seed=seed,
@@ -89,54 +104,38 @@ def compare(
     )
 
 
-def _repeated(posterior: Posterior, simulator: Simulator, tell: Say) -> Simulations:
-    """The simulations that the posterior was trained on, made again."""
-    facts = posterior.facts
-    total = min(facts["simulations"] + facts["failed"], _ABC_SIMULATIONS)
-    tell(f"simulating {total:,} for ABC ...")
-    same_rows = SimulateSettings(block_size=facts.get("block_size"))
-    return simulate(simulator, total, seed=facts["simulation_seed"], settings=same_rows)
-
-
 class _Results:
     """The draws of each method as they are made, and notes on what could not be."""
 
-    def __init__(self, simulator: Simulator, y: F, seed: int, say: Say | None) -> None:
-        self.simulator, self.y, self.seed = simulator, y, seed
-        self.tell = say or (lambda text: None)
+    def __init__(self, bench: Bench, y: F, seed: int) -> None:
+        self.bench, self.simulator, self.y, self.seed = bench, bench.simulator, y, seed
         self.draws: dict[str, Draws] = {}
         self.seconds: dict[str, float] = {}
-        self.left_out = Notes(lambda text: self.tell(f"left out: {text}"))
+        self.before: dict[str, float] = {}
+        self.left_out = Notes(lambda text: bench.tell(f"left out: {text}"))
 
-    def run(self, method: str, make: Callable[[], Draws | None]) -> None:
-        self.tell(f"{method} ...")
-        began = time.monotonic()
-        found = make()
-        if found is not None:
-            self.draws[method], self.seconds[method] = found, time.monotonic() - began
-
-    def run_abc(self, bank: Simulations) -> None:
-        quantile = min(1.0, max(_ABC_QUANTILE, _LEAST_ACCEPTED / max(int(bank.ok.sum()), 1)))
-
-        given = self.simulator.events.unpack(self.y)
-
-        def draws(adjust: Literal["linear"] | None) -> Draws:
-            return rejection_abc(self.simulator, given, simulations=bank, quantile=quantile, adjust=adjust)
-
+    def run(self, name: str, n: int) -> None:
+        """Add the draws of a method, or why there are none. What the neural posterior raises is raised."""
+        label = LABELS[name]
+        self.bench.tell(f"{label} ...")
         try:
-            self.run(ABC, lambda: draws(None))
-            self.run(ADJUSTED, lambda: draws("linear"))
-        except (TooFewSimulationsError, ObservationError) as error:
-            self.left_out.note("ABC left out", reason=str(error))
+            found = self.bench.answer(name, self.y, n, self.seed)
+        except _NOTED.get(name, _OF_ABC) as error:  # what was computed before is not lost
+            self._note(name, error)
+            return
+        if found is None:
+            self.left_out.note("no exact method")
+            return
+        self.draws[label], self.seconds[label], self.before[label] = found
 
-    def run_exact(self, posterior: Posterior, n: int) -> None:
-        try:
-            self.run(EXACT, lambda: exact_draws(self.simulator, posterior, self.y, n, seed=self.seed))
-        except Exception as error:  # of the user's function: what was computed before is not lost
+    def _note(self, name: str, error: Exception) -> None:
+        if name == "exact":
             self.left_out.note("exact left out", reason=_reason(error))
+        elif name in ("rejection", "linear"):
+            if "ABC left out" not in {note.kind for note in self.left_out}:
+                self.left_out.note("ABC left out", reason=str(error))
         else:
-            if EXACT not in self.draws:
-                self.left_out.note("no exact method")
+            self.left_out.note("method left out", method=LABELS[name], reason=_reason(error))
 
     def predict(self) -> dict[str, F]:
         """Data simulated at draws of each method."""
@@ -167,6 +166,16 @@ class _Results:
         if failed:
             self.left_out.note("predictions not finite", failed=failed, n=len(predicted))
         return found
+
+
+_OF_ABC: tuple[type[Exception], ...] = (TooFewSimulationsError, ObservationError)
+_NOTED: dict[str, tuple[type[Exception], ...]] = {
+    "neural": (),
+    "exact": (Exception,),  # of the user's function
+    "smc": (*_OF_ABC, TooManyFailuresError),
+    "synthetic_likelihood": (*_OF_ABC, TooManyFailuresError),
+    "refined": (*_OF_ABC, TooManyFailuresError, NonFiniteLossError),
+}
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sbi_flows.arrays import F
 from sbi_flows.comparison.agreement import Agreement
+from sbi_flows.comparison.methods import EXACT, NEURAL
 from sbi_flows.comparison.reproduce import lines
 from sbi_flows.comparison.verdict import FAR, NEAR, believe, beyond_chance, reasons_against
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from sbi_flows.report.observed import DataArray
     from sbi_flows.report.page import ReportPage, Row
 
-NEURAL, ABC, ADJUSTED, EXACT = "neural posterior", "rejection ABC", "ABC, linear adjustment", "exact"
 _DISTANCE_DRAWS = 2000
 _MOST_IN_LEAD = 6
 
@@ -42,7 +42,7 @@ class Comparison:
 
     draws: method -> Draws.
     predictive: method -> data sets simulated at its draws, (n, *event).
-    seconds: method -> computing time.
+    seconds: method -> computing time for this observation. before: that spent once, before any observation.
     truth: theta (d,), where it is known.
     left_out: what could not be run, and why.
     predictive_check: of the neural posterior.
@@ -55,6 +55,7 @@ class Comparison:
     draws: Mapping[str, Draws]
     predictive: Mapping[str, F]
     seconds: Mapping[str, float]
+    before: Mapping[str, float]
     truth: F | None
     left_out: tuple[Note, ...]
     seed: int
@@ -105,6 +106,7 @@ class Comparison:
                         "truth": None if self.truth is None else float(self.truth[j]),
                         "ess": draws.ess,
                         "seconds": self.seconds[method],
+                        "seconds_before": self.before[method],
                         "simulations": draws.facts["simulations"],
                     }
                 )

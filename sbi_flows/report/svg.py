@@ -69,7 +69,20 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield FigureCanvasSVG(Figure((width, height), layout="constrained")).figure
 
 
-def to_svg(figure: Figure, label: str) -> str:
+class Drawing(str):
+    """One `<svg>` element, which also knows the figure that it was made from."""
+
+    figure: Figure
+
+    def to_pdf(self) -> bytes:
+        """The figure as a PDF with text that can be searched; the same bytes each time."""
+        buffer = io.BytesIO()
+        with style.context({**_STYLE, "pdf.fonttype": 42}, after_reset=True):
+            self.figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+        return buffer.getvalue()
+
+
+def to_svg(figure: Figure, label: str) -> Drawing:
     """The figure as one `<svg>` element: always the same bytes, and no id or style shared with the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -85,4 +98,6 @@ def to_svg(figure: Figure, label: str) -> str:
         return re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
 
     root = f'<svg role="img" aria-label="{escape(label)}" font-family="{_FONTS}" stroke-linejoin="round"'
-    return re.sub(r"<[^>]+>", tidy, svg).replace("<svg", root, 1).strip()
+    made = Drawing(re.sub(r"<[^>]+>", tidy, svg).replace("<svg", root, 1).strip())
+    made.figure = figure
+    return made
