@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sbi_flows.calibration.result import Check as Check
     from sbi_flows.comparison.compare import compare as compare
     from sbi_flows.comparison.result import Comparison as Comparison
+    from sbi_flows.comparison.study import study as study
+    from sbi_flows.comparison.study_result import Study as Study
     from sbi_flows.draws import Draws as Draws
     from sbi_flows.npe.settings import FitSettings as FitSettings
     from sbi_flows.posterior.fit import fit as fit
@@ -63,6 +65,8 @@ _PUBLIC = {
     "calibration.result": "Check",
     "comparison.compare": "compare",
     "comparison.result": "Comparison",
+    "comparison.study": "study",
+    "comparison.study_result": "Study",
     "draws": "Draws",
     "npe.settings": "FitSettings",
     "posterior.fit": "fit",

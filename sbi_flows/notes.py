@@ -56,6 +56,18 @@ def _encoder_scaling(rms: float, alike: bool) -> str:
     return f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}"
 
 
+def _believe(method: str, level: str, alike: list[str]) -> str:
+    """Which method to believe."""
+    if level == "do not trust":
+        return (
+            f"Believe none of these answers before its verdict is understood; the least doubtful is {method}"
+        )
+    found = (
+        f"Believe {method}" if level == "trust" else f"No answer is beyond doubt; take {method}, with care"
+    )
+    return f"{found}. {' and '.join(alike)} can hardly be told from it" if alike else found
+
+
 LEFT_OUT = {"switch": "declared_summaries=False", "constant": "none of them varies"}
 
 
@@ -237,6 +249,7 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "ABC left out": "ABC: {reason}",
     "no exact method": "exact: the simulator declares neither log_likelihood nor exact_posterior",
     "exact left out": "exact: log_likelihood or exact_posterior of the simulator failed with {reason}",
+    "believe": _believe,
     "method left out": "{method}: {reason}",
     "predictions left out": "posterior predictive of {method}: the simulator raised {reason}",
     "predictive check left out": "posterior predictive check: {reason}",

@@ -1,4 +1,4 @@
-"""The verbs that test a posterior: check, compare, recalibrate, learning-curve."""
+"""The verbs that test a posterior: check, recalibrate, learning-curve."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
-from sbi_flows.cli.inputs import Tables, advice_as_flags, load_bank, load_posterior, load_simulator
+from sbi_flows.cli.inputs import (
+    Tables,
+    advice_as_flags,
+    load_bank,
+    load_simulator,
+    posterior_for,
+    with_simulator,
+)
 from sbi_flows.cli.observed_files import named_file
 from sbi_flows.cli.paths import check_output
-from sbi_flows.cli.terminal import Answer, bar, say, table_text
+from sbi_flows.cli.terminal import Answer, bar, table_text
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.npe.settings import ROWS_PER_PARAMETER
-from sbi_flows.problem.plugins import list_plugins
-from sbi_flows.simulation.from_arrays import GIVEN
 from sbi_flows.training.rows import LEAST_ROWS
 
 _DEFAULT_SIMULATIONS, _LEAST_SIZES = 10_000, 3
@@ -49,7 +54,7 @@ def check_verb(
     """Test a posterior's calibration; exit code 1 on "do not trust"."""
     if output is not None:
         check_output(output, posterior, *tables.files, reference, endings=(".html",))
-    loaded, simulator = _loaded_for(tables, posterior, reference)
+    loaded, simulator = posterior_for(tables, posterior, reference)
     y_obs = tables.read(loaded.events) if tables.observed else None
     pairs = tables.pairs(loaded.prior)
     with tables.advice(), bar("checking") as advance:
@@ -60,37 +65,6 @@ def check_verb(
     found = (check.quantities, check.table.drop(columns="sentence"))
     lines = tuple(table_text(table, ".3g") for table in found)
     return Answer(record, lines, check.verdict, failed=check.level == "do not trust")
-
-
-@click.command("compare")
-@options.posterior
-@options.grouped("tables", Tables, options.observed, *options.reading, *options.pairs)
-@options.integer("-n", 20, "Draws of the neural posterior.", 4000)
-@options.bank("Bank for ABC. [default: the training simulations, made again]")
-@options.output("HTML file of the report.")
-@options.reference
-@options.seed
-@options.json
-def compare_verb(
-    posterior: Path, tables: Tables, n: int, bank: Path | None, output: Path, reference: str | None, seed: int
-) -> Answer:
-    """Compare a posterior with ABC and, where there is a likelihood, the exact one.
-
-    Of data made of several arrays give one file for each: counts=counts.csv map=map.npy.
-    """
-    check_output(output, posterior, *tables.files, bank, reference, endings=(".html",))
-    loaded, simulator = _loaded_for(tables, posterior, reference)
-    if bank is not None and tables.theta is not None:
-        raise SettingsError("give --simulations, or --theta and --data, not both.")
-    simulations = tables.pairs(loaded.prior) if bank is None else load_bank(bank, loaded.prior)
-    y_obs = tables.read(loaded.events)
-    with tables.advice():
-        comparison = sf.compare(loaded, y_obs, simulator, simulations=simulations, n=n, seed=seed, say=say)
-    comparison.to_html(output)
-    table, distances, verdict = comparison.table, comparison.distances, comparison.verdict
-    record = {"report": output, "table": table, "distances": distances, "verdict": verdict}
-    lines = (table_text(table, ".4g"), table_text(distances, ".3f"), f"report: {output}")
-    return Answer(record, lines, verdict)
 
 
 @click.command("recalibrate")
@@ -110,7 +84,7 @@ def recalibrate_verb(
     Otherwise nothing is saved, and the exit code is 1.
     """
     check_output(output, posterior, reference)
-    loaded, simulator = _loaded(posterior, reference)
+    loaded, simulator = with_simulator(posterior, reference)
     with bar("checking") as advance:
         found = sf.recalibrate(loaded, simulator, n=n, n_check=n_check, seed=seed, progress=advance)
     if found.better:
@@ -190,30 +164,3 @@ def _check_smallest(count: int, sizes: list[int] | None, d: int) -> None:
         raise TooFewSimulationsError(
             f"--sizes: {min(sizes)} simulations are too few for a fit; at least {least} are needed."
         )
-
-
-def _loaded_for(
-    tables: Tables, path: Path, reference: str | None
-) -> tuple[sf.Posterior, sf.Simulator | None]:
-    """The same; pairs need no simulator, and do without one that is not named."""
-    if tables.theta is None or reference is not None:
-        return _loaded(path, reference)
-    return load_posterior(path, None), None
-
-
-def _loaded(path: Path, reference: str | None) -> tuple[sf.Posterior, sf.Simulator]:
-    """A posterior and its simulator: the one that was named, else the plug-in of the stored name."""
-    named = None if reference is None else load_simulator(reference)
-    posterior = load_posterior(path, named)
-    name = posterior.facts["simulator"]
-    if named is None and name == GIVEN:
-        raise SettingsError(
-            "this posterior was trained on pairs made elsewhere. Name their simulator, --simulator "
-            "path/to/file.py:attribute; check and compare also take further pairs, --theta and --data."
-        )
-    if named is None and name not in {plugin.name for plugin in list_plugins()}:
-        raise SettingsError(
-            f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator "
-            f"path/to/file.py:{name}"
-        )
-    return posterior, named or load_simulator(name)

@@ -29,6 +29,7 @@ from sbi_flows.errors import (
 from sbi_flows.problem import plugins
 from sbi_flows.problem.events import Events
 from sbi_flows.simulation.bank import Bank
+from sbi_flows.simulation.from_arrays import GIVEN
 
 Loaded = TypeVar("Loaded")
 
@@ -155,6 +156,33 @@ def load_posterior(path: Path, simulator: sf.Simulator | None) -> sf.Posterior:
     except (SummariesError, PriorError) as error:
         error.add_note("On the command line: --simulator path/to/file.py:attribute.")
         raise
+
+
+def posterior_for(
+    tables: Tables, path: Path, reference: str | None
+) -> tuple[sf.Posterior, sf.Simulator | None]:
+    """A posterior and its simulator; pairs need no simulator, and do without one that is not named."""
+    if tables.theta is None or reference is not None:
+        return with_simulator(path, reference)
+    return load_posterior(path, None), None
+
+
+def with_simulator(path: Path, reference: str | None) -> tuple[sf.Posterior, sf.Simulator]:
+    """A posterior and its simulator: the one that was named, else the plug-in of the stored name."""
+    named = None if reference is None else load_simulator(reference)
+    posterior = load_posterior(path, named)
+    name = posterior.facts["simulator"]
+    if named is None and name == GIVEN:
+        raise SettingsError(
+            "this posterior was trained on pairs made elsewhere. Name their simulator, --simulator "
+            "path/to/file.py:attribute; check and compare also take further pairs, --theta and --data."
+        )
+    if named is None and name not in {plugin.name for plugin in plugins.list_plugins()}:
+        raise SettingsError(
+            f"this posterior's simulator {name!r} is not an installed plug-in. Name it: --simulator "
+            f"path/to/file.py:{name}"
+        )
+    return posterior, named or load_simulator(name)
 
 
 def load_bank(path: Path, prior: sf.Prior | None = None) -> sf.Simulations:

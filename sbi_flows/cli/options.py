@@ -103,6 +103,22 @@ seed = integer("--seed", 0, "Seed of all random numbers.", 0)
 json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
+methods = click.option(
+    "--methods",
+    metavar="NAMES",
+    help="Methods to compare, by comma: neural, refined, rejection, linear, smc, synthetic_likelihood, "
+    "exact; or all. [default: neural,rejection,linear,exact]",
+)
+budget = (
+    integer("--n-simulations", 1, "Simulations that each method may make for an observation."),
+    positive("--minutes", "Minutes that each method may take for an observation."),
+)
+workers = integer("--workers", 1, "Processes that simulate.")
+export = click.option(
+    "--export", type=PATH, help="Folder for tables as .csv and .json, and figures as .svg and .pdf."
+)
+
+
 def output(help: str, **more: Any) -> Option:
     """The option -o, required unless `more` says otherwise."""
     return click.option("-o", "--output", type=PATH, help=help, **{"required": "default" not in more, **more})

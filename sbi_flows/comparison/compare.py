@@ -28,7 +28,7 @@ from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.at import check_where
-from sbi_flows.simulation.settings import Where
+from sbi_flows.simulation.settings import Place
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import simulator_or_stand_in
 
@@ -49,7 +49,7 @@ def compare(
     n: int = 4_000,
     seed: int = 0,
     say: Say | None = None,
-    **where: Unpack[Where],
+    **where: Unpack[Place],
 ) -> Comparison:
     """Compare the neural posterior with other methods on one observation. To ask which of several models made
     the data, see `sf.compare_models`.
@@ -64,7 +64,7 @@ def compare(
     truth: theta, where it is known.
     n: the number of neural draws.
     say: called with a line of text before each step.
-    where: `workers`, `executor`, `time_limit`, `max_failures`, `settings`, as for `sf.simulate`.
+    where: `workers`, `executor`, `time_limit`, `max_failures`, as for `sf.simulate`.
 
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
     user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.

@@ -22,7 +22,7 @@ from sbi_flows.notes import Say
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import simulate
-from sbi_flows.simulation.settings import SimulateSettings, Where
+from sbi_flows.simulation.settings import Place, SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import LEVELS, Verdict
 
@@ -68,7 +68,7 @@ class Budget:
 
 
 class Answer(NamedTuple):
-    """The draws of one method at one observation, and the seconds that they took; those spent before, once."""
+    """The draws of a method at one observation, the seconds that they took, and those spent before, once."""
 
     draws: Draws
     seconds: float
@@ -86,7 +86,7 @@ class Bench:
     simulator: Simulator
     budget: Budget = field(default_factory=Budget)
     simulations: Simulations | None = None
-    where: Where = field(default_factory=Where)
+    where: Place = field(default_factory=lambda: Place())
     tell: Say = print
     bank_seconds: float = 0.0
 
@@ -125,10 +125,10 @@ class Bench:
             if total is None:
                 total = min(facts["simulations"] + facts["failed"], _ABC_SIMULATIONS)
             self.tell(f"simulating {total:,} for ABC ...")
-            given = self.where.get("settings")
-            same_rows = replace(given or SimulateSettings(), block_size=facts.get("block_size"))
-            where = {**self.where, "settings": same_rows}
-            self.simulations = simulate(self.simulator, total, seed=facts["simulation_seed"], **where)
+            rows = SimulateSettings(block_size=facts.get("block_size"))
+            self.simulations = simulate(
+                self.simulator, total, seed=facts["simulation_seed"], settings=rows, **self.where
+            )
             self.bank_seconds = time.monotonic() - began
         return self.simulations
 
@@ -142,8 +142,8 @@ def chosen(methods: Methods) -> tuple[str, ...]:
     wanted = (methods,) if isinstance(methods, str) else tuple(methods)
     if unknown := [name for name in wanted if name not in LABELS]:
         raise SettingsError(
-            f"there is no method {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, LABELS))}, or "
-            "methods='all'."
+            f"there is no method {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(map(repr, LABELS))}, or methods='all'."
         )
     return tuple(name for name in LABELS if name in {*wanted, "neural"})
 

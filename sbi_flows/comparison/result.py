@@ -6,13 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sbi_flows.arrays import F
 from sbi_flows.comparison.agreement import Agreement
+from sbi_flows.comparison.export import Figures, export
 from sbi_flows.comparison.methods import EXACT, NEURAL
+from sbi_flows.comparison.preference import Preference, preferred
 from sbi_flows.comparison.reproduce import lines
 from sbi_flows.comparison.verdict import FAR, NEAR, believe, beyond_chance, reasons_against
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
@@ -78,6 +82,36 @@ class Comparison:
         return believe(self.draws[NEURAL].verdict, against, predictions_tested=tested)
 
     @property
+    def preferred(self) -> Preference:
+        """Which method to believe here, and why. Takes as long as `distances`, once."""
+        verdicts = {method: draws.verdict for method, draws in self.draws.items()}
+        near = {row["b"]: row["c2st"] for row in _records(self.distances) if row["a"] == EXACT}
+        return preferred({**verdicts, NEURAL: self.verdict}, near)
+
+    @property
+    def methods(self) -> pandas.DataFrame:
+        """A row per method: its verdict, C2ST from the reference of `distances`, effective number of draws,
+        and what it cost: seconds for this observation, seconds spent once before, simulations.
+        """
+        import pandas
+
+        apart = {row["b"]: row["c2st"] for row in _records(self.distances)}
+        return pandas.DataFrame(
+            [
+                {
+                    "method": method,
+                    "verdict": (self.verdict if method == NEURAL else draws.verdict).level,
+                    "c2st": apart.get(method, np.nan),
+                    "ess": draws.ess,
+                    "seconds": self.seconds[method],
+                    "seconds_before": self.before[method],
+                    "simulations": draws.facts["simulations"],
+                }
+                for method, draws in self.draws.items()
+            ]
+        )
+
+    @property
     def shown(self) -> list[DataArray]:
         """The arrays of the data, observed and predicted by each method, as figures take them."""
         none = np.empty((0, *self.y_obs.shape))
@@ -132,6 +166,34 @@ class Comparison:
             rows.append({"a": a, "b": b, "c2st": score, "sliced_wasserstein": distance, "n": n})
         return pandas.DataFrame(rows)
 
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.draws)} on one observation of {self.simulator.name!r})"
+
+    def _repr_html_(self) -> str:
+        shown = self.table[["method", "parameter", "mean", "sd", "q05", "q95"]]
+        return f"<p>{escape(repr(self))}</p>{shown.to_html(index=False, float_format='{:.4g}'.format)}"
+
+    def export(self, folder: str | os.PathLike[str], *, figures: Figures = ("svg", "pdf")) -> list[Path]:
+        """Write every table as tidy CSV, all of them as one JSON file, and every figure in each format.
+
+        Returns the paths. Raises `StorageError`, `SettingsError`.
+        """
+        from sbi_flows.report.svg import colours_of
+
+        tables = {"methods": self.methods, "parameters": self.table, "distances": self.distances}
+        checked = self.predictive_check
+        facts = {
+            "simulator": self.simulator.name,
+            "seed": self.seed,
+            "verdict": str(self.verdict),
+            "preferred": self.preferred.why.to_json(),
+            "observed": self.y_obs,
+            "left_out": [note.to_json() for note in self.left_out],
+            "predictions": None if checked is None else _predictions(checked),
+        }
+        drawn = _figures(self, colours_of(self.draws, reference=EXACT))
+        return export(folder, "comparison", tables, facts, drawn, figures)
+
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one self-contained HTML file. Raises `StorageError`."""
         write_report([self], path)
@@ -159,6 +221,8 @@ def _section(comparison: Comparison) -> ReportPage:
         subtitle=f"{methods} on one observation of {posterior.events.describe()}",
         lead=_lead(comparison),
         verdict=comparison.verdict,
+        preference=comparison.preferred.why,
+        glance=[_at_a_glance(row) for row in _records(comparison.methods)],
         subject=NEURAL,
         table=_records(comparison.table),
         methods=[(name, colours[name], _describe(draws)) for name, draws in comparison.draws.items()],
@@ -177,6 +241,11 @@ def _section(comparison: Comparison) -> ReportPage:
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
     return [dict(row) for row in table.to_dict(orient="records")]
+
+
+def _at_a_glance(row: dict[str, Any]) -> Row:
+    score = float(row["c2st"])
+    return {**row, "sentence": _sentence(score) if np.isfinite(score) else ""}
 
 
 def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, str]:

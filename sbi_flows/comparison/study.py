@@ -28,7 +28,7 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
 from sbi_flows.simulation.at import check_where
 from sbi_flows.simulation.engine import simulate
-from sbi_flows.simulation.settings import Where
+from sbi_flows.simulation.settings import Place
 
 _PRIOR_DRAWS, _SPARE, _MOST_SEED = 10_000, 1.5, 2**31
 _LEAST_OBSERVATIONS, _LEAST_DRAWS = 2, 100
@@ -46,7 +46,7 @@ def study(
     seed: int = 0,
     store: str | os.PathLike[str] | None = None,
     say: Say | None = None,
-    **where: Unpack[Where],
+    **where: Unpack[Place],
 ) -> Study:
     """Simulate `observations` data sets at draws from the prior, let each method answer for each of them, and
     score the answers against the truth.
@@ -68,7 +68,7 @@ def study(
     tell = say or (lambda text: None)
     theta, y, failed = _pairs(simulator, m, seed, where)
     bench = Bench(posterior, simulator, budget, None, where, tell)
-    scale = simulator.prior.sample(_PRIOR_DRAWS, stream(seed, "study", "prior")).std(axis=0)
+    scale = simulator.prior.sample(_PRIOR_DRAWS, stream(seed, "prior of a study")).std(axis=0)
     shelf = _Shelf.at(store, _identity(posterior, names, budget, n, m, seed))
     records = []
     for i in range(m):
@@ -97,7 +97,7 @@ class _Pair(NamedTuple):
     scale: F
 
 
-def _pairs(simulator: Simulator, m: int, seed: int, where: Where) -> tuple[F, F, int]:
+def _pairs(simulator: Simulator, m: int, seed: int, where: Place) -> tuple[F, F, int]:
     """theta and y of m simulations that did not fail, and how many did."""
     wanted = m
     own = int(stream(seed, "study").integers(_MOST_SEED))
@@ -159,7 +159,7 @@ def _distance(values: F, answers: dict[str, Answer], method: str, i: int) -> flo
         return None
     exact = answers[EXACT].draws.to_numpy()
     n = min(len(exact), len(values))
-    rng = stream(i, "study", "distance")
+    rng = stream(i, "distances of a study")
     return c2st(rng.permutation(exact)[:n], rng.permutation(values)[:n])
 
 

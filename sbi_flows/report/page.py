@@ -62,6 +62,8 @@ class ReportPage:
     """What a report says about one data set.
 
     lead: the answer in a paragraph.
+    preference: which method to believe. glance: a row per method with keys method, verdict, c2st, sentence,
+        seconds, seconds_before, simulations.
     subject: what the verdict, the predictions and the training are about, such as "neural posterior".
     table: a row per method and parameter with keys method, parameter, mean, sd, q05, q95, truth, ess,
         seconds, simulations (None where unknown).
@@ -84,6 +86,8 @@ class ReportPage:
     table: Sequence[Row]
     methods: Sequence[tuple[str, str, str]]
     figures: Mapping[str, str]
+    preference: str = ""
+    glance: Sequence[Row] = ()
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     reproduce: Sequence[str] = ()
@@ -175,6 +179,9 @@ def _section(page: ReportPage, figures: count[int], tables: count[int]) -> dict[
     return {
         "page": page,
         "verdict": stamp(page.verdict),
+        "glance_number": next(tables) if page.glance else None,
+        "glance": [_glance(row, colours) for row in page.glance],
+        "exact": any(row["a"] != page.subject for row in page.distances),
         "figures": _numbered(page, figures),
         "groups": _groups(page.table, colours),
         "truth": truth,
@@ -197,6 +204,20 @@ def _numbered(page: ReportPage, figures: count[int]) -> dict[str, dict[str, obje
             words = {"title": title.format(subject=page.subject), "caption": caption}
             found[slot] = {"number": next(figures), "slot": slot, "svg": page.figures[slot], **words}
     return found
+
+
+def _glance(row: Row, colours: Mapping[str, str]) -> dict[str, object]:
+    style, sign = _STYLES[str(row["verdict"])]
+    return {
+        **row,
+        "colour": colours.get(str(row["method"]), _NO_COLOUR),
+        "style": style,
+        "sign": sign,
+        "c2st": format_number(row["c2st"], 2),
+        "seconds": format_seconds(row["seconds"]),
+        "before": format_seconds(row["seconds_before"]) if row["seconds_before"] else MISSING,
+        "simulations": _smallest([row["simulations"]]),
+    }
 
 
 def _distance(row: Row, colours: Mapping[str, str]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 
 import sbi_flows as sf
 from sbi_flows.comparison.exact import exact_draws
-from sbi_flows.comparison.result import ABC, ADJUSTED, EXACT, NEURAL
+from sbi_flows.comparison.methods import ABC, ADJUSTED, EXACT, NEURAL
 from sbi_flows.comparison.verdict import FAR, beyond_chance
 from sbi_flows.errors import SettingsError, ShapeError, SimulatorContractError
 from sbi_flows.notes import Note
