@@ -7,6 +7,7 @@ its theta are not drawn from the prior.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -15,7 +16,7 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import run
-from sbi_flows.simulation.settings import Request, SimulateSettings, Where
+from sbi_flows.simulation.settings import Place, Request, SimulateSettings, Where
 from sbi_flows.simulation.simulations import Simulations
 
 
@@ -25,11 +26,16 @@ def simulate_at(
     *,
     seed: int,
     store: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    probed: bool = False,
     **where: Unpack[Where],
 ) -> tuple[Simulations, list[str]]:
     """Simulate one y at each row of theta (n, d), and what to warn of. `Simulations.codes` says what failed.
 
     The rows are the same bytes for any number of workers, interrupted or not.
+
+    progress: (done, n) -> None, called after each block. What it raises ends the call.
+    probed: do not test the simulator's contract before, as an earlier call has.
 
     Raises `ShapeError` for theta outside the prior's support, and otherwise as `sf.simulate`.
     """
@@ -48,14 +54,15 @@ def simulate_at(
         where.get("workers"),
         where.get("time_limit"),
         where.get("max_failures", 0.5),
-        None,
+        progress,
         where.get("settings") or SimulateSettings(),
         theta,
+        probed,
     )
     return run(request)
 
 
-def check_where(where: Where) -> None:
+def check_where(where: Place) -> None:
     """Raise `SettingsError` for what `sf.simulate` does not know."""
     if unknown := where.keys() - Where.__annotations__.keys():
         known = ", ".join(Where.__annotations__)

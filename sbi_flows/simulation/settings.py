@@ -50,19 +50,30 @@ class SimulateSettings:
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
 
 
-class Where(TypedDict, total=False):
-    """How to simulate, for a method that simulates on its way: as the arguments of `sf.simulate`."""
+class Place(TypedDict, total=False):
+    """Where to simulate and what may go wrong, for a method with settings of its own: as the arguments of
+    `sf.simulate`.
+    """
 
     executor: Executors | None
     workers: int | None
     time_limit: float | None
     max_failures: float
+
+
+class Where(Place, total=False):
+    """How to simulate, for a method that simulates on its way: as the arguments of `sf.simulate`."""
+
     settings: SimulateSettings
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used."""
+    """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used.
+
+    theta: where to simulate, if not at draws from the prior.
+    probed: the contract of the simulator has been tested by an earlier call of the same method.
+    """
 
     simulator: Simulator
     n: int
@@ -75,6 +86,7 @@ class Request:
     progress: Callable[[int, int], None] | None
     settings: SimulateSettings
     theta: F | None = None
+    probed: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.simulator, Simulator):
