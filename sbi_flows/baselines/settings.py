@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -78,7 +77,8 @@ class ABCSettings:
 
     Of all:
 
-    summaries: y (n, *event) -> (n, k), in place of those that the simulator declares.
+    summaries: "declared", "data", a function of events (n, *event) to (n, k), or a posterior, whose summary
+        network it then is. None: those that the simulator declares, else the data themselves.
     simulate: `sf.SimulateSettings`, as of `sf.simulate`.
 
     Raises `SettingsError`.
@@ -97,7 +97,7 @@ class ABCSettings:
     warmup: int | None = None
     pilot: int | None = None
     covariance: Literal["unbiased", "plug-in", "shrinkage"] | None = None
-    summaries: Callable[..., Any] | None = None
+    summaries: Any = None
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:

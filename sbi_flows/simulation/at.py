@@ -27,7 +27,7 @@ def simulate_at(
     seed: int,
     store: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    probed: bool = False,
+    row_seconds: float | None = None,
     **where: Unpack[Where],
 ) -> tuple[Simulations, list[str]]:
     """Simulate one y at each row of theta (n, d), and what to warn of. `Simulations.codes` says what failed.
@@ -35,7 +35,7 @@ def simulate_at(
     The rows are the same bytes for any number of workers, interrupted or not.
 
     progress: (done, n) -> None, called after each block. What it raises ends the call.
-    probed: do not test the simulator's contract before, as an earlier call has.
+    row_seconds: what a row took in an earlier call; the simulator's contract is not tested again.
 
     Raises `ShapeError` for theta outside the prior's support, and otherwise as `sf.simulate`.
     """
@@ -57,7 +57,7 @@ def simulate_at(
         progress,
         where.get("settings") or SimulateSettings(),
         theta,
-        probed,
+        row_seconds,
     )
     return run(request)
 

@@ -72,7 +72,7 @@ class Request:
     """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used.
 
     theta: where to simulate, if not at draws from the prior.
-    probed: the contract of the simulator has been tested by an earlier call of the same method.
+    row_seconds: what a row took in an earlier call of the same method, which has tested the contract.
     """
 
     simulator: Simulator
@@ -86,7 +86,7 @@ class Request:
     progress: Callable[[int, int], None] | None
     settings: SimulateSettings
     theta: F | None = None
-    probed: bool = False
+    row_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.simulator, Simulator):
