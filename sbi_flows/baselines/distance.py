@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from sbi_flows.arrays import F
-
 _ROWS_AT_ONCE = 4096  # they stay in the processor's cache
 _LANES = 64  # rows that are scaled as if they were one: NumPy is slow along short ones
 

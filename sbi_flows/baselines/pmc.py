@@ -11,6 +11,7 @@ proposal leaves the prior.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from sbi_flows.baselines.budget import SIMULATIONS, SpentError
 from sbi_flows.baselines.generations import Generation, log_prior
 from sbi_flows.baselines.kernel import Kernel
 from sbi_flows.baselines.runs import Runs
-from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of, with_record
+from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
@@ -62,16 +63,16 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     log_weights = log_density[kept] - kernel.log_prob(z[kept])
     weights = np.exp(log_weights - log_weights.max())
     region = present.region.within(distance, tolerance)
-    following = Generation(
-        number,
-        z[kept],
-        summaries[kept][:, None],
-        weights / weights.sum(),
-        region,
-        seen_of(summaries),
-        present.records,
+    following = replace(
+        present,
+        number=number,
+        z=z[kept],
+        summaries=summaries[kept][:, None],
+        weights=weights / weights.sum(),
+        region=region,
+        seen=seen_of(summaries),
     )
-    return with_record(following, acceptance=accepted / made, simulations=runs.budget.made), cut
+    return following.recorded(acceptance=accepted / made, simulations=runs.budget.made), cut
 
 
 def _proposed(kernel: Kernel, runs: Runs, number: int, call: int, rows: int) -> tuple[F, F, F]:

@@ -25,7 +25,6 @@ class Region:
     distances: tuple[Distance, ...] = ()
     tolerances: tuple[float, ...] = ()
 
-
     def inside(self, summaries: F) -> NDArray[np.bool_]:
         """Whether each row of summaries (n, k) is accepted; NaN is not."""
         accepted = np.isfinite(summaries).all(axis=1)
@@ -46,7 +45,11 @@ class Region:
             return float("inf")
         first, last = self.distances[0].scales, self.distances[-1].scales
         used = np.isfinite(first) & np.isfinite(last)
-        return float(self.tolerances[-1] * np.exp(np.mean(np.log(last[used] / first[used])))) if used.any() else 0.0
+        return (
+            float(self.tolerances[-1] * np.exp(np.mean(np.log(last[used] / first[used]))))
+            if used.any()
+            else 0.0
+        )
 
     def arrays(self) -> dict[str, F]:
         """For a file."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Runs:
     text: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     cause: str = ""
-    _row_seconds: float | None = None
+    row_seconds: float | None = None
 
     @property
     def simulator(self) -> Simulator:
@@ -75,6 +76,10 @@ class Runs:
 
         Raises `SpentError` where they do not fit into the budget, and `TooManyFailuresError`.
         """
+        return self.summarised(*self.simulated(theta, generation, call))
+
+    def simulated(self, theta: F, generation: int, call: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """y (n, *event) at theta (n, d), and which rows can be used. Raises as `at`."""
         if self.budget.room(len(theta)) < len(theta):
             raise SpentError(SIMULATIONS)
         began = time.monotonic()
@@ -84,17 +89,17 @@ class Runs:
             seed=int(stream(self.seed, f"abc call {generation}", call).integers(2**62)),
             store=self._place(generation, call),
             progress=self._watch,
-            row_seconds=self._row_seconds,
+            row_seconds=self.row_seconds,
             **self.where,
         )
-        if self._row_seconds is None:
-            self._row_seconds = (time.monotonic() - began) / len(theta)
+        if self.row_seconds is None:
+            self.row_seconds = (time.monotonic() - began) / len(theta)
         self.budget.made += len(theta)
-        summaries = self.summarised(made.flat_y, made.ok)
-        self._count(made.codes, summaries, made.records[0].cause if made.records else "")
-        return summaries
+        counts = made.counts()
+        self._count(counts, made.records[0].cause if made.records else "")
+        return made.flat_y, made.ok
 
-    def summarised(self, y: NDArray[np.floating], ok: NDArray[np.bool_]) -> F:
+    def summarised(self, y: NDArray[Any], ok: NDArray[np.bool_]) -> F:
         """Summaries (n, k) of simulations; NaN in rows that are not ok, or of which one is not finite."""
         if self.target.fill is None and ok.any():
             self.target = self.target.filled_from(y[ok])
@@ -102,8 +107,16 @@ class Runs:
         if ok.any():
             with np.errstate(all="ignore"):
                 summaries[ok] = self.target.summarise(y[ok])
-        summaries[~np.isfinite(summaries).all(axis=1)] = np.nan
+        unusable = ~np.isfinite(summaries).all(axis=1)
+        summaries[unusable] = np.nan
+        if count := int((unusable & ok).sum()):
+            self._count({NOT_FINITE: count, STATUS[OK]: -count}, "a summary is NaN or infinite")
         return summaries
+
+    def refill(self, fill: F | None) -> None:
+        """Take the stand-ins for missing values from an earlier call."""
+        if fill is not None:
+            self.target = replace(self.target, fill=fill)
 
     def _place(self, generation: int, call: int) -> Path | None:
         if self.store is None:
@@ -119,16 +132,12 @@ class Runs:
             more = 0 if budget.n is None else done
             self.progress(min(budget.done + more, budget.total), budget.total, self.text)
 
-    def _count(self, codes: NDArray[np.uint8], summaries: F, cause: str) -> None:
-        unusable = int((np.isnan(summaries).all(axis=1) & (codes == OK)).sum()) if summaries.shape[1] else 0
-        found = {STATUS[code]: int((codes == code).sum()) for code in np.unique(codes)}
-        found[STATUS[OK]] = found.get(STATUS[OK], 0) - unusable
-        for name, count in {**found, NOT_FINITE: unusable}.items():
-            if count:
-                self.counts[name] = self.counts.get(name, 0) + count
-        self.cause = self.cause or cause or ("a summary is NaN or infinite" if unusable else "")
+    def _count(self, found: dict[str, int], cause: str) -> None:
+        for name, count in found.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        self.cause = self.cause or cause
         made, failed = sum(self.counts.values()), sum(self.failed.values())
-        if made >= min(_FEW, len(codes)) and failed > self.most_failures * made:
+        if made >= _FEW and failed > self.most_failures * made:
             raise TooManyFailuresError(
                 f"{self.simulator.name}: {failed:,} of the first {made:,} simulations failed, more than "
                 f"max_failures={self.most_failures:g}. First cause: {self.cause}. Fix the simulator or the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from sbi_flows.baselines.budget import SpentError
 from sbi_flows.baselines.distance import Distance
 from sbi_flows.baselines.generations import Generation
 from sbi_flows.baselines.region import Region
+from sbi_flows.baselines.rejection import _verdict
 from sbi_flows.baselines.runs import Runs
 from sbi_flows.baselines.settings import ABCSettings
-from sbi_flows.errors import TooFewSimulationsError
+from sbi_flows.errors import ObservationError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.verdict import Verdict
 
 LEAST_PARTICLES = 20
 _SEEN = 20_000
@@ -71,55 +74,89 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
         save(present)
 
 
+class PriorSet(NamedTuple):
+    """Usable simulations from the prior: z (n, u) and summaries (n, k)."""
+
+    z: F
+    summaries: F
+
+
+def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSet:
+    """New simulations, or those that are there. Raises `TooFewSimulationsError` for fewer than 20."""
+    prior = runs.simulator.prior
+    if simulations is None:
+        theta = prior.sample(rows, stream(runs.seed, "abc prior"))
+        y, ok = runs.simulated(theta, 0, 0)
+    else:
+        theta, y, ok = simulations.theta, simulations.flat_y, simulations.ok
+    summaries = runs.summarised(y, ok)
+    z, _ = prior.to_unconstrained(theta)
+    usable = np.isfinite(summaries).all(axis=1) & np.isfinite(z).all(axis=1)
+    if usable.sum() < LEAST_PARTICLES:
+        raise TooFewSimulationsError(
+            f"only {usable.sum()} of {len(theta):,} simulations from the prior can be used, and "
+            f"{LEAST_PARTICLES} are needed. Correct the simulator, or simulate more."
+        )
+    return PriorSet(z[usable], summaries[usable])
+
+
 def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | None) -> Generation:
     """The nearest of particles / alpha draws from the prior, or of simulations that are there."""
-    prior, wanted = runs.simulator.prior, settings.particles or 0
-    if simulations is None:
-        rows = math.ceil(wanted / (settings.alpha or 1.0))
-        theta = prior.sample(rows, stream(runs.seed, "abc prior"))
-        summaries = runs.at(theta, 0, 0)
-    else:
-        theta = simulations.theta
-        summaries = runs.summarised(simulations.flat_y, simulations.ok)
-    usable = np.isfinite(summaries).all(axis=1)
-    rows, theta, summaries = len(theta), theta[usable], summaries[usable]
-    if len(theta) < LEAST_PARTICLES:
-        raise TooFewSimulationsError(
-            f"only {len(theta)} of {rows:,} simulations from the prior can be used, and a generation needs "
-            f"{LEAST_PARTICLES}. Mend the simulator, or give more particles."
-        )
-    distance = Distance.of(summaries, runs.target.summaries)
-    distances = distance(summaries)
-    tolerance = float(np.sort(distances)[min(wanted, len(theta)) - 1])
-    if settings.epsilon is not None:
-        tolerance = max(tolerance, settings.epsilon)
+    wanted = settings.particles or 0
+    first = prior_set(runs, math.ceil(wanted / (settings.alpha or 1.0)), simulations)
+    distance = Distance.of(first.summaries, runs.target.summaries)
+    distances = distance(first.summaries)
+    tolerance = max(float(np.sort(distances)[min(wanted, len(distances)) - 1]), settings.epsilon or 0.0)
+    if not np.isfinite(tolerance):
+        raise ObservationError("the observed data are too far from all simulations. Check their units.")
     kept = distances <= tolerance
-    z, _ = prior.to_unconstrained(theta[kept])
-    kept_all = np.isfinite(z).all(axis=1)
-    z, inside = z[kept_all], summaries[kept][kept_all]
     made = Generation(
-        0,
-        z,
-        inside[:, None],
-        np.full(len(z), 1 / len(z)),
-        Region().within(distance, tolerance),
-        seen_of(summaries),
-        (),
+        number=0,
+        z=first.z[kept],
+        summaries=first.summaries[kept][:, None],
+        weights=np.full(int(kept.sum()), 1 / kept.sum()),
+        region=Region().within(distance, tolerance),
+        on_data=on_data(runs, distance, first),
+        seen=seen_of(first.summaries),
+        records=(),
     )
-    return with_record(made, acceptance=float(kept.mean()), simulations=runs.budget.made)
+    return made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made)
 
 
-def with_record(made: Generation, **facts: float) -> Generation:
-    """The generation with the record of itself."""
-    return Generation(
-        made.number,
-        made.z,
-        made.summaries,
-        made.weights,
-        made.region,
-        made.seen,
-        (*made.records, made.record(**facts)),
+def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
+    """Particles from the prior, each with several data sets, all of which are accepted."""
+    prior, m, n = runs.simulator.prior, settings.data_sets or 1, settings.particles or 0
+    theta = prior.sample(n, stream(runs.seed, "abc prior"))
+    summaries = runs.at(np.repeat(theta, m, axis=0), 0, 0).reshape(n, m, -1)
+    z, _ = prior.to_unconstrained(theta)
+    ran = np.isfinite(summaries).all(axis=2).sum(axis=1) * np.isfinite(z).all(axis=1)
+    z, summaries, ran = z[ran > 0], summaries[ran > 0], ran[ran > 0]
+    if len(z) < LEAST_PARTICLES:
+        raise TooFewSimulationsError(
+            f"only {len(z)} of {n:,} particles from the prior can be simulated at, and {LEAST_PARTICLES} are "
+            "needed. Correct the simulator, or give more particles."
+        )
+    flat = seen_of(summaries.reshape(-1, summaries.shape[2]))
+    first = PriorSet(z, seen_of(summaries[:, 0]))
+    distance = Distance.of(flat, runs.target.summaries)
+    made = Generation(
+        number=0,
+        z=z,
+        summaries=summaries,
+        weights=ran / ran.sum(),
+        region=Region().within(distance, float(distance(flat).max())),
+        on_data=on_data(runs, distance, first),
+        seen=flat,
+        records=(),
     )
+    return made.recorded(acceptance=1.0, simulations=runs.budget.made)
+
+
+def on_data(runs: Runs, distance: Distance, first: PriorSet) -> Verdict:
+    """The verdict on the observation among simulations from the prior."""
+    offsets = distance.offsets(first.summaries)
+    nearest = float(np.sort(distance(first.summaries))[LEAST_PARTICLES - 1])
+    return _verdict(offsets, nearest, LEAST_PARTICLES, runs.seed)
 
 
 def seen_of(summaries: F) -> F:

@@ -148,14 +148,7 @@ class ABCSettings:
         return replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
 
-_WHOLE = {
-    "particles": 20,
-    "data_sets": 1,
-    "simulations_each": 5,
-    "chains": 2,
-    "warmup": 10,
-    "pilot": 20,
-}
+_WHOLE = {"particles": 20, "data_sets": 1, "simulations_each": 5, "chains": 2, "warmup": 10, "pilot": 20}
 _SHARES = {"quantile": 1.0, "alpha": 1.0, "least_acceptance": 1.0, "epsilon": 1e300}
 _LARGEST_ALPHA = 0.99
 _USUAL: dict[str, Any] = {

@@ -19,7 +19,7 @@ Pettitt 2011, Biometrics 67:225).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from sbi_flows.baselines.generations import Generation, log_prior
 from sbi_flows.baselines.kernel import Kernel
 from sbi_flows.baselines.region import Region
 from sbi_flows.baselines.runs import Runs
-from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of, with_record
+from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
@@ -48,7 +48,7 @@ def smc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     number, particles = present.number + 1, settings.particles or 0
     distance = next_distance(present, settings)
     region, weights = _tightened(present, distance, settings)
-    kernel = Kernel.around(*_merged(present, weights))
+    kernel = Kernel.around(*replace(present, weights=weights).merged())
     rng = stream(runs.seed, f"abc smc {number}")
     if 1 / np.square(weights).sum() <= _RESAMPLE * particles * (1 + 1e-9) or len(weights) != particles:
         chosen = _systematic(weights, particles, rng)
@@ -58,11 +58,17 @@ def smc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
         weights = weights[chosen]
     moves = _Moves(runs, region, kernel, number, present.z[chosen], present.summaries[chosen])
     cut = _moved(moves, settings)
-    following = Generation(
-        number, moves.z, moves.summaries, weights, region, seen_of(np.concatenate(moves.seen)), present.records
+    following = replace(
+        present,
+        number=number,
+        z=moves.z,
+        summaries=moves.summaries,
+        weights=weights,
+        region=region,
+        seen=seen_of(np.concatenate(moves.seen)),
     )
     share = moves.accepted / max(moves.simulated, 1)
-    return with_record(following, acceptance=share, simulations=runs.budget.made, steps=moves.steps), cut
+    return following.recorded(acceptance=share, simulations=runs.budget.made, steps=moves.steps), cut
 
 
 def _tightened(present: Generation, distance: Distance, settings: ABCSettings) -> tuple[Region, F]:
@@ -92,11 +98,6 @@ def _tightened(present: Generation, distance: Distance, settings: ABCSettings) -
             low = middle + 1
     tolerance = max(float(candidates[low]), settings.epsilon or 0.0)
     return present.region.within(distance, tolerance), weighted(tolerance)
-
-
-def _merged(present: Generation, weights: F) -> tuple[F, F]:
-    """Distinct particles with these weights."""
-    return Generation(0, present.z, present.summaries, weights, present.region, present.seen, ()).merged()
 
 
 @dataclass
