@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sbi_flows import testing as testing
+    from sbi_flows.baselines.methods import abc as abc
     from sbi_flows.baselines.rejection import rejection_abc as rejection_abc
+    from sbi_flows.baselines.settings import ABCSettings as ABCSettings
     from sbi_flows.calibration.check import check as check
     from sbi_flows.calibration.learning_curve import LearningCurve as LearningCurve
     from sbi_flows.calibration.learning_curve import learning_curve as learning_curve
@@ -58,7 +60,9 @@ if TYPE_CHECKING:
     from sbi_flows.verdict import Verdict as Verdict
 
 _PUBLIC = {
+    "baselines.methods": "abc",
     "baselines.rejection": "rejection_abc",
+    "baselines.settings": "ABCSettings",
     "calibration.check": "check",
     "calibration.learning_curve": "LearningCurve learning_curve",
     "calibration.recalibrate": "Recalibration recalibrate",

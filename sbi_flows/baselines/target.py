@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,46 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError
 from sbi_flows.problem.observation import as_observed
 from sbi_flows.problem.simulator import Simulator
+from sbi_flows.problem.summaries import Summaries
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import simulator_or_stand_in
+
+DATA, DECLARED = "data", "declared"
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """One observation and its summaries (k,).
 
-    observed: y as it travels, with NaN where nothing was observed. Where the simulator declares no summaries,
-    they are the values that were observed.
+    observed: y as it travels, with NaN where nothing was observed.
+    function: y (n, *event) -> (n, k); None for y itself, of which the summaries are the values observed.
+    fill: (k,) what stands for a value of y that a simulation leaves out; None for the median of those that
+        are summarised together.
     """
 
     simulator: Simulator
     observed: F
+    function: Callable[[NDArray[Any]], F] | None
+    fill: F | None = None
     summaries: F = field(init=False)
     _there: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        summaries = self.simulator.compute_summaries(self.observed[None])[0]
-        there = np.full(summaries.shape, True)
-        if self.simulator.summaries is None:
-            there = ~np.isnan(summaries)
+        summaries = self._computed(self.observed[None])[0]
+        there = np.full(summaries.shape, True) if self.function is not None else ~np.isnan(summaries)
         object.__setattr__(self, "summaries", summaries[there])
         object.__setattr__(self, "_there", there)
 
     @classmethod
-    def of(cls, simulator: object, y_obs: Any, simulations: object, who: str) -> Target:
+    def of(
+        cls, simulator: object, y_obs: Any, simulations: object, who: str, summaries: object = None
+    ) -> Target:
         """The target of the function `who`. simulations: None where they are yet to be made; else the
         simulator may be None.
+
+        summaries: None or "declared" for those that the simulator declares, and for y itself where it
+            declares none; "data" for y itself; a function of events (n, *event) to (n, k); or what has one,
+            called summaries, such as a posterior.
 
         Raises `SettingsError`, `ShapeError`, `ObservationError`, `PriorError`.
         """
@@ -52,14 +64,61 @@ class Target:
         found = simulator_or_stand_in(simulator, simulations, who)
         if simulations is not None:
             simulations.check_matches(found.prior, found.event_shape)
-        return cls(found, found.check_observation(y_obs, gaps=True))
+        function = _function(found, summaries)
+        return cls(found, found.check_observation(y_obs, gaps=True), function)
+
+    def seen_by(self, function: Callable[[NDArray[Any]], F] | None) -> Target:
+        """The same observation by other summaries; None for y itself."""
+        return replace(self, function=function, fill=None)
+
+    def filled_from(self, y: NDArray[Any]) -> Target:
+        """The same, where a value that a simulation leaves out is the median of that value in y, so that
+        `summarise` depends on each row alone.
+        """
+        if self.function is not None or not self.simulator.missing:
+            return self
+        values = self._computed(as_observed(y, self.observed))[:, self._there]
+        return replace(self, fill=_medians(values))
 
     def summarise(self, y: NDArray[Any]) -> F:
         """Summaries (n, k) of simulations (n, *event), of which what is missing in the observation is left
-        out. Where none are declared, the median stands for what a simulation itself leaves out.
+        out.
         """
-        summaries = self.simulator.compute_summaries(as_observed(y, self.observed))[:, self._there]
-        if self.simulator.summaries is None and self.simulator.missing and np.isnan(summaries).any():
-            seen = np.where(np.isnan(summaries).all(axis=0), 0.0, summaries)
-            summaries = np.where(np.isnan(seen), np.nanmedian(seen, axis=0), seen)
-        return summaries
+        values = self._computed(as_observed(y, self.observed))
+        values = values if self._there.all() else values[:, self._there]
+        if self.function is None and self.simulator.missing and np.isnan(values).any():
+            fill = _medians(values) if self.fill is None else self.fill
+            values = np.where(np.isnan(values), fill, values)
+        return values
+
+    def _computed(self, y: NDArray[Any]) -> F:
+        if self.function is None:
+            return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        return self.function(y)
+
+
+def _medians(values: F) -> F:
+    """Column by column, of what is there; 0 where nothing is."""
+    seen = np.where(np.isnan(values).all(axis=0), 0.0, values)
+    return np.asarray(np.nanmedian(seen, axis=0))
+
+
+def _function(simulator: Simulator, summaries: object) -> Callable[[NDArray[Any]], F] | None:
+    """The function of y, None for y itself. Raises `SettingsError`."""
+    if summaries is None or summaries == DECLARED:
+        if summaries is not None and simulator.summaries is None:
+            raise SettingsError(
+                f"{simulator.name} declares no summaries: pass @sf.simulator(prior, summaries=...), or "
+                f"summaries={DATA!r} for the data themselves."
+            )
+        return simulator.declared_summaries
+    if isinstance(summaries, str) and summaries == DATA:
+        return None
+    given = getattr(summaries, "summaries", summaries)
+    if isinstance(summaries, str) or not callable(given):
+        raise SettingsError(
+            f"summaries must be {DECLARED!r}, {DATA!r}, a function of events (n, *event) to (n, k) or a "
+            f"posterior, got {summaries!r}."
+        )
+    name = getattr(given, "__qualname__", type(given).__name__)
+    return Summaries(given, name, simulator.events if simulator.events.named else None)

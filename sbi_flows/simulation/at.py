@@ -7,6 +7,7 @@ its theta are not drawn from the prior.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -25,11 +26,16 @@ def simulate_at(
     *,
     seed: int,
     store: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    row_seconds: float | None = None,
     **where: Unpack[Where],
 ) -> tuple[Simulations, list[str]]:
     """Simulate one y at each row of theta (n, d), and what to warn of. `Simulations.codes` says what failed.
 
     The rows are the same bytes for any number of workers, interrupted or not.
+
+    progress: (done, n) -> None, called after each block. What it raises ends the call.
+    row_seconds: what a row took in an earlier call; the simulator's contract is not tested again.
 
     Raises `ShapeError` for theta outside the prior's support, and otherwise as `sf.simulate`.
     """
@@ -48,9 +54,10 @@ def simulate_at(
         where.get("workers"),
         where.get("time_limit"),
         where.get("max_failures", 0.5),
-        None,
+        progress,
         where.get("settings") or SimulateSettings(),
         theta,
+        row_seconds,
     )
     return run(request)
 

@@ -97,8 +97,8 @@ def _simulated(request: Request, watch: Watch) -> Simulations:
     if request.isolate:
         runner = isolated(packed(simulator), request.time_limit, tries)
     found = None if request.store is None else Bank.found(request.store)
-    seconds = None
-    if found is None or not found.present() or request.isolate:
+    seconds = request.row_seconds
+    if seconds is None and (found is None or not found.present() or request.isolate):
         seconds = probe(simulator, runner).seconds
     block_size = request.settings.block_size or usual_block_size(simulator, found, seconds)
     campaign = Campaign(simulator, request.seed, block_size, simulator.event_shape, request.theta)

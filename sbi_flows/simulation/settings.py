@@ -69,7 +69,11 @@ class Where(Place, total=False):
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used."""
+    """The arguments of `sf.simulate`, by its names. Raises `SettingsError` for what cannot be used.
+
+    theta: where to simulate, if not at draws from the prior.
+    row_seconds: what a row took in an earlier call of the same method, which has tested the contract.
+    """
 
     simulator: Simulator
     n: int
@@ -82,6 +86,7 @@ class Request:
     progress: Callable[[int, int], None] | None
     settings: SimulateSettings
     theta: F | None = None
+    row_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.simulator, Simulator):

@@ -217,11 +217,13 @@ def opened(executors: Executors) -> Iterator[Executor]:
     try:
         yield executor
     finally:
-        _shut_down(executor)
+        shut_down(executor)
 
 
-def _shut_down(executor: Any) -> None:
-    """At once: loky kills its workers, the standard pools drop what has not begun, Dask's has no options."""
+def shut_down(executor: Any) -> None:
+    """End an executor at once: loky kills its workers, the standard pools drop what has not begun, Dask's has no
+    options.
+    """
     for options in ({"wait": True, "kill_workers": True}, {"wait": False, "cancel_futures": True}):
         try:
             executor.shutdown(**options)

@@ -1,0 +1,91 @@
+"""What a run of a sequential method is to its user: draws, how they were made, and a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sbi_flows.arrays import F
+from sbi_flows.baselines.convergence import p_of_data, verdict_of, verdict_on_chains
+from sbi_flows.baselines.runs import Runs
+from sbi_flows.baselines.sequential import Ended
+from sbi_flows.baselines.synthetic import Sampled
+from sbi_flows.draws import Draws, diagnose_chains, groups_of
+from sbi_flows.errors import TooFewSimulationsError
+from sbi_flows.notes import Note
+from sbi_flows.verdict import Verdict
+
+_ORIGINS = {"smc": "SMC-ABC", "pmc": "population Monte Carlo ABC"}
+_INTERNAL = ("mean", "variance", "size")
+
+
+def of_particles(runs: Runs, method: str, ended: Ended) -> Draws:
+    """Distinct particles of the last generation, by their weights."""
+    last = ended.generation
+    z, weights = last.merged()
+    verdict = verdict_of(last, runs.target.summaries, complete=not ended.cut)
+    facts = {
+        "tolerance": last.region.tolerances[-1],
+        "acceptance": last.records[-1]["acceptance"],
+        "ess": last.ess,
+        "generations": [
+            {name: value for name, value in record.items() if name not in _INTERNAL}
+            for record in last.records
+        ],
+    }
+    return _draws(runs, z, weights, verdict, _ORIGINS[method], {**facts, "stopped": ended.why})
+
+
+def of_chains(runs: Runs, sampled: Sampled) -> Draws:
+    """All states after warm-up."""
+    chains = sampled.chains
+    kept = np.array(chains.history[chains.warmup :])
+    if len(kept) < 4:
+        raise TooFewSimulationsError(
+            f"the budget was spent after {chains.step} steps, and the chains warm up for {chains.warmup}. Give "
+            "more simulations or minutes, or a shorter ABCSettings(warmup=...)."
+        )
+    found = diagnose_chains(np.moveaxis(kept, 0, 1))
+    p = p_of_data(sampled.at_mean, runs.target.summaries) if len(sampled.at_mean) else float("nan")
+    verdict = verdict_on_chains(found, sampled.on_data, sampled.normality, p)
+    facts = {
+        "chains": kept.shape[1],
+        "steps": len(kept),
+        "warmup": chains.warmup,
+        "simulations_each": chains.each,
+        "covariance": chains.estimator.kind,
+        "acceptance": float(np.mean(chains.accepted[chains.warmup :])),
+        "rhat": found.rhat,
+        "ess": found.ess,
+        "normality": sampled.normality,
+        "stopped": sampled.why,
+    }
+    return _draws(runs, kept.reshape(-1, kept.shape[2]), None, verdict, "synthetic likelihood", facts)
+
+
+def _draws(
+    runs: Runs, z: F, weights: F | None, verdict: Verdict, origin: str, facts: dict[str, Any]
+) -> Draws:
+    prior = runs.simulator.prior
+    failures = runs.failed
+    stopped: Note = facts.pop("stopped")
+    return Draws(
+        values=prior.from_unconstrained(z),
+        groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
+        names=prior.names,
+        labels=prior.labels,
+        verdict=verdict,
+        origin=origin,
+        weights=weights,
+        verdicts=(verdict,),
+        facts={
+            "simulations": runs.budget.made,
+            "simulator": runs.simulator.name,
+            "summaries": len(runs.target.summaries),
+            **facts,
+            "stopped": stopped,
+            "failures": failures,
+            "seconds": runs.budget.used,
+        },
+    )

@@ -1,0 +1,174 @@
+"""What SMC-ABC and population Monte Carlo ABC share: the generation from the prior, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sbi_flows.arrays import F
+from sbi_flows.baselines.budget import SpentError
+from sbi_flows.baselines.distance import Distance
+from sbi_flows.baselines.generations import Generation
+from sbi_flows.baselines.region import Region
+from sbi_flows.baselines.rejection import _verdict
+from sbi_flows.baselines.runs import Runs
+from sbi_flows.baselines.settings import ABCSettings
+from sbi_flows.errors import ObservationError, TooFewSimulationsError
+from sbi_flows.notes import Note
+from sbi_flows.rng import stream
+from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.verdict import Verdict
+
+LEAST_PARTICLES = 20
+_SEEN = 20_000
+
+
+class LowAcceptanceError(Exception):
+    """A generation that has begun accepts too few."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last generation, why it is the last, and whether it was completed with fewer simulations than it
+    is due, because the budget was out.
+    """
+
+    generation: Generation
+    why: Note
+    cut: bool = False
+
+
+Step = Callable[[Generation, Runs, ABCSettings], tuple[Generation, bool]]
+Save = Callable[[Generation], None]
+
+
+def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSettings, save: Save) -> Ended:
+    """Further generations until the tolerance, the acceptance rate or the budget ends them.
+
+    step: makes the next generation, and says whether it was cut short. A generation that the budget or a low
+    acceptance rate ends before it is complete is dropped.
+    """
+    present = start
+    while True:
+        if settings.epsilon is not None and present.region.tolerances[-1] <= settings.epsilon:
+            return Ended(present, Note("tolerance reached", tolerance=present.region.tolerances[-1]))
+        if present.region.tolerances and present.region.tolerances[-1] == 0:
+            return Ended(present, Note("data met"))
+        runs.text = f"generation {present.number + 1}, tolerance {_shown(present)}"
+        try:
+            following, cut = step(present, runs, settings)
+        except SpentError as spent:
+            return Ended(present, Note("budget spent", what=spent.what, dropped=present.number + 1))
+        except LowAcceptanceError:
+            least = settings.least_acceptance
+            return Ended(present, Note("acceptance too low", least=least, dropped=present.number + 1))
+        if cut:
+            return Ended(following, Note("budget spent", what="simulations", dropped=None), cut=True)
+        if following.region.size >= present.region.size:
+            return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
+        present = following
+        save(present)
+
+
+class PriorSet(NamedTuple):
+    """Usable simulations from the prior: z (n, u) and summaries (n, k)."""
+
+    z: F
+    summaries: F
+
+
+def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSet:
+    """New simulations, or those that are there. Raises `TooFewSimulationsError` for fewer than 20."""
+    prior = runs.simulator.prior
+    if simulations is None:
+        theta = prior.sample(rows, stream(runs.seed, "abc prior"))
+        y, ok = runs.simulated(theta, 0, 0)
+    else:
+        theta, y, ok = simulations.theta, simulations.flat_y, simulations.ok
+    summaries = runs.summarised(y, ok)
+    z, _ = prior.to_unconstrained(theta)
+    usable = np.isfinite(summaries).all(axis=1) & np.isfinite(z).all(axis=1)
+    if usable.sum() < LEAST_PARTICLES:
+        raise TooFewSimulationsError(
+            f"only {usable.sum()} of {len(theta):,} simulations from the prior can be used, and "
+            f"{LEAST_PARTICLES} are needed. Correct the simulator, or simulate more."
+        )
+    return PriorSet(z[usable], summaries[usable])
+
+
+def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | None) -> Generation:
+    """The nearest of particles / alpha draws from the prior, or of simulations that are there."""
+    wanted = settings.particles or 0
+    first = prior_set(runs, math.ceil(wanted / (settings.alpha or 1.0)), simulations)
+    distance = Distance.of(first.summaries, runs.target.summaries)
+    distances = distance(first.summaries)
+    tolerance = max(float(np.sort(distances)[min(wanted, len(distances)) - 1]), settings.epsilon or 0.0)
+    if not np.isfinite(tolerance):
+        raise ObservationError("the observed data are too far from all simulations. Check their units.")
+    kept = distances <= tolerance
+    made = Generation(
+        number=0,
+        z=first.z[kept],
+        summaries=first.summaries[kept][:, None],
+        weights=np.full(int(kept.sum()), 1 / kept.sum()),
+        region=Region().within(distance, tolerance),
+        on_data=on_data(runs, distance, first),
+        seen=seen_of(first.summaries),
+        records=(),
+    )
+    return made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made)
+
+
+def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
+    """Particles from the prior, each with several data sets, all of which are accepted."""
+    prior, m, n = runs.simulator.prior, settings.data_sets or 1, settings.particles or 0
+    theta = prior.sample(n, stream(runs.seed, "abc prior"))
+    summaries = runs.at(np.repeat(theta, m, axis=0), 0, 0).reshape(n, m, -1)
+    z, _ = prior.to_unconstrained(theta)
+    ran = np.isfinite(summaries).all(axis=2).sum(axis=1) * np.isfinite(z).all(axis=1)
+    z, summaries, ran = z[ran > 0], summaries[ran > 0], ran[ran > 0]
+    if len(z) < LEAST_PARTICLES:
+        raise TooFewSimulationsError(
+            f"only {len(z)} of {n:,} particles from the prior can be simulated at, and {LEAST_PARTICLES} are "
+            "needed. Correct the simulator, or give more particles."
+        )
+    flat = seen_of(summaries.reshape(-1, summaries.shape[2]))
+    first = PriorSet(z, seen_of(summaries[:, 0]))
+    distance = Distance.of(flat, runs.target.summaries)
+    made = Generation(
+        number=0,
+        z=z,
+        summaries=summaries,
+        weights=ran / ran.sum(),
+        region=Region().within(distance, float(distance(flat).max())),
+        on_data=on_data(runs, distance, first),
+        seen=flat,
+        records=(),
+    )
+    return made.recorded(acceptance=1.0, simulations=runs.budget.made)
+
+
+def on_data(runs: Runs, distance: Distance, first: PriorSet) -> Verdict:
+    """The verdict on the observation among simulations from the prior."""
+    offsets = distance.offsets(first.summaries)
+    nearest = float(np.sort(distance(first.summaries))[LEAST_PARTICLES - 1])
+    return _verdict(offsets, nearest, LEAST_PARTICLES, runs.seed)
+
+
+def seen_of(summaries: F) -> F:
+    """The finite rows, at most 20,000."""
+    return np.ascontiguousarray(summaries[np.isfinite(summaries).all(axis=1)][:_SEEN])
+
+
+def next_distance(present: Generation, settings: ABCSettings) -> Distance:
+    """In which the next tolerance is measured."""
+    last = present.region.distances[-1]
+    return last.rescaled(present.seen) if settings.distance == "adaptive" else last
+
+
+def _shown(present: Generation) -> str:
+    return f"{present.region.tolerances[-1]:.3g}" if present.region.tolerances else "none yet"
