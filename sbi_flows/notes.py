@@ -56,16 +56,17 @@ def _encoder_scaling(rms: float, alike: bool) -> str:
     return f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}"
 
 
+_THE = {"exact": "the exact posterior", "neural posterior": "the neural posterior"}
+
+
 def _believe(method: str, level: str, alike: list[str]) -> str:
     """Which method to believe."""
+    named = _THE.get(method, method)
     if level == "do not trust":
-        return (
-            f"Believe none of these answers before its verdict is understood; the least doubtful is {method}"
-        )
-    found = (
-        f"Believe {method}" if level == "trust" else f"No answer is beyond doubt; take {method}, with care"
-    )
-    return f"{found}. {' and '.join(alike)} can hardly be told from it" if alike else found
+        return f"Believe none of these answers until their verdicts are understood. Least doubtful: {named}"
+    found = f"Believe {named}" if level == "trust" else f"No answer is beyond doubt. Take {named}, with care"
+    others = " and ".join(_THE.get(one, one) for one in alike)
+    return f"{found}. {others[:1].upper()}{others[1:]} can hardly be told from it" if alike else found
 
 
 LEFT_OUT = {"switch": "declared_summaries=False", "constant": "none of them varies"}
@@ -267,9 +268,10 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "networks disagree": _networks_disagree,
     "networks disagree everywhere": "its networks disagree on simulated data too: their means differ by "
     "{usual:.2f} sd there, and by {apart:.2f} here. Simulate more",
-    "unlike exact": lambda c2st, few: (
-        f"a classifier tells the neural draws from exact ones with accuracy {c2st:.2f}"
-        f"{', though the exact ones are few' if few else ''}. Train longer, or use the exact draws"
+    "unlike exact": lambda c2st, few, neural=True: (
+        f"a classifier tells {'the neural' if neural else 'these'} draws from exact ones with accuracy "
+        f"{c2st:.2f}{', though the exact ones are few' if few else ''}. "
+        f"{'Train longer, or use' if neural else 'Use'} the exact draws"
     ),
     "networks apart": "the means of the ensemble's networks differ by {apart:.2f} posterior sd here, and by "
     "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",

@@ -73,21 +73,15 @@ def compare(
     check_pair(posterior, simulator, "compare")
     check_where(where)
     n, names = integer("n", n, _LEAST_DRAWS), chosen(methods)
-    if simulations is not None and not isinstance(simulations, Simulations):
-        raise SettingsError(
-            f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."
-        )
+    _check_simulations(simulations)
     known = None if truth is None else _one_truth(simulator, truth)
-    seed = check_seed(seed)
-    y = as_observation(y_obs, posterior.events)
-    budget = Budget(n_simulations=n_simulations, minutes=minutes)
-    tell = say or (lambda text: None)
+    seed, y = check_seed(seed), as_observation(y_obs, posterior.events)
+    budget, tell = Budget(n_simulations=n_simulations, minutes=minutes), say or (lambda text: None)
     bench = Bench(posterior, simulator, budget, simulations, where, tell)
     results = _Results(bench, y, seed)
     for name in names:
         results.run(name, n)
     predictive = results.predict()
-    checked = results.checked(predictive.get(NEURAL))
     return Comparison(
         simulator=simulator,
         posterior=posterior,
@@ -99,9 +93,16 @@ def compare(
         truth=known,
         left_out=tuple(results.left_out),
         seed=seed,
-        predictive_check=checked,
+        predictive_check=results.checked(predictive.get(NEURAL)),
         agreement=agreement(posterior, simulator, y, seed),
     )
+
+
+def _check_simulations(simulations: object) -> None:
+    if simulations is not None and not isinstance(simulations, Simulations):
+        raise SettingsError(
+            f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."
+        )
 
 
 class _Results:

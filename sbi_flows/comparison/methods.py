@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from sbi_flows.arrays import F, integer, real
-from sbi_flows.baselines.methods import ABCSettings, abc
+from sbi_flows.baselines.methods import abc
 from sbi_flows.baselines.rejection import rejection_abc
+from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError

@@ -18,7 +18,8 @@ from sbi_flows.comparison.export import Figures, export
 from sbi_flows.comparison.methods import EXACT, NEURAL
 from sbi_flows.comparison.preference import Preference, preferred
 from sbi_flows.comparison.reproduce import lines
-from sbi_flows.comparison.verdict import FAR, NEAR, believe, beyond_chance, reasons_against
+from sbi_flows.comparison.verdict import believe, beyond_chance, reasons_against, unlike_exact
+from sbi_flows.comparison.wording import describe, in_words, lead, notes_on, predictions, provenance
 from sbi_flows.diagnostics.distances import c2st, sliced_wasserstein
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.draws import Draws, weighted_quantile
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from sbi_flows.report.page import ReportPage, Row
 
 _DISTANCE_DRAWS = 2000
-_MOST_IN_LEAD = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +73,41 @@ class Comparison:
         They are the observation's place among the simulations, the predictions, the agreement of the networks
         and the distance from the exact posterior. The last takes as long as `distances`, once.
         """
-        score = reference = None
-        if EXACT in self.draws:
-            row, reference = self.distances.set_index("b").loc[NEURAL], self.draws[EXACT].verdict
-            score = beyond_chance(float(row["c2st"]), int(row["n"]))
-        against = reasons_against(self.predictive_check, self.agreement, score, reference)
+        reference = self.draws[EXACT].verdict if EXACT in self.draws else None
+        against = reasons_against(
+            self.predictive_check, self.agreement, self._beyond_chance(NEURAL), reference
+        )
         tested = self.predictive_check is not None
         return believe(self.draws[NEURAL].verdict, against, predictions_tested=tested)
 
     @property
     def preferred(self) -> Preference:
         """Which method to believe here, and why. Takes as long as `distances`, once."""
-        verdicts = {method: draws.verdict for method, draws in self.draws.items()}
         near = {row["b"]: row["c2st"] for row in _records(self.distances) if row["a"] == EXACT}
-        return preferred({**verdicts, NEURAL: self.verdict}, near)
+        return preferred(self.verdicts, near)
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdict on each method: its own, never better than its distance from the exact posterior
+        allows. Takes as long as `distances`, once.
+        """
+        found = {NEURAL: self.verdict}
+        for method, draws in self.draws.items():
+            if method == NEURAL:
+                continue
+            found[method] = draws.verdict
+            if method != EXACT and EXACT in self.draws:
+                reference = self.draws[EXACT].verdict
+                against = unlike_exact(self._beyond_chance(method), reference, neural=False)
+                found[method] = believe(draws.verdict, against)
+        return found
+
+    def _beyond_chance(self, method: str) -> float | None:
+        """C2ST of a method from the exact posterior, where it is known and beyond chance."""
+        if EXACT not in self.draws:
+            return None
+        row = self.distances.set_index("b").loc[method]
+        return beyond_chance(float(row["c2st"]), int(row["n"]))
 
     @property
     def methods(self) -> pandas.DataFrame:
@@ -100,7 +121,7 @@ class Comparison:
             [
                 {
                     "method": method,
-                    "verdict": (self.verdict if method == NEURAL else draws.verdict).level,
+                    "verdict": self.verdicts[method].level,
                     "c2st": apart.get(method, np.nan),
                     "ess": draws.ess,
                     "seconds": self.seconds[method],
@@ -189,7 +210,7 @@ class Comparison:
             "preferred": self.preferred.why.to_json(),
             "observed": self.y_obs,
             "left_out": [note.to_json() for note in self.left_out],
-            "predictions": None if checked is None else _predictions(checked),
+            "predictions": None if checked is None else predictions(checked),
         }
         drawn = _figures(self, colours_of(self.draws, reference=EXACT))
         return export(folder, "comparison", tables, facts, drawn, figures)
@@ -213,27 +234,28 @@ def _section(comparison: Comparison) -> ReportPage:
     from sbi_flows.report.svg import colours_of
 
     simulator, posterior, checked = comparison.simulator, comparison.posterior, comparison.predictive_check
-    colours = colours_of(comparison.draws, reference=EXACT)
+    found, verdicts = comparison.draws, comparison.verdicts
+    colours = colours_of(found, reference=EXACT)
     methods = "1 method" if len(comparison.draws) == 1 else f"{len(comparison.draws)} methods"
-    distances = [{**row, "sentence": _sentence(row["c2st"])} for row in _records(comparison.distances)]
+    distances = [{**row, "sentence": in_words(row["c2st"])} for row in _records(comparison.distances)]
     return ReportPage(
         title=simulator.name,
         subtitle=f"{methods} on one observation of {posterior.events.describe()}",
-        lead=_lead(comparison),
+        lead=lead(comparison.draws[comparison.preferred.method]),
         verdict=comparison.verdict,
         preference=comparison.preferred.why,
         glance=[_at_a_glance(row) for row in _records(comparison.methods)],
         subject=NEURAL,
         table=_records(comparison.table),
-        methods=[(name, colours[name], _describe(draws)) for name, draws in comparison.draws.items()],
+        methods=[(name, colours[name], describe(draws, verdicts[name])) for name, draws in found.items()],
         figures=_figures(comparison, colours),
-        notes=[*posterior.notes, *comparison.left_out, *_notes(comparison)],
-        facts=_provenance(comparison),
+        notes=[*posterior.notes, *comparison.left_out, *notes_on(comparison.agreement, found.get(EXACT))],
+        facts=provenance(posterior, simulator),
         reproduce=lines(
             posterior, simulator, comparison.y_obs, len(comparison.draws[NEURAL]), comparison.seed
         ),
         distances=distances,
-        predictions=[] if checked is None else _predictions(checked),
+        predictions=[] if checked is None else predictions(checked),
         predictive_p=None if checked is None else checked.p,
         more={"observed": caption_of(comparison.shown)},
     )
@@ -245,7 +267,7 @@ def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
 
 def _at_a_glance(row: dict[str, Any]) -> Row:
     score = float(row["c2st"])
-    return {**row, "sentence": _sentence(score) if np.isfinite(score) else ""}
+    return {**row, "sentence": in_words(score) if np.isfinite(score) else ""}
 
 
 def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, str]:
@@ -267,77 +289,3 @@ def _figures(comparison: Comparison, colours: Mapping[str, str]) -> dict[str, st
         columns = (checked.observed, checked.low, checked.high, checked.p_values)
         figures["statistics"] = statistics_figure(checked.names, *columns)
     return figures
-
-
-def _provenance(comparison: Comparison) -> dict[str, str]:
-    simulator, facts = comparison.simulator, comparison.posterior.facts
-    declared = comparison.posterior.declared_summaries
-    failed = f" ({facts['failed']:,} more failed)" if facts["failed"] else ""
-    seconds = comparison.posterior.seconds.items()
-    return {
-        "simulator": f"{simulator.name}: {', '.join(simulator.prior.names)}",
-        "prior": str(simulator.prior),
-        "data": comparison.posterior.events.describe(),
-        **({"declared summaries": f"{declared} in the network's input"} if declared else {}),
-        "simulations": f"{facts['simulations']:,}{failed}",
-        "seed": str(facts["seed"]),
-        "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
-        **{f"time to {step}": f"{duration:.1f} s" for step, duration in seconds},
-    }
-
-
-def _predictions(found: PredictiveCheck) -> list[Row]:
-    columns = (found.observed, found.low, found.high, found.p_values)
-    keys = ("name", "observed", "low", "high", "p")
-    rows = zip(found.names, *(column.tolist() for column in columns), strict=True)
-    return [dict(zip(keys, row, strict=True)) for row in rows]
-
-
-def _lead(comparison: Comparison) -> str:
-    neural = comparison.draws[NEURAL]
-    means = neural.summary()[["mean", "sd"]].to_numpy()
-    shown = zip(neural.names[:_MOST_IN_LEAD], means, strict=False)
-    lead = ", ".join(f"{name} = {mean:.3g} ± {sd:.2g}" for name, (mean, sd) in shown)
-    lead = f"The neural posterior gives {lead} (mean ± sd)."
-    if EXACT in comparison.draws:
-        distances = comparison.distances
-        scores = "; ".join(
-            f"{b} {score:.2f}" for b, score in zip(distances["b"], distances["c2st"], strict=True)
-        )
-        lead += f" C2ST against the exact posterior (0.5: indistinguishable, 1: disjoint): {scores}."
-    return lead
-
-
-def _notes(comparison: Comparison) -> list[Note]:
-    notes = []
-    members = comparison.agreement
-    if members is not None and (n := len(members.null)):
-        usual = float(np.median(members.null))
-        notes.append(Note("networks apart", apart=members.apart, usual=usual, n=n, p=members.p))
-    facts = comparison.draws[EXACT].facts if EXACT in comparison.draws else {}
-    if "efficiency" in facts:
-        found = {name: facts[name] for name in ("efficiency", "pareto_k")}
-        notes.append(Note("importance proposal", **found))
-    return notes
-
-
-def _describe(draws: Draws) -> str:
-    facts = draws.facts
-    if "tolerance" in facts:
-        left_out = f"; left out: {facts['left_out']}" if facts["left_out"] else ""
-        return (
-            f"{facts['accepted']:,} of {facts['simulations']:,} simulations within a distance of "
-            f"{facts['tolerance']:.3g} on {facts['summaries']} summaries{left_out}. Verdict {draws.verdict}"
-        )
-    if facts["simulations"]:
-        declared = facts.get("declared_summaries", 0)
-        joined = f", which sees the data and {declared} declared summaries" if declared else ""
-        return (
-            f"{len(draws):,} draws from a flow fitted to {facts['simulations']:,} simulations, some held "
-            f"out{joined}."
-        )
-    return f"{draws.origin.removeprefix('exact, ').capitalize()}: {draws.verdict.text}"
-
-
-def _sentence(score: float) -> str:
-    return "hard to tell apart" if score < NEAR else "close" if score < FAR else "easy to tell apart"

@@ -43,10 +43,16 @@ def reasons_against(
         found.append(("do not trust" if predictive.p <= VERY_UNLIKELY else "caution", note))
     if members is not None and (reason := members.reason()) is not None:
         found.append(reason)
-    if c2st is not None and reference is not None and c2st >= FAR:
-        note = Note("unlike exact", c2st=c2st, few=not reference.ok)
-        found.append(("do not trust" if c2st >= VERY_FAR and reference.ok else "caution", note))
+    found += unlike_exact(c2st, reference)
     return found
+
+
+def unlike_exact(c2st: float | None, reference: Verdict | None, *, neural: bool = True) -> list[Reason]:
+    """Whether draws are far from exact ones. neural: whether they are those of the neural posterior."""
+    if c2st is None or reference is None or c2st < FAR:
+        return []
+    note = Note("unlike exact", c2st=c2st, few=not reference.ok, neural=neural)
+    return [("do not trust" if c2st >= VERY_FAR and reference.ok else "caution", note)]
 
 
 def beyond_chance(c2st: float, n: int) -> float | None:

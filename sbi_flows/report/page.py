@@ -62,8 +62,6 @@ class ReportPage:
     """What a report says about one data set.
 
     lead: the answer in a paragraph.
-    preference: which method to believe. glance: a row per method with keys method, verdict, c2st, sentence,
-        seconds, seconds_before, simulations.
     subject: what the verdict, the predictions and the training are about, such as "neural posterior".
     table: a row per method and parameter with keys method, parameter, mean, sd, q05, q95, truth, ess,
         seconds, simulations (None where unknown).
@@ -76,6 +74,8 @@ class ReportPage:
     predictions: a row per statistic of the data with keys name, observed, low, high, p.
     predictive_p: of all statistics together.
     more: slot -> what its caption says besides.
+    preference: which method to believe. glance: a row per method with keys method, verdict, c2st, sentence,
+        seconds, seconds_before, simulations.
     """
 
     title: str
@@ -86,8 +86,6 @@ class ReportPage:
     table: Sequence[Row]
     methods: Sequence[tuple[str, str, str]]
     figures: Mapping[str, str]
-    preference: str = ""
-    glance: Sequence[Row] = ()
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     reproduce: Sequence[str] = ()
@@ -95,6 +93,8 @@ class ReportPage:
     predictions: Sequence[Row] = ()
     predictive_p: float | None = None
     more: Mapping[str, str] = field(default_factory=dict)
+    preference: str = ""
+    glance: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_a_distance_from_the_exact_posterior_is_a_reason(
 ) -> None:
     reasons = reasons_against(predictive(0.5), None, c2st, reference)
     assert found(reasons) == ([] if level is None else [(level, "unlike exact")])
-    assert all(note.values == {"c2st": c2st, "few": not reference.ok} for _, note in reasons)
+    assert all(note.values == {"c2st": c2st, "few": not reference.ok, "neural": True} for _, note in reasons)
 
 
 def test_the_worst_level_wins_and_all_reasons_are_said() -> None:
