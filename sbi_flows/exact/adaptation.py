@@ -3,7 +3,7 @@
 The pilot takes four of five draws from q and one from the prior. Each round proposes from a mixture of
 Student t distributions, the prior and, where it is good enough to be worth its density, q. The mixture is
 fitted to all draws so far, with the weights w^b, where b <= 1 is the largest power at which their effective
-size is a quarter of a round's. One half of the draws fits the t distributions; the other chooses their number
+size is 50 (u + 1). One half of the draws fits the t distributions; the other chooses their number
 and the shares of q and of the prior by its weighted mean log density: the Kullback-Leibler divergence from
 the posterior up to a constant.
 
@@ -30,9 +30,9 @@ from sbi_flows.exact.students import StudentMixture, fit_students
 _PILOT_OF_Q = 0.8
 _LEAST_OF_PRIOR = 0.02
 _COMPONENTS = (1, 2, 4, 8, 16, 32)
-_GOOD, _GAIN, _PATIENCE, _ROUNDS = 0.6, 1.1, 2, 12
-_SHARE = 0.25  # of a round's draws: the least effective size to fit to
-_LEAST_ROUND, _LARGEST_ROUND, _FITTED = 50, 32_000, 8_000
+_GOOD, _GAIN, _PATIENCE, _ROUNDS = 0.6, 1.1, 3, 20
+_ESS_TO_FIT = 50  # for each coordinate, and one more
+_LEAST_ROUND, _LARGEST_ROUND, _FITTED = 50, 32_000, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +62,13 @@ def adapt(
     likelihood: Likelihood,
     rng: np.random.Generator,
     *,
+    wanted: float,
     tell: Callable[[int, int, float], None],
 ) -> Adapted:
     """The best proposal of some rounds, of which `mixture` is the first, as far as the budget's present share
     allows. Their draws are added to `pool`.
 
+    wanted: the effective size that is wanted of it. Rounds stop once they have cost half of what that takes.
     tell: called with the round, the evaluations so far and the efficiency of its proposal.
     """
     budget, best, idle = likelihood.budget, Adapted(mixture, 0.0), 0
@@ -76,11 +78,12 @@ def adapt(
             break
         size = min(size, budget.left)
         pool.propose(size, mixture, likelihood, rng)
-        b, weights = tempered(pool.log_weights(), _SHARE * size)
+        b, weights = to_fit(pool)
         before, best = best.efficiency, _best(pool)
         tell(i + 1, budget.evaluations, best.efficiency)
         idle = 0 if best.efficiency > _GAIN * before or b < 1 else idle + 1
-        if best.efficiency >= _GOOD or idle >= _PATIENCE:
+        enough = 2 * len(pool) * best.efficiency >= wanted
+        if best.efficiency >= _GOOD or idle >= _PATIENCE or (enough and b == 1):
             break
         mixture = fitted(pool, weights, rng)
         size = min(2 * size, _LARGEST_ROUND)
@@ -108,8 +111,9 @@ def rating_of_q(pool: Pool) -> dict[str, float]:
     return {"efficiency": efficiency(own), "pareto_k": pareto_k(own)}
 
 
-def tempered(log_weights: F, wanted: float) -> tuple[float, F]:
-    """The largest b <= 1 at which w^b has the effective size `wanted`, by bisection, and these weights."""
+def to_fit(pool: Pool) -> tuple[float, F]:
+    """The largest b <= 1 at which w^b has the effective size to fit to, by bisection, and these weights."""
+    log_weights, wanted = pool.log_weights(), _ESS_TO_FIT * (pool.at.z.shape[1] + 1.0)
     there = np.isfinite(log_weights)
     wanted = min(wanted, 0.5 * there.sum())
     if not there.any() or effective(log_weights) >= wanted:
@@ -125,7 +129,7 @@ def tempered(log_weights: F, wanted: float) -> tuple[float, F]:
 def fitted(pool: Pool, weights: F, rng: np.random.Generator) -> Mixture:
     """The mixture that is nearest to the weighted draws."""
     weights = np.where(np.isfinite(pool.at.z).all(axis=1), weights, 0.0)
-    rows, weights = select(weights, min(_FITTED, int(np.count_nonzero(weights))), rng)
+    rows, weights = select(weights, _rows_to_fit(weights), rng)
     half = rng.permutation(len(rows)) % 2 == 0
     train, test = pool.at.at(rows[half]), pool.at.at(rows[~half])
     if not (weights[half].sum() > 0 and weights[~half].sum() > 0):
@@ -144,6 +148,12 @@ def fitted(pool: Pool, weights: F, rng: np.random.Generator) -> Mixture:
     of_prior, of_q = max(shares[0], _LEAST_OF_PRIOR), shares[1]
     total = max(1.0, of_prior + of_q + _LEAST_OF_PRIOR)
     return Mixture(pool.sources, float(of_prior / total), float(of_q / total), students)
+
+
+def _rows_to_fit(weights: F) -> int:
+    """How many rows: more than three times the effective size would add rows of nearly no weight."""
+    ess = 1 / np.square(weights / weights.sum()).sum()
+    return int(min(_FITTED, np.count_nonzero(weights), max(_LEAST_ROUND, 3 * ess)))
 
 
 def _shares(at: Points, students: StudentMixture, weights: F) -> tuple[float, F]:

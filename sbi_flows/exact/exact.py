@@ -21,7 +21,7 @@ from sbi_flows.arrays import F
 from sbi_flows.diagnostics.importance import pareto_k, smoothed
 from sbi_flows.draws import ChainDiagnostics
 from sbi_flows.errors import SimulatorContractError
-from sbi_flows.exact.adaptation import Adapted, adapt, fitted, pilot, rating_of_q, tempered
+from sbi_flows.exact.adaptation import Adapted, adapt, fitted, pilot, rating_of_q, to_fit
 from sbi_flows.exact.chains import Chains, run_chains
 from sbi_flows.exact.likelihood import Budget, Likelihood
 from sbi_flows.exact.pool import Pool, effective, log_evidence, normalised
@@ -33,9 +33,9 @@ from sbi_flows.notes import Notes
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 
-_ADAPTED_BY, _OF_DRAWS = (0.2, 0.4, 0.6), 0.1
+_ADAPTED_BY, _OF_DRAWS = (0.4, 0.5, 0.6), 0.1
 _LEAST_CHUNK, _LARGEST_CHUNK, _AHEAD = 500, 20_000, 1.05
-_REPEATS, _LEAST_ESS = 10, 200
+_REPEATS = 10
 _LEAST_OF_Q, _GOOD_Q = 0.5, 0.2
 
 
@@ -109,13 +109,15 @@ class _Run:
         budget.share = _ADAPTED_BY[0]
         learned = pilot(self.sources, self.likelihood, rng)
         self.of_q = rating_of_q(learned)
-        mixture = fitted(learned, tempered(learned.log_weights(), _LEAST_ESS)[1], rng)
+        mixture = fitted(learned, to_fit(learned)[1], rng)
         first = learned
         if mixture.of_q < _LEAST_OF_Q or self.of_q["efficiency"] < _GOOD_Q:
             mixture, learned = mixture.without_q(), Pool(self.sources, with_q=False)
         for share in _ADAPTED_BY:
             budget.share = share
-            adapted = adapt(learned, mixture, self.likelihood, rng, tell=self._tell_round)
+            adapted = adapt(
+                learned, mixture, self.likelihood, rng, wanted=self.wanted.ess, tell=self._tell_round
+            )
             pool, budget.share = Pool(self.sources, with_q=learned.with_q), share + _OF_DRAWS
             self._fill(pool, adapted)
             if not len(pool):
@@ -125,7 +127,7 @@ class _Run:
                 self._fill(pool, adapted)
                 break
             learned.take(pool)
-            mixture = fitted(learned, tempered(learned.log_weights(), _LEAST_ESS)[1], rng)
+            mixture = fitted(learned, to_fit(learned)[1], rng)
         budget.share = 1.0
         return adapted, next(found for found in (pool, learned, first) if len(found))
 

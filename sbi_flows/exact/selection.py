@@ -21,7 +21,7 @@ def select(weights: F, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int
         rows = order[np.minimum(np.searchsorted(edges, places, side="right"), len(order) - 1)]
         return rows, np.full(n, 1 / n)
     c = _control(weights, n)
-    edges = np.cumsum(np.minimum(1.0, weights[order] / c))
+    edges = np.cumsum(np.minimum(weights[order], c))
     places = (np.arange(n) + rng.random()) / n * edges[-1]
     rows = order[np.minimum(np.searchsorted(edges, places, side="right"), len(order) - 1)]
     kept = np.maximum(weights[rows], c)

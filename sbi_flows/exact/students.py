@@ -1,7 +1,7 @@
 """Mixtures of Student t distributions, fitted to weighted draws by EM (Peel & McLachlan 2000; as proposals of
 importance sampling: Cappé et al. 2008, 0710.4242).
 
-    t(z) = sum_k a_k t_nu(z; m_k, S_k),   nu = 5
+    t(z) = sum_k a_k t_nu(z; m_k, S_k),   nu = 3
     r_ik = a_k t_k(z_i) / t(z_i),         v_ik = (nu + u) / (nu + (z_i - m_k)' S_k^-1 (z_i - m_k))
 
     a_k = sum_i w_i r_ik
@@ -9,7 +9,8 @@ importance sampling: Cappé et al. 2008, 0710.4242).
     S_k = sum_i w_i r_ik v_ik (z_i - m_k)(z_i - m_k)' / sum_i w_i r_ik
 
 S_k is drawn towards the covariance of all draws divided by K^(2/u), as by u + 1 draws, so that a component
-with few draws does not collapse. Start: k-means++ (Arthur & Vassilvitskii 2007) on draws taken by weight.
+with few draws does not collapse. At the end the scales are multiplied by 1.2: a proposal should have the
+heavier tails. Start: k-means++ (Arthur & Vassilvitskii 2007) on draws taken by weight.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.special import gammaln
 
 from sbi_flows.arrays import F
 
-_DEGREES = 5.0
+_DEGREES, _INFLATION = 3.0, 1.2
 _STEPS, _TOLERANCE, _LLOYD = 60, 1e-3, 5
 _ROWS_AT_ONCE = 4096
 _LEAST_WEIGHT = 1e-4
@@ -98,7 +99,9 @@ def fit_students(z: F, weights: F, components: int, rng: np.random.Generator) ->
         if score < before + _TOLERANCE:
             break
         before = score
-    return StudentMixture(found.weights, mean + found.means @ root.T, np.asarray(root @ found.factors))
+    return StudentMixture(
+        found.weights, mean + found.means @ root.T, np.asarray(_INFLATION * root @ found.factors)
+    )
 
 
 def _start(z: F, weights: F, components: int, target: F, rng: np.random.Generator) -> StudentMixture:
