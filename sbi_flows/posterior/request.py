@@ -15,7 +15,7 @@ from sbi_flows.simulation.settings import Place, SimulateSettings, check_place
 
 Method = Literal["closed form", "likelihood", "rounds"]
 METHODS: tuple[Method, ...] = get_args(Method)
-_LEAST_ESS, _MOST_ESS = 100, 10_000_000
+_LEAST_ESS, _MOST_ESS = 2, 10_000_000
 _MOST_CHAINS = 64
 
 
@@ -29,7 +29,7 @@ class RefineSettings:
     """
 
     ess: int | None = None
-    chains: int = 16
+    chains: int = 32
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:
