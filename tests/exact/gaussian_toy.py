@@ -70,16 +70,19 @@ def raising_toy(theta: Mapping[str, F], rng: np.random.Generator) -> F:
 
 @dataclass(frozen=True)
 class Normal:
-    """A proposal N(mean, covariance): the prior's map is the identity here."""
+    """A proposal that is N(mean, covariance) over theta."""
 
     mean: F
     covariance: F
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
-        return np.asarray(multivariate_normal(self.mean, self.covariance).rvs(n, random_state=rng))
+        theta = multivariate_normal(self.mean, self.covariance).rvs(n, random_state=rng).reshape(n, 2)
+        return np.asarray(PRIOR.to_unconstrained(theta)[0])
 
     def log_prob(self, z: F) -> F:
-        return np.asarray(multivariate_normal(self.mean, self.covariance).logpdf(z)).reshape(len(z))
+        theta = PRIOR.from_unconstrained(z)
+        found = multivariate_normal(self.mean, self.covariance).logpdf(theta).reshape(len(z))
+        return np.asarray(found - PRIOR.to_unconstrained(theta)[1])
 
 
 RIGHT = Normal(MEAN, COVARIANCE)
