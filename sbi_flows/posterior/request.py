@@ -11,7 +11,7 @@ from sbi_flows.arrays import integer, real
 from sbi_flows.errors import SettingsError
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.at import check_where
-from sbi_flows.simulation.settings import Place, SimulateSettings, check_place
+from sbi_flows.simulation.settings import Place, SimulateSettings, check_place, check_workers
 
 Method = Literal["closed form", "likelihood", "rounds"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -70,3 +70,4 @@ class RefineRequest:
         if self.store is not None:
             check_place(self.store)
         check_where(self.where)
+        check_workers(self.where.get("executor"), self.where.get("workers"))
