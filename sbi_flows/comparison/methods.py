@@ -16,11 +16,12 @@ from sbi_flows.arrays import F, integer, real
 from sbi_flows.baselines.methods import abc
 from sbi_flows.baselines.rejection import rejection_abc
 from sbi_flows.baselines.settings import ABCSettings
-from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError
 from sbi_flows.notes import Say
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.refine import exact_draws
+from sbi_flows.posterior.request import RefineRequest, RefineSettings
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import Place, SimulateSettings
@@ -199,7 +200,12 @@ def _sequential(bench: Bench, y: F, method: Literal["smc", "synthetic_likelihood
 
 
 def _exact(bench: Bench, y: F, n: int, seed: int) -> Draws | None:
-    return exact_draws(bench.simulator, bench.posterior, y, min(n, _EXACT_DRAWS), seed=seed)
+    simulator = bench.simulator
+    if simulator.log_likelihood is None and simulator.exact_posterior is None:
+        return None
+    n = min(n, _EXACT_DRAWS)
+    asked = RefineRequest(n=n, seed=seed, settings=RefineSettings(ess=n), where=bench.where)
+    return exact_draws(bench.posterior, y, simulator, asked)
 
 
 _RUN: Mapping[str, Callable[[Bench, F, int, int], Draws | None]] = {
