@@ -1,18 +1,247 @@
-"""Refining without a likelihood: rounds of simulations where the present posterior has its mass."""
+"""Refining without a likelihood: rounds of simulations where the present posterior has its mass.
+
+    A_0 = the prior's support,  q_0 the amortised posterior
+    A_r = A_{r-1} cut to where q_{r-1}(. | y) has all but 1e-4 of its mass           (`truncated`)
+    q_r = trained on simulations at theta ~ p(theta | A_r)                            (`retrained`)
+
+q_r(theta | y) tends to p(theta | y) restricted to A_r. There is no correction, and no mass leaks beyond the
+prior. Simulations of earlier rounds that lie in A_r are draws of p(theta | A_r) too, and are used again.
+Truncated sequential neural posterior estimation: Deistler, Goncalves & Macke (2022, 2210.04815).
+"""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
 from sbi_flows.arrays import F
-from sbi_flows.draws import Draws
+from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError
+from sbi_flows.machine import torch_defaults
+from sbi_flows.notes import Note, Notes
 from sbi_flows.posterior.amortised import Amortised
+from sbi_flows.posterior.pool import Limits, Pool
 from sbi_flows.posterior.request import RefineRequest
+from sbi_flows.posterior.retrained import Retrained, request_for, restricted_log_prob, retrain
+from sbi_flows.posterior.truncated import Local, Sampled, Truncated, draws_inside
 from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import stream
+from sbi_flows.verdict import Verdict
+
+_SIMULATIONS, _MOST_BY_THE_CLOCK = 10_000, 50_000
+_CUT, _GROWTH = 1e-4, 2
+_LEAST_ROWS, _ROWS_PER_PARAMETER = 200, 50
+_CANDIDATES = 400_000_000
+_SHRINKS = 0.5
+_COMPARED = 2_000
+_UNSETTLED = 0.3
+
+Reason = Literal["rounds", "stays", "region", "time"]
 
 
 def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: RefineRequest) -> Draws:
-    """Draws from a posterior trained on for y (*event,). Raises `SettingsError`."""
-    raise SettingsError(
-        f"{simulator.name} has no log_likelihood, and refining without one is not there yet. Give "
-        "@sf.simulator(prior, log_likelihood=...), exact or the log of an unbiased estimate."
-    )
+    """Draws from a posterior trained on for y (*event,), which amortises no more.
+
+    Raises `SettingsError` for too few simulations, and what simulating and training raise.
+    """
+    began, notes = time.monotonic(), Notes(request.say)
+    sizes = planned(simulator.prior.d, request)
+    with torch_defaults():
+        start = _State(Local.of(posterior.density, y), Truncated(simulator.prior))
+        rounds = _Rounds(posterior, y, simulator, request, notes, start, Pool.of(simulator, request), began)
+        reason = rounds.run(sizes)
+        values, leak = draws_inside(rounds.state.local, rounds.state.truncated, request.n, request.seed)
+    notes.note("rounds ended", reason=reason, rounds=len(rounds.table), simulations=rounds.pool.made)
+    return rounds.draws(values, leak)
+
+
+def planned(d: int, request: RefineRequest) -> list[int]:
+    """The simulations of each round, each twice as many as the one before. By the clock, the most of each.
+
+    Raises `SettingsError`.
+    """
+    n, least = request.n_simulations, max(_LEAST_ROWS, _ROWS_PER_PARAMETER * d)
+    if n is None:
+        if request.minutes is not None:
+            return [_MOST_BY_THE_CLOCK] * request.settings.rounds
+        n = _SIMULATIONS
+    if n < least:
+        raise SettingsError(
+            f"n_simulations={n:,} are too few for a round of {d} parameters, which needs at least {least:,}."
+        )
+    rounds = request.settings.rounds
+    while rounds > 1 and n / (_GROWTH**rounds - 1) < least:
+        rounds -= 1
+    ends = [n * (_GROWTH**k - 1) // (_GROWTH**rounds - 1) for k in range(rounds + 1)]
+    return [int(size) for size in np.diff(ends)]
+
+
+class _State(NamedTuple):
+    """Where the rounds stand: q(. | y), and the region of the round that trained it."""
+
+    local: Local
+    truncated: Truncated
+    share: float = 1.0
+
+
+@dataclass
+class _Rounds:
+    """table: what each round did."""
+
+    posterior: Amortised
+    y: F
+    simulator: Simulator
+    request: RefineRequest
+    notes: Notes
+    state: _State
+    pool: Pool
+    began: float
+    table: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, sizes: list[int]) -> Reason:
+        """Make rounds of these sizes; why they ended."""
+        left = sum(sizes)
+        for k, size in enumerate(sizes):
+            if self._seconds_left() <= 0:
+                return "time"
+            began = time.monotonic()
+            truncated = self.state.truncated.cut(self.state.local, _CUT, self._seed("cut", k))
+            found = None if truncated is None else truncated.sample(left, self._seed("theta", k), _CANDIDATES)
+            if truncated is None or found is None:
+                return "region"
+            stays = k > 0 and found.share > _SHRINKS * self.state.share
+            limits = Limits(
+                left if stays and self.request.minutes is None else size, self._until(len(sizes) - k)
+            )
+            left -= self._round(k, truncated, found, limits, began)
+            if stays:
+                return "stays"
+        return "rounds"
+
+    def _round(self, k: int, truncated: Truncated, found: Sampled, limits: Limits, began: float) -> int:
+        """Simulate, train, and say what came of it; the number of simulations."""
+        self.notes.note("region", round=k + 1, share=found.share, way=found.way, lost=truncated.lost)
+        failed = self.pool.failed.copy()
+        made = self.pool.simulate(found.theta, k + 1, limits)
+        theta, y = self.pool.inside(truncated)
+        simulated = time.monotonic()
+        trained = self._train(k, theta, y)
+        gain, error = self._gain(trained, truncated, k)
+        local = Local.of(trained.density, self.y)
+        moved, leak = self._moved(local, truncated, k)
+        kept = gain > 0
+        self.table.append(
+            {
+                "simulations": made,
+                "failed": dict(self.pool.failed - failed),
+                "rows": len(theta),
+                "share_of_prior": found.share,
+                "drawn_by": found.way,
+                "lost": truncated.lost,
+                "leak": leak,
+                "gain": gain,
+                "gain_error": error,
+                "moved": moved,
+                "kept": kept,
+                "epochs": trained.epochs,
+                "seconds_simulating": simulated - began,
+                "seconds_training": time.monotonic() - simulated,
+            }
+        )
+        self.notes.note("round", round=k + 1, **{
+            name: self.table[-1][name] for name in ("simulations", "rows", "gain", "gain_error", "moved", "kept")
+        })  # fmt: skip
+        self.state = _State(local if kept else self.state.local, truncated, found.share)
+        return made
+
+    def _train(self, k: int, theta: F, y: Any) -> Retrained:
+        request = request_for(self.posterior, self.simulator, self.y, self.request.settings.fit)
+        seconds = None if self.request.minutes is None else max(self._seconds_left(), 1.0)
+        checkpoint = self.pool.place(f"{k + 1}.training")
+        request = replace(request, seed=self._seed("fit", k), checkpoint=checkpoint, limit_seconds=seconds)
+        return retrain(self.simulator, theta, y, request)
+
+    def _gain(self, trained: Retrained, truncated: Truncated, k: int) -> tuple[float, float]:
+        """Of the held-out log density over that of the network before, both restricted, and its error."""
+        old, seed = self.state.local.density, self._seed("gain", k)
+        new_log, old_log = (
+            restricted_log_prob(density, truncated, *trained.held_out, seed)
+            for density in (trained.density, old)
+        )
+        difference = new_log - old_log
+        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+    def _moved(self, local: Local, truncated: Truncated, k: int) -> tuple[float, float]:
+        """KL(q_r(. | y) || q_{r-1}(. | y)) in nats, both restricted; and the share of q_r outside."""
+        seed = self._seed("moved", k)
+        theta, leak = draws_inside(local, truncated, _COMPARED, seed)
+        before = 1 - draws_inside(self.state.local, truncated, _COMPARED, seed)[1]
+        apart = local.log_prob(theta) - self.state.local.log_prob(theta)
+        return float(apart.mean() - np.log1p(-leak) + np.log(before)), leak
+
+    def _seconds_left(self) -> float:
+        minutes = self.request.minutes
+        return float("inf") if minutes is None else self.began + 60 * minutes - time.monotonic()
+
+    def _until(self, rounds: int) -> float | None:
+        """When a round stops simulating, with that many to come: half of its share of the time."""
+        if self.request.minutes is None:
+            return None
+        return time.monotonic() + self._seconds_left() / rounds / 2
+
+    def _seed(self, what: str, k: int) -> int:
+        return int(stream(self.request.seed, f"rounds {what}", k).integers(2**31))
+
+    def draws(self, values: F, leak: float) -> Draws:
+        """The draws, with what was done and whether to believe them."""
+        prior, pool = self.posterior.prior, self.pool
+        apart = float(
+            np.mean(self.state.local.log_prob(values) - self._amortised().log_prob(values)) - np.log1p(-leak)
+        )
+        verdict = self._verdict(apart)
+        scalars = {name: marginal.scalar for name, marginal in prior.marginals.items()}
+        return Draws(
+            values=values,
+            groups=groups_of(prior.slices, scalars),
+            names=prior.names,
+            labels=prior.labels,
+            verdict=verdict,
+            origin="neural posterior, refined by rounds",
+            verdicts=(verdict,),
+            facts={
+                "simulator": self.simulator.name,
+                "simulations": pool.made,
+                "simulations_in_all": pool.made
+                + self.posterior.facts["simulations"]
+                + self.posterior.facts["failed"],
+                "failed": dict(pool.failed),
+                "rounds": self.table,
+                "apart": apart,
+                "seed": self.request.seed,
+                "seconds": time.monotonic() - self.began,
+                "notes": [str(note) for note in self.notes],
+            },
+        )
+
+    def _verdict(self, apart: float) -> Verdict:
+        """That on the data; never better than caution where the last round still changed the posterior."""
+        given = self.posterior.verdicts(self.posterior.events.unpack(self.y))[0]
+        texts = [
+            given.text,
+            f"{Note('refined', rounds=len(self.table), simulations=self.pool.made, apart=apart)}.",
+        ]
+        level, last = given.level, self.table[-1]["moved"] if self.table and self.table[-1]["kept"] else 0.0
+        if last > _UNSETTLED:
+            level = "caution" if level == "trust" else level
+            texts.append(f"{Note('still changing', moved=last)}.")
+        if self.pool.failed:
+            texts.append(
+                f"{Note('failures in rounds', failed=sum(self.pool.failed.values()), made=self.pool.made)}."
+            )
+        return Verdict(level, " ".join(texts), given.quantile)
+
+    def _amortised(self) -> Local:
+        return Local.of(self.posterior.density, self.y)
