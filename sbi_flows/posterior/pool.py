@@ -19,7 +19,7 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SimulationWarning
 from sbi_flows.files import write_bytes
 from sbi_flows.posterior.request import RefineRequest
-from sbi_flows.posterior.truncated import Truncated
+from sbi_flows.posterior.truncated import Proposal, Truncated
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.at import simulate_at
@@ -80,8 +80,8 @@ class Pool:
         kept = truncated.inside(self.theta)
         return self.theta[kept], self.y[kept]
 
-    def simulate(self, theta: F, number: int, limits: Limits) -> int:
-        """Simulate at rows of theta, in order, as far as the limits go; how many were made.
+    def simulate(self, proposal: Proposal, number: int, limits: Limits) -> int:
+        """Simulate at draws of the proposal, as far as the limits go; how many were made.
 
         Raises what `simulate_at` raises.
         """
@@ -90,11 +90,14 @@ class Pool:
             began = time.monotonic()
             if limits.until is not None and part and began + rate * size > limits.until:
                 break
-            self._add(*self._run(theta[made : made + size], number, part))
+            theta = proposal.take(size)
+            if not len(theta):
+                break
+            self._add(*self._run(theta, number, part))
             took = time.monotonic() - began
             if limits.until is not None:
                 took = self._recorded(f"{number}.{part}.json", took)
-            made, rate = made + size, took / size
+            made, rate = made + len(theta), took / len(theta)
         return made
 
     def _recorded(self, name: str, took: float) -> float:

@@ -26,7 +26,7 @@ from sbi_flows.posterior.amortised import Amortised
 from sbi_flows.posterior.pool import Limits, Pool
 from sbi_flows.posterior.request import RefineRequest
 from sbi_flows.posterior.retrained import Retrained, request_for, restricted_log_prob, retrain
-from sbi_flows.posterior.truncated import Local, Sampled, Truncated, draws_inside
+from sbi_flows.posterior.truncated import Local, Proposal, Truncated, draws_inside
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.verdict import Verdict
@@ -34,10 +34,11 @@ from sbi_flows.verdict import Verdict
 _SIMULATIONS, _MOST_BY_THE_CLOCK = 10_000, 50_000
 _CUT, _GROWTH = 1e-4, 2
 _LEAST_ROWS, _ROWS_PER_PARAMETER = 200, 50
-_CANDIDATES = 400_000_000
+_LOOKED_AT = 1_000
 _SHRINKS = 0.5
 _COMPARED = 2_000
 _UNSETTLED = 0.3
+_SAID = ("simulations", "rows", "gain", "gain_error", "moved", "kept")
 
 Reason = Literal["rounds", "stays", "region", "time"]
 
@@ -109,23 +110,24 @@ class _Rounds:
                 return "time"
             began = time.monotonic()
             truncated = self.state.truncated.cut(self.state.local, _CUT, self._seed("cut", k))
-            found = None if truncated is None else truncated.sample(left, self._seed("theta", k), _CANDIDATES)
-            if truncated is None or found is None:
+            if truncated is None:
                 return "region"
-            stays = k > 0 and found.share > _SHRINKS * self.state.share
-            limits = Limits(
-                left if stays and self.request.minutes is None else size, self._until(len(sizes) - k)
-            )
-            left -= self._round(k, truncated, found, limits, began)
+            proposal = Proposal(truncated, self._seed("theta", k))
+            if not proposal.ready(min(size, _LOOKED_AT)):
+                return "region"
+            stays = k > 0 and proposal.share > _SHRINKS * self.state.share
+            limits = Limits(left if stays else size, self._until(1 if stays else len(sizes) - k))
+            left -= self._round(k, proposal, limits, began)
             if stays:
                 return "stays"
         return "rounds"
 
-    def _round(self, k: int, truncated: Truncated, found: Sampled, limits: Limits, began: float) -> int:
+    def _round(self, k: int, proposal: Proposal, limits: Limits, began: float) -> int:
         """Simulate, train, and say what came of it; the number of simulations."""
-        self.notes.note("region", round=k + 1, share=found.share, way=found.way, lost=truncated.lost)
+        truncated, share = proposal.truncated, proposal.share
+        self.notes.note("region", round=k + 1, share=share, way=proposal.way, lost=truncated.lost)
         failed = self.pool.failed.copy()
-        made = self.pool.simulate(found.theta, k + 1, limits)
+        made = self.pool.simulate(proposal, k + 1, limits)
         theta, y = self.pool.inside(truncated)
         simulated = time.monotonic()
         trained = self._train(k, theta, y)
@@ -138,8 +140,8 @@ class _Rounds:
                 "simulations": made,
                 "failed": dict(self.pool.failed - failed),
                 "rows": len(theta),
-                "share_of_prior": found.share,
-                "drawn_by": found.way,
+                "share_of_prior": share,
+                "drawn_by": proposal.way,
                 "lost": truncated.lost,
                 "leak": leak,
                 "gain": gain,
@@ -151,10 +153,8 @@ class _Rounds:
                 "seconds_training": time.monotonic() - simulated,
             }
         )
-        self.notes.note("round", round=k + 1, **{
-            name: self.table[-1][name] for name in ("simulations", "rows", "gain", "gain_error", "moved", "kept")
-        })  # fmt: skip
-        self.state = _State(local if kept else self.state.local, truncated, found.share)
+        self.notes.note("round", round=k + 1, **{name: self.table[-1][name] for name in _SAID})
+        self.state = _State(local if kept else self.state.local, truncated, share)
         return made
 
     def _train(self, k: int, theta: F, y: Any) -> Retrained:
