@@ -199,12 +199,12 @@ def _region(round: int, share: float, way: str, lost: float) -> str:
 
 
 def _round(
-    round: int, simulations: int, rows: int, gain: float, gain_error: float, moved: float, kept: bool
+    round: int, simulations: int, rows: int, gain: float, gain_error: float, moved: float, weight: float
 ) -> str:
-    left_out = "" if kept else ". The posterior before it is kept"
     return (
-        f"round {round}: {simulations:,} simulations, {rows:,} rows to train on; held-out log density "
-        f"{gain:+.3f} ± {gain_error:.3f} nats, the posterior moved by {moved:.2f} nats{left_out}"
+        f"round {round}: {simulations:,} simulations, {rows:,} rows to train on; the new network has mixture "
+        f"weight {weight:.2f}; held-out log density {gain:+.3f} ± {gain_error:.3f} nats, and the posterior "
+        f"moved by {moved:.2f} nats"
     )
 
 

@@ -55,6 +55,7 @@ class Limits:
 class Pool:
     """Usable rows of all rounds, and of simulations made before.
 
+    before: how many there were before the last call of `simulate`.
     made, failed: how many simulations the rounds made, and how many of them failed, by cause.
     """
 
@@ -62,6 +63,7 @@ class Pool:
     request: RefineRequest
     theta: F
     y: NDArray[Any]
+    before: int = 0
     made: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -75,17 +77,19 @@ class Pool:
         given.check_matches(simulator.prior, simulator.event_shape, simulator.events)
         return cls(simulator, request, *given.usable())
 
-    def inside(self, truncated: Truncated) -> tuple[F, NDArray[Any]]:
-        """The rows that lie in the region: draws of the prior restricted to it, and their y."""
+    def inside(self, truncated: Truncated) -> tuple[F, NDArray[Any], int]:
+        """The rows that lie in the region: draws of the prior restricted to it, and their y; and how many of
+        them, the last ones, the last call of `simulate` added.
+        """
         kept = truncated.inside(self.theta)
-        return self.theta[kept], self.y[kept]
+        return self.theta[kept], self.y[kept], int(kept[self.before :].sum())
 
     def simulate(self, proposal: Proposal, number: int, limits: Limits) -> int:
         """Simulate at draws of the proposal, as far as the limits go; how many were made.
 
         Raises what `simulate_at` raises.
         """
-        made, rate = 0, 0.0
+        made, rate, self.before = 0, 0.0, len(self.theta)
         for part, size in enumerate(limits.parts()):
             began = time.monotonic()
             if limits.until is not None and part and began + rate * size > limits.until:

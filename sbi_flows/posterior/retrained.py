@@ -35,7 +35,7 @@ _MOST_HELD_OUT, _DRAWS_EACH = 200, 64
 
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """density: of all y. held_out: theta and y of rows that it was not trained on. epochs: of the first
+    """density: of all y. held_out: theta and y of rows that no network was trained on. epochs: of the first
     network.
     """
 
@@ -70,14 +70,19 @@ def request_for(
     )
 
 
-def retrain(simulator: Simulator, theta: F, y: Shaped[np.ndarray, "n *event"], request: Request) -> Retrained:
-    """Train on theta (n, d) of a truncated prior and their y. Raises what `estimate` raises."""
+def retrain(
+    simulator: Simulator, theta: F, y: Shaped[np.ndarray, "n *event"], new: int, request: Request
+) -> Retrained:
+    """Train on theta (n, d) of a truncated prior and their y, of which the last `new` were made since the
+    network before. Raises what `estimate` raises.
+    """
     simulations = in_memory(simulator, theta, y)
     found = estimate(simulator.prior, simulations, request)
     network = copy.deepcopy(found.network).double().eval().requires_grad_(False)
     design = found.design
     density = Density(simulator.prior, network, design.inputs, design.centre, design.scale, None, None)
-    kept, data = simulations.gather(found.held_out_rows[:_MOST_HELD_OUT])
+    held_out = found.held_out_rows[found.held_out_rows >= len(theta) - new]
+    kept, data = simulations.gather(held_out[:_MOST_HELD_OUT])
     data = np.asarray(data, dtype=np.float64)
     if request.observe is not None:
         data = np.asarray(request.observe(data, stream(request.seed, "observed gain")), dtype=np.float64)

@@ -16,17 +16,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from sbi_flows.arrays import F
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError
 from sbi_flows.machine import torch_defaults
 from sbi_flows.notes import Note, Notes
+from sbi_flows.npe.network import stacking_weights
 from sbi_flows.posterior.amortised import Amortised
 from sbi_flows.posterior.pool import Limits, Pool
 from sbi_flows.posterior.request import RefineRequest
 from sbi_flows.posterior.retrained import Retrained, request_for, restricted_log_prob, retrain
-from sbi_flows.posterior.truncated import Local, Proposal, Truncated, draws_inside
+from sbi_flows.posterior.truncated import Local, Proposal, Truncated, draws_inside, mixed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.verdict import Verdict
@@ -35,10 +37,11 @@ _SIMULATIONS, _MOST_BY_THE_CLOCK = 10_000, 50_000
 _CUT, _GROWTH = 1e-4, 2
 _LEAST_ROWS, _ROWS_PER_PARAMETER = 200, 50
 _LOOKED_AT = 1_000
+_LEAST_WEIGHT = 0.05
 _SHRINKS = 0.5
 _COMPARED = 2_000
-_UNSETTLED = 0.3
-_SAID = ("simulations", "rows", "gain", "gain_error", "moved", "kept")
+_UNSETTLED, _MOST_LEAKED = 0.3, 0.5
+_SAID = ("simulations", "rows", "gain", "gain_error", "moved", "weight")
 
 Reason = Literal["rounds", "stays", "region", "time"]
 
@@ -51,7 +54,7 @@ def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: 
     began, notes = time.monotonic(), Notes(request.say)
     sizes = planned(simulator.prior.d, request)
     with torch_defaults():
-        start = _State(Local.of(posterior.density, y), Truncated(simulator.prior))
+        start = _State(Local.of([posterior.density], [1.0], y), Truncated(simulator.prior))
         rounds = _Rounds(posterior, y, simulator, request, notes, start, Pool.of(simulator, request), began)
         reason = rounds.run(sizes)
         values, leak = draws_inside(rounds.state.local, rounds.state.truncated, request.n, request.seed)
@@ -78,6 +81,13 @@ def planned(d: int, request: RefineRequest) -> list[int]:
         rounds -= 1
     ends = [n * (_GROWTH**k - 1) // (_GROWTH**rounds - 1) for k in range(rounds + 1)]
     return [int(size) for size in np.diff(ends)]
+
+
+class Mixture(NamedTuple):
+    """q(. | y) after a round, and what is said of it."""
+
+    local: Local
+    facts: dict[str, Any]
 
 
 class _State(NamedTuple):
@@ -128,13 +138,10 @@ class _Rounds:
         self.notes.note("region", round=k + 1, share=share, way=proposal.way, lost=truncated.lost)
         failed = self.pool.failed.copy()
         made = self.pool.simulate(proposal, k + 1, limits)
-        theta, y = self.pool.inside(truncated)
+        theta, y, new = self.pool.inside(truncated)
         simulated = time.monotonic()
-        trained = self._train(k, theta, y)
-        gain, error = self._gain(trained, truncated, k)
-        local = Local.of(trained.density, self.y)
-        moved, leak = self._moved(local, truncated, k)
-        kept = gain > 0
+        trained = self._train(k, theta, y, new)
+        mixture = self._mixed(trained, truncated, k)
         self.table.append(
             {
                 "simulations": made,
@@ -143,44 +150,59 @@ class _Rounds:
                 "share_of_prior": share,
                 "drawn_by": proposal.way,
                 "lost": truncated.lost,
-                "leak": leak,
-                "gain": gain,
-                "gain_error": error,
-                "moved": moved,
-                "kept": kept,
+                **mixture.facts,
                 "epochs": trained.epochs,
                 "seconds_simulating": simulated - began,
                 "seconds_training": time.monotonic() - simulated,
             }
         )
         self.notes.note("round", round=k + 1, **{name: self.table[-1][name] for name in _SAID})
-        self.state = _State(local if kept else self.state.local, truncated, share)
+        self.state = _State(mixture.local, truncated, share)
         return made
 
-    def _train(self, k: int, theta: F, y: Any) -> Retrained:
+    def _train(self, k: int, theta: F, y: Any, new: int) -> Retrained:
         request = request_for(self.posterior, self.simulator, self.y, self.request.settings.fit)
         seconds = None if self.request.minutes is None else max(self._seconds_left(), 1.0)
         checkpoint = self.pool.place(f"{k + 1}.training")
         request = replace(request, seed=self._seed("fit", k), checkpoint=checkpoint, limit_seconds=seconds)
-        return retrain(self.simulator, theta, y, request)
+        return retrain(self.simulator, theta, y, new, request)
 
-    def _gain(self, trained: Retrained, truncated: Truncated, k: int) -> tuple[float, float]:
-        """Of the held-out log density over that of the network before, both restricted, and its error."""
-        old, seed = self.state.local.density, self._seed("gain", k)
-        new_log, old_log = (
-            restricted_log_prob(density, truncated, *trained.held_out, seed)
-            for density in (trained.density, old)
+    def _mixed(self, trained: Retrained, truncated: Truncated, k: int) -> Mixture:
+        """The new network and those before, with the mixture weights of the largest held-out density."""
+        before = self.state.local
+        densities = (*before.densities, trained.density)
+        alone = Local.of([trained.density], [1.0], self.y)
+        leak = draws_inside(alone, truncated, _COMPARED, self._seed("leak", k))[1]
+        each = np.stack(
+            [
+                restricted_log_prob(one, truncated, *trained.held_out, self._seed("gain", k))
+                for one in densities
+            ]
         )
-        difference = new_log - old_log
-        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+        weights = stacking_weights(torch.from_numpy(each)).numpy()
+        weights[weights < _LEAST_WEIGHT] = 0.0
+        if leak > _MOST_LEAKED:
+            weights = np.append(before.weights, 0.0)
+        weights /= weights.sum()
+        used = np.flatnonzero(weights)
+        local = Local.of([densities[i] for i in used], weights[used].tolist(), self.y)
+        gained = mixed(each, weights) - mixed(each[:-1], before.weights)
+        facts = {
+            "leak": leak,
+            "gain": float(gained.mean()),
+            "gain_error": float(gained.std(ddof=1) / np.sqrt(len(gained))),
+            "weight": float(weights[-1]),
+            "moved": self._moved(local, truncated, k),
+        }
+        return Mixture(local, facts)
 
-    def _moved(self, local: Local, truncated: Truncated, k: int) -> tuple[float, float]:
-        """KL(q_r(. | y) || q_{r-1}(. | y)) in nats, both restricted; and the share of q_r outside."""
-        seed = self._seed("moved", k)
+    def _moved(self, local: Local, truncated: Truncated, k: int) -> float:
+        """KL(q_r(. | y) || q_{r-1}(. | y)) in nats, both restricted."""
+        seed, before = self._seed("moved", k), self.state.local
         theta, leak = draws_inside(local, truncated, _COMPARED, seed)
-        before = 1 - draws_inside(self.state.local, truncated, _COMPARED, seed)[1]
-        apart = local.log_prob(theta) - self.state.local.log_prob(theta)
-        return float(apart.mean() - np.log1p(-leak) + np.log(before)), leak
+        outside = draws_inside(before, truncated, _COMPARED, seed)[1]
+        apart = local.log_prob(theta) - before.log_prob(theta)
+        return float(apart.mean() - np.log1p(-leak) + np.log1p(-outside))
 
     def _seconds_left(self) -> float:
         minutes = self.request.minutes
@@ -233,7 +255,7 @@ class _Rounds:
             given.text,
             f"{Note('refined', rounds=len(self.table), simulations=self.pool.made, apart=apart)}.",
         ]
-        level, last = given.level, self.table[-1]["moved"] if self.table and self.table[-1]["kept"] else 0.0
+        level, last = given.level, self.table[-1]["moved"] if self.table else 0.0
         if last > _UNSETTLED:
             level = "caution" if level == "trust" else level
             texts.append(f"{Note('still changing', moved=last)}.")
@@ -244,4 +266,4 @@ class _Rounds:
         return Verdict(level, " ".join(texts), given.quantile)
 
     def _amortised(self) -> Local:
-        return Local.of(self.posterior.density, self.y)
+        return Local.of([self.posterior.density], [1.0], self.y)

@@ -18,7 +18,7 @@ times 1.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import gammaln, logsumexp
 from torch import Tensor
 
 from sbi_flows.arrays import F
@@ -42,23 +43,54 @@ Way = Literal["prior", "ellipsoid"]
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """q(. | y) of one observation."""
+    """q(. | y) = sum_k w_k q_k(. | y) of one observation.
 
-    density: Density
-    context: Tensor
+    contexts: the summaries of y by each q_k.
+    """
+
+    densities: tuple[Density, ...]
+    weights: Float[np.ndarray, " k"]
+    contexts: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, density: Density, y: Float[np.ndarray, " *event"]) -> Local:
+    def of(
+        cls, densities: Sequence[Density], weights: Sequence[float], y: Float[np.ndarray, " *event"]
+    ) -> Local:
         """Raises `ObservationError` where scaling y overflows."""
-        return cls(density, density.contexts(np.asarray(y, dtype=np.float64)[None]))
+        stack = np.asarray(y, dtype=np.float64)[None]
+        contexts = tuple(density.contexts(stack) for density in densities)
+        return cls(tuple(densities), np.asarray(weights) / np.sum(weights), contexts)
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of theta."""
+        return self.densities[0].prior
 
     def draw(self, n: int, seed: int) -> Float[np.ndarray, "n d"]:
-        """n draws, of the streams of `Density.draw`."""
-        return np.asarray(self.density.draw(self.context, n, seed)[0])
+        """n draws: n w_k of each part, rounded up or down at random, in random order."""
+        rng = stream(seed, "parts")
+        ends = np.floor(n * self.weights.cumsum() + rng.random()).astype(int)
+        ends[-1] = n
+        parts = [
+            density.draw(context, count, int(stream(seed, "part", k).integers(2**31)))[0]
+            for k, (density, context, count) in enumerate(
+                zip(self.densities, self.contexts, np.diff(ends, prepend=0), strict=True)
+            )
+        ]
+        return np.asarray(rng.permutation(np.concatenate(parts)))
 
     def log_prob(self, theta: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         """log q(theta | y) in nats."""
-        return np.asarray(self.density.log_prob(theta[None], self.context)[0])
+        each = [
+            density.log_prob(theta[None], context)[0]
+            for density, context in zip(self.densities, self.contexts, strict=True)
+        ]
+        return mixed(np.stack(each), self.weights)
+
+
+def mixed(each: Float[np.ndarray, "k n"], weights: Float[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
+    """log sum_k w_k exp(each_k)."""
+    return np.asarray(logsumexp(each, axis=0, b=weights[:, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +133,7 @@ class Region:
 
     def near(self, theta: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Whether each row lies in E."""
-        z, _ = self.local.density.prior.to_unconstrained(theta)
+        z, _ = self.local.prior.to_unconstrained(theta)
         return np.asarray(np.isfinite(z).all(axis=1) & (self.around.distance(z) <= self.around.radius))
 
     def above(self, theta: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
@@ -111,7 +143,7 @@ class Region:
 
 def log_ratio(local: Local, theta: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     """log q(theta | y) - log p(theta) in nats."""
-    return np.asarray(local.log_prob(theta) - local.density.prior.log_prob(theta))
+    return np.asarray(local.log_prob(theta) - local.prior.log_prob(theta))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +250,6 @@ def _log_density(prior: Prior, theta: Float[np.ndarray, "n d"]) -> Float[np.ndar
 
 def _log_ball(u: int) -> float:
     """The log volume of the unit ball in R^u."""
-    from scipy.special import gammaln
-
     return float(0.5 * u * np.log(np.pi) - gammaln(0.5 * u + 1))
 
 
