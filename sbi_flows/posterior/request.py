@@ -26,7 +26,7 @@ _MOST_ROUNDS = 20
 class RefineSettings:
     """How `posterior.refine` works: what is rarely changed.
 
-    ess: the effective sample size at which importance sampling stops. None: twice the number of draws.
+    ess: the effective sample size at which the likelihood is asked no further. None: 2 n.
     chains: how many chains run where importance sampling is not enough.
     rounds: the most rounds of the method "rounds".
     fit: the networks of these rounds. None: chosen from their simulations, as for a fit.
@@ -36,7 +36,7 @@ class RefineSettings:
     """
 
     ess: int | None = None
-    chains: int = 4
+    chains: int = 16
     rounds: int = 3
     fit: FitSettings | None = None
     simulations: Simulations | None = None

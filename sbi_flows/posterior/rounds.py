@@ -250,7 +250,7 @@ class _Rounds:
 
     def _verdict(self, apart: float) -> Verdict:
         """That on the data; never better than caution where the last round still changed the posterior."""
-        given = self.posterior.verdicts(self.posterior.events.unpack(self.y))[0]
+        given = self.posterior.verdict_on_data(self.y)
         texts = [
             given.text,
             f"{Note('refined', rounds=len(self.table), simulations=self.pool.made, apart=apart)}.",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.notes.of_rounds import OF_ROUNDS
+
 Say = Callable[[str], None]
 
 SIZE_REASONS = {
@@ -182,32 +184,6 @@ def _networks_disagree(apart: float, p: float | None = None, usual: float | None
     return f"{here}. Simulate more"
 
 
-ROUNDS_ENDED = {
-    "rounds": "all that were asked for",
-    "stays": "the region no longer shrinks, so the last round took all simulations that were left",
-    "region": "too little of the prior is left to be drawn from",
-    "time": "the time is up",
-}
-
-
-def _region(round: int, share: float, way: str, lost: float) -> str:
-    drawn = "draws of the prior" if way == "prior" else "uniform draws in an ellipsoid"
-    return (
-        f"round {round}: the region holds {share:.3g} of the prior, and all but {lost:.2g} of the posterior "
-        f"so far; drawn from by rejection from {drawn}"
-    )
-
-
-def _round(
-    round: int, simulations: int, rows: int, gain: float, gain_error: float, moved: float, weight: float
-) -> str:
-    return (
-        f"round {round}: {simulations:,} simulations, {rows:,} rows to train on; the new network has mixture "
-        f"weight {weight:.2f}; held-out log density {gain:+.3f} ± {gain_error:.3f} nats, and the posterior "
-        f"moved by {moved:.2f} nats"
-    )
-
-
 SENTENCES: dict[str, str | Callable[..., str]] = {
     "text": "{text}",
     "failures": "{text}",
@@ -269,19 +245,26 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
         f"posterior predictive check: {failed:,} of {n:,} predicted data sets are not finite and left out; "
         f"the simulator fails at {failed / n:.1%} of the neural posterior's draws"
     ),
-    "region": _region,
-    "round": _round,
-    "rounds ended": lambda reason, rounds, simulations: (
-        f"{simulations:,} simulations in {rounds} round{'s' * (rounds != 1)}: {ROUNDS_ENDED[reason]}"
-    ),
-    "refined": lambda rounds, simulations, apart: (
-        f"Refined by {simulations:,} simulations in {rounds} round{'s' * (rounds != 1)}: the amortised "
-        f"posterior is {apart:.2f} nats from it"
-    ),
-    "still changing": "The last round still changed it by {moved:.2f} nats: give more simulations",
-    "failures in rounds": lambda failed, made: (
-        f"{failed:,} of {made:,} simulations failed and are left out: where they fail, the prior is cut"
-    ),
+    **OF_ROUNDS,
+    "exact round": "proposal {round}: {evaluations:,} evaluations of the likelihood, efficiency "
+    "{efficiency:.1%}",
+    "exact draws": "{evaluations:,} evaluations of the likelihood, {ess:,.0f} effective draws",
+    "exact chains": "chains: {evaluations:,} evaluations of the likelihood, R-hat {rhat:.3f}, {ess:,.0f} "
+    "effective draws",
+    "data of another model": "But the data are unlike the simulations, and draws that are exact under this "
+    "model say nothing of whether it is right: {text}",
+    "exact, closed form": "draws from the posterior in closed form",
+    "exact, weights": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} "
+    "effective of {draws:,} draws, k-hat {k_hat:.2f})",
+    "exact, chains": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} effective "
+    "draws of Markov chains, R-hat {rhat:.3f})",
+    "not exact, few draws": "not exact yet: means to {error:.2f} posterior sd ({ess:,.0f} effective of "
+    "{draws:,} draws, k-hat {k_hat:.2f}). Give more minutes, or n_simulations",
+    "not exact, k-hat": "not exact: k-hat {k_hat:.2f} is above 0.7, so the {draws:,} weighted draws may miss "
+    "part of the posterior, or the likelihood's estimate is too noisy. Give more minutes or n_simulations, "
+    "or a less noisy likelihood",
+    "not exact, chains": "not exact: R-hat {rhat:.3f} should be below 1.01, and {ess:,.0f} effective draws "
+    "of the Markov chains at least 400. Give more minutes or n_simulations, or a less noisy likelihood",
     "unlikely data": "it predicts data unlike those observed (p = {p:.2g}; worst predicted: {worst}). Check "
     "the simulator",
     "networks disagree": _networks_disagree,
