@@ -30,13 +30,13 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.at import in_memory
 
-_MOST_HELD_OUT, _DRAWS_EACH = 200, 64
+_LEAST_HELD_OUT, _MOST_HELD_OUT, _DRAWS_EACH = 20, 200, 64
 
 
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """density: of all y. held_out: theta and y of rows that no network was trained on. epochs: of the first
-    network.
+    """density: of all y. held_out: theta and y of rows that it was not trained on, nor, where there are enough,
+    any network before it. epochs: of the first network.
     """
 
     density: Density
@@ -81,7 +81,9 @@ def retrain(
     network = copy.deepcopy(found.network).double().eval().requires_grad_(False)
     design = found.design
     density = Density(simulator.prior, network, design.inputs, design.centre, design.scale, None, None)
-    held_out = found.held_out_rows[found.held_out_rows >= len(theta) - new]
+    held_out = found.held_out_rows
+    if (held_out >= len(theta) - new).sum() >= _LEAST_HELD_OUT:
+        held_out = held_out[held_out >= len(theta) - new]
     kept, data = simulations.gather(held_out[:_MOST_HELD_OUT])
     data = np.asarray(data, dtype=np.float64)
     if request.observe is not None:

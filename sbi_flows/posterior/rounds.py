@@ -67,7 +67,7 @@ def planned(d: int, request: RefineRequest) -> list[int]:
 
     Raises `SettingsError`.
     """
-    n, least = request.n_simulations, max(_LEAST_ROWS, _ROWS_PER_PARAMETER * d)
+    n, least = request.n_simulations, least_rows(d)
     if n is None:
         if request.minutes is not None:
             return [_MOST_BY_THE_CLOCK] * request.settings.rounds
@@ -81,6 +81,11 @@ def planned(d: int, request: RefineRequest) -> list[int]:
         rounds -= 1
     ends = [n * (_GROWTH**k - 1) // (_GROWTH**rounds - 1) for k in range(rounds + 1)]
     return [int(size) for size in np.diff(ends)]
+
+
+def least_rows(d: int) -> int:
+    """How many rows a round trains on, at least, for d parameters."""
+    return max(_LEAST_ROWS, _ROWS_PER_PARAMETER * d)
 
 
 class Mixture(NamedTuple):
@@ -140,8 +145,8 @@ class _Rounds:
         made = self.pool.simulate(proposal, k + 1, limits)
         theta, y, new = self.pool.inside(truncated)
         simulated = time.monotonic()
-        trained = self._train(k, theta, y, new)
-        mixture = self._mixed(trained, truncated, k)
+        enough = self.request.minutes is None or len(theta) >= least_rows(self.simulator.prior.d)
+        mixture = self._mixed(self._train(k, theta, y, new), truncated, k) if enough else self._unchanged()
         self.table.append(
             {
                 "simulations": made,
@@ -151,7 +156,6 @@ class _Rounds:
                 "drawn_by": proposal.way,
                 "lost": truncated.lost,
                 **mixture.facts,
-                "epochs": trained.epochs,
                 "seconds_simulating": simulated - began,
                 "seconds_training": time.monotonic() - simulated,
             }
@@ -193,8 +197,14 @@ class _Rounds:
             "gain_error": float(gained.std(ddof=1) / np.sqrt(len(gained))),
             "weight": float(weights[-1]),
             "moved": self._moved(local, truncated, k),
+            "epochs": trained.epochs,
         }
         return Mixture(local, facts)
+
+    def _unchanged(self) -> Mixture:
+        """Where the time did not suffice for enough rows to train on."""
+        nothing = dict.fromkeys(("leak", "gain", "gain_error", "weight", "moved", "epochs"), 0)
+        return Mixture(self.state.local, nothing)
 
     def _moved(self, local: Local, truncated: Truncated, k: int) -> float:
         """KL(q_r(. | y) || q_{r-1}(. | y)) in nats, both restricted."""

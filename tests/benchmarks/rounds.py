@@ -8,7 +8,8 @@ what each round did. The fit serves all observations and counts once for each. O
 figures at 10,000 simulations (means of ten observations).
 
     --set          slcp alone: y declared as a set of four points
-    --members, --epochs, --rounds    of the rounds; without them the defaults
+    --members, --epochs, --flow      of the networks, those of the first fit too; without them the defaults
+    --rounds                         how many; without it the default
     --references DIR                 published draws, where there are any; else references are made
 """
 
@@ -53,20 +54,27 @@ def amortised(simulator: sf.Simulator, name: str, options: argparse.Namespace) -
     if path.exists():
         return sf.load(path)
     simulations = sf.simulate(simulator, options.first, seed=options.seed, workers=1)
-    posterior = sf.fit(simulator, simulations=simulations, seed=options.seed, say=None)
+    posterior = sf.fit(
+        simulator, simulations=simulations, seed=options.seed, settings=networks(options), say=None
+    )
     make_folder(folder)
     posterior.save(path)
     return posterior
 
 
+def networks(options: argparse.Namespace) -> sf.FitSettings | None:
+    """Those that were asked for, of the first fit and of the rounds."""
+    if not (options.members or options.epochs or options.flow):
+        return None
+    train = None if options.epochs is None else sf.TrainSettings(epochs=options.epochs, weight_decay=0.2)
+    return sf.FitSettings(members=options.members, train=train, flow=options.flow or "auto")
+
+
 def settings_of(simulator: sf.Simulator, options: argparse.Namespace) -> sf.RefineSettings:
     """Those that were asked for, with the simulations of the first fit."""
     given: dict[str, Any] = {} if options.rounds is None else {"rounds": options.rounds}
-    if options.members or options.epochs:
-        train = None if options.epochs is None else sf.TrainSettings(epochs=options.epochs, weight_decay=0.2)
-        given["fit"] = sf.FitSettings(members=options.members, train=train)
     first = sf.simulate(simulator, options.first, seed=options.seed, workers=1)
-    return sf.RefineSettings(simulations=first, **given)
+    return sf.RefineSettings(simulations=first, fit=networks(options), **given)
 
 
 def scored(task: str, number: str, draws: sf.Draws, published: Path | None) -> float:
@@ -85,6 +93,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     for name in ("rounds", "members", "epochs"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--flow", type=lambda text: text.split(","))
     parser.add_argument("--set", action="store_true")
     parser.add_argument("--label", default="")
     parser.add_argument("--references", type=Path)
@@ -102,6 +111,7 @@ def main() -> None:
     path = options.results / f"{name}.{options.budget}{label}.seed{options.seed}.json"
     record = json.loads(path.read_text()) if path.exists() else {"task": name, "c2st": {}, "facts": {}}
     record |= {"first": options.first, "budget": options.budget, "bar": BARS.get(options.task)}
+    record["networks"] = {"members": options.members, "epochs": options.epochs, "flow": options.flow}
     for number in options.observations:
         if number in record["c2st"]:
             continue

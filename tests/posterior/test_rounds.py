@@ -161,6 +161,8 @@ def test_by_the_clock_it_makes_what_fits_and_not_more_than_it_is_told(
         Y, model, method="rounds", n=100, minutes=0.05, n_simulations=900, seed=1, settings=SETTINGS
     )
     assert 0 < draws.facts["simulations"] <= 900
+    little = posterior.refine(Y, model, method="rounds", n=100, minutes=1e-6, seed=1, settings=SETTINGS)
+    assert len(little) == 100
 
 
 def test_data_of_another_model_stay_what_they_are(model: sf.Simulator, posterior: sf.Posterior) -> None:
