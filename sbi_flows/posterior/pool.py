@@ -19,6 +19,7 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SimulationWarning
 from sbi_flows.files import write_bytes
 from sbi_flows.posterior.request import RefineRequest
+from sbi_flows.posterior.retrained import Rows
 from sbi_flows.posterior.truncated import Proposal, Truncated
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
@@ -31,10 +32,13 @@ _FIRST_PART, _MOST_DOUBLED = 20, 9
 
 @dataclass(frozen=True)
 class Limits:
-    """n: how many simulations a round may make. until: when it stops making them, by `time.monotonic`."""
+    """n: how many simulations a round may make. until, ends: when it stops making them, and when it is to
+    end, by `time.monotonic`.
+    """
 
     n: int
     until: float | None = None
+    ends: float | None = None
 
     def parts(self) -> Iterator[int]:
         """The sizes of the parts in which a round simulates: one, or by the clock 20, 20, 40, 80, ... at most
@@ -77,12 +81,12 @@ class Pool:
         given.check_matches(simulator.prior, simulator.event_shape, simulator.events)
         return cls(simulator, request, *given.usable())
 
-    def inside(self, truncated: Truncated) -> tuple[F, NDArray[Any], int]:
-        """The rows that lie in the region: draws of the prior restricted to it, and their y; and how many of
-        them, the last ones, the last call of `simulate` added.
+    def inside(self, truncated: Truncated) -> Rows:
+        """The rows that lie in the region, which are draws of the prior restricted to it. New ones are those
+        of the last call of `simulate`.
         """
         kept = truncated.inside(self.theta)
-        return self.theta[kept], self.y[kept], int(kept[self.before :].sum())
+        return Rows(self.theta[kept], self.y[kept], int(kept[self.before :].sum()))
 
     def simulate(self, proposal: Proposal, number: int, limits: Limits) -> int:
         """Simulate at draws of the proposal, as far as the limits go; how many were made.

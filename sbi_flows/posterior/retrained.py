@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -33,10 +34,20 @@ from sbi_flows.simulation.at import in_memory
 _LEAST_HELD_OUT, _MOST_HELD_OUT, _DRAWS_EACH = 20, 200, 64
 
 
+class Rows(NamedTuple):
+    """theta (n, d) of a truncated prior and their y (n, *event); the last `new` of them were made since the
+    network before.
+    """
+
+    theta: F
+    y: Shaped[np.ndarray, "n *event"]
+    new: int
+
+
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """density: of all y. held_out: theta and y of rows that it was not trained on, nor, where there are enough,
-    any network before it. epochs: of the first network.
+    """density: of all y. held_out: theta and y of rows that it was not trained on, nor any network
+    before it where there are enough. epochs: of the first network.
     """
 
     density: Density
@@ -59,10 +70,10 @@ def request_for(
         settings = FitSettings(summary=summary, declared_summaries=joins)
     events, gaps = simulator.events, None
     if np.isnan(y).any() and posterior.observe is not None:
-        gaps = as_observe(like(y, events), events)
+        gaps = as_observe(like(events.unpack(y), events), events)
     return Request(
         settings=settings,
-        encoder=TrainedEncoder(encoded[0].encoder, posterior.scaler) if encoded else None,
+        encoder=TrainedEncoder(copy.deepcopy(encoded[0].encoder), posterior.scaler) if encoded else None,
         own=copy.deepcopy(own[0].module).float() if own else None,
         events=events,
         observe=gaps,
@@ -70,20 +81,16 @@ def request_for(
     )
 
 
-def retrain(
-    simulator: Simulator, theta: F, y: Shaped[np.ndarray, "n *event"], new: int, request: Request
-) -> Retrained:
-    """Train on theta (n, d) of a truncated prior and their y, of which the last `new` were made since the
-    network before. Raises what `estimate` raises.
-    """
-    simulations = in_memory(simulator, theta, y)
+def retrain(simulator: Simulator, rows: Rows, request: Request) -> Retrained:
+    """Train on draws of a truncated prior and their y. Raises what `estimate` raises."""
+    simulations = in_memory(simulator, rows.theta, rows.y)
     found = estimate(simulator.prior, simulations, request)
     network = copy.deepcopy(found.network).double().eval().requires_grad_(False)
     design = found.design
     density = Density(simulator.prior, network, design.inputs, design.centre, design.scale, None, None)
     held_out = found.held_out_rows
-    if (held_out >= len(theta) - new).sum() >= _LEAST_HELD_OUT:
-        held_out = held_out[held_out >= len(theta) - new]
+    new = held_out[held_out >= len(rows.theta) - rows.new]
+    held_out = new if len(new) >= _LEAST_HELD_OUT else held_out
     kept, data = simulations.gather(held_out[:_MOST_HELD_OUT])
     data = np.asarray(data, dtype=np.float64)
     if request.observe is not None:

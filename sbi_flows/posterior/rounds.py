@@ -11,6 +11,7 @@ Truncated sequential neural posterior estimation: Deistler, Goncalves & Macke (2
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -21,13 +22,14 @@ import torch
 from sbi_flows.arrays import F
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError
-from sbi_flows.machine import torch_defaults
+from sbi_flows.machine import torch_defaults, usable_cores
 from sbi_flows.notes import Note, Notes
 from sbi_flows.npe.network import stacking_weights
+from sbi_flows.npe.settings import members_for
 from sbi_flows.posterior.amortised import Amortised
 from sbi_flows.posterior.pool import Limits, Pool
 from sbi_flows.posterior.request import RefineRequest
-from sbi_flows.posterior.retrained import Retrained, request_for, restricted_log_prob, retrain
+from sbi_flows.posterior.retrained import Retrained, Rows, request_for, restricted_log_prob, retrain
 from sbi_flows.posterior.truncated import Local, Proposal, Truncated, draws_inside, mixed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
@@ -131,7 +133,7 @@ class _Rounds:
             if not proposal.ready(min(size, _LOOKED_AT)):
                 return "region"
             stays = k > 0 and proposal.share > _SHRINKS * self.state.share
-            limits = Limits(left if stays else size, self._until(1 if stays else len(sizes) - k))
+            limits = self._limits(left if stays else size, 1 if stays else len(sizes) - k)
             left -= self._round(k, proposal, limits, began)
             if stays:
                 return "stays"
@@ -143,15 +145,15 @@ class _Rounds:
         self.notes.note("region", round=k + 1, share=share, way=proposal.way, lost=truncated.lost)
         failed = self.pool.failed.copy()
         made = self.pool.simulate(proposal, k + 1, limits)
-        theta, y, new = self.pool.inside(truncated)
+        rows = self.pool.inside(truncated)
         simulated = time.monotonic()
-        enough = self.request.minutes is None or len(theta) >= least_rows(self.simulator.prior.d)
-        mixture = self._mixed(self._train(k, theta, y, new), truncated, k) if enough else self._unchanged()
+        enough = self.request.minutes is None or len(rows.theta) >= least_rows(self.simulator.prior.d)
+        mixture = self._mixed(self._train(k, rows, limits), truncated, k) if enough else self._unchanged()
         self.table.append(
             {
                 "simulations": made,
                 "failed": dict(self.pool.failed - failed),
-                "rows": len(theta),
+                "rows": len(rows.theta),
                 "share_of_prior": share,
                 "drawn_by": proposal.way,
                 "lost": truncated.lost,
@@ -164,12 +166,15 @@ class _Rounds:
         self.state = _State(mixture.local, truncated, share)
         return made
 
-    def _train(self, k: int, theta: F, y: Any, new: int) -> Retrained:
+    def _train(self, k: int, rows: Rows, limits: Limits) -> Retrained:
         request = request_for(self.posterior, self.simulator, self.y, self.request.settings.fit)
-        seconds = None if self.request.minutes is None else max(self._seconds_left(), 1.0)
+        seconds = None
+        if limits.ends is not None:
+            networks = request.settings.members or members_for(len(rows.theta))
+            seconds = max(limits.ends - time.monotonic(), 1.0) / math.ceil(networks / usable_cores())
         checkpoint = self.pool.place(f"{k + 1}.training")
         request = replace(request, seed=self._seed("fit", k), checkpoint=checkpoint, limit_seconds=seconds)
-        return retrain(self.simulator, theta, y, new, request)
+        return retrain(self.simulator, rows, request)
 
     def _mixed(self, trained: Retrained, truncated: Truncated, k: int) -> Mixture:
         """The new network and those before, with the mixture weights of the largest held-out density."""
@@ -218,11 +223,12 @@ class _Rounds:
         minutes = self.request.minutes
         return float("inf") if minutes is None else self.began + 60 * minutes - time.monotonic()
 
-    def _until(self, rounds: int) -> float | None:
-        """When a round stops simulating, with that many to come: half of its share of the time."""
+    def _limits(self, n: int, rounds: int) -> Limits:
+        """Of a round, with that many to come: half of its share of the time is for simulating."""
         if self.request.minutes is None:
-            return None
-        return time.monotonic() + self._seconds_left() / rounds / 2
+            return Limits(n)
+        now, share = time.monotonic(), self._seconds_left() / rounds
+        return Limits(n, now + share / 2, now + share)
 
     def _seed(self, what: str, k: int) -> int:
         return int(stream(self.request.seed, f"rounds {what}", k).integers(2**31))
