@@ -10,6 +10,7 @@ figures at 10,000 simulations (means of ten observations).
     --set          slcp alone: y declared as a set of four points
     --members, --epochs, --flow      of the networks, those of the first fit too; without them the defaults
     --rounds                         how many; without it the default
+    --draws                          for a quicker, and a little more lenient, C2ST on fewer draws
     --references DIR                 published draws, where there are any; else references are made
 """
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=2_000)
     parser.add_argument("--budget", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=DRAWS)
     for name in ("rounds", "members", "epochs"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--flow", type=lambda text: text.split(","))
@@ -110,7 +112,12 @@ def main() -> None:
     label = f".{options.label}" if options.label else ""
     path = options.results / f"{name}.{options.budget}{label}.seed{options.seed}.json"
     record = json.loads(path.read_text()) if path.exists() else {"task": name, "c2st": {}, "facts": {}}
-    record |= {"first": options.first, "budget": options.budget, "bar": BARS.get(options.task)}
+    record |= {
+        "first": options.first,
+        "budget": options.budget,
+        "bar": BARS.get(options.task),
+        "draws": options.draws,
+    }
     record["networks"] = {"members": options.members, "epochs": options.epochs, "flow": options.flow}
     for number in options.observations:
         if number in record["c2st"]:
@@ -119,7 +126,7 @@ def main() -> None:
             simulator.data(number),
             simulator,
             method="rounds",
-            n=DRAWS,
+            n=options.draws,
             n_simulations=options.budget - options.first,
             seed=options.seed,
             settings=settings,
