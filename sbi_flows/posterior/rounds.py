@@ -27,6 +27,7 @@ from sbi_flows.notes import Note, Notes
 from sbi_flows.npe.network import stacking_weights
 from sbi_flows.npe.settings import members_for
 from sbi_flows.posterior.amortised import Amortised
+from sbi_flows.posterior.density import Density
 from sbi_flows.posterior.pool import Limits, Pool
 from sbi_flows.posterior.request import RefineRequest
 from sbi_flows.posterior.retrained import Retrained, Rows, request_for, restricted_log_prob, retrain
@@ -42,7 +43,7 @@ _LOOKED_AT = 1_000
 _LEAST_WEIGHT = 0.05
 _SHRINKS = 0.5
 _COMPARED = 2_000
-_UNSETTLED, _MOST_LEAKED = 0.3, 0.5
+_UNSETTLED, _LEAST_INSIDE = 0.3, 0.5
 _SAID = ("simulations", "rows", "gain", "gain_error", "moved", "weight")
 
 Reason = Literal["rounds", "stays", "region", "time"]
@@ -177,27 +178,28 @@ class _Rounds:
         return retrain(self.simulator, rows, request)
 
     def _mixed(self, trained: Retrained, truncated: Truncated, k: int) -> Mixture:
-        """The new network and those before, with the mixture weights of the largest held-out density."""
+        """The new network and those before, with the mixture weights w of the largest held-out density. Since
+        w is of densities restricted to A, the parts of q(. | y) itself have weights w / q_k(A | y). A network
+        that puts most of q(. | y) outside A, as one may for data unlike the simulations, is left out.
+        """
         before = self.state.local
         densities = (*before.densities, trained.density)
-        alone = Local.of([trained.density], [1.0], self.y)
-        leak = draws_inside(alone, truncated, _COMPARED, self._seed("leak", k))[1]
+        inside = np.array([self._mass(density, truncated, k) for density in densities])
         each = np.stack(
             [
                 restricted_log_prob(one, truncated, *trained.held_out, self._seed("gain", k))
                 for one in densities
             ]
         )
-        weights = stacking_weights(torch.from_numpy(each)).numpy()
+        usable, weights = inside >= min(_LEAST_INSIDE, inside.max()), np.zeros(len(inside))
+        weights[usable] = stacking_weights(torch.from_numpy(each[usable])).numpy()
         weights[weights < _LEAST_WEIGHT] = 0.0
-        if leak > _MOST_LEAKED:
-            weights = np.append(before.weights, 0.0)
         weights /= weights.sum()
         used = np.flatnonzero(weights)
-        local = Local.of([densities[i] for i in used], weights[used].tolist(), self.y)
+        local = Local.of([densities[i] for i in used], (weights[used] / inside[used]).tolist(), self.y)
         gained = mixed(each, weights) - mixed(each[:-1], before.weights)
         facts = {
-            "leak": leak,
+            "leak": float(1 - inside[-1]),
             "gain": float(gained.mean()),
             "gain_error": float(gained.std(ddof=1) / np.sqrt(len(gained))),
             "weight": float(weights[-1]),
@@ -205,6 +207,11 @@ class _Rounds:
             "epochs": trained.epochs,
         }
         return Mixture(local, facts)
+
+    def _mass(self, density: Density, truncated: Truncated, k: int) -> float:
+        """q(A | y) of one network."""
+        alone = Local.of([density], [1.0], self.y)
+        return 1 - draws_inside(alone, truncated, _COMPARED, self._seed("leak", k))[1]
 
     def _unchanged(self) -> Mixture:
         """Where the time did not suffice for enough rows to train on."""
