@@ -40,7 +40,7 @@ _SIMULATIONS, _MOST_BY_THE_CLOCK = 10_000, 50_000
 _CUT, _GROWTH = 1e-4, 2
 _LEAST_ROWS, _ROWS_PER_PARAMETER = 200, 50
 _LOOKED_AT = 1_000
-_LEAST_WEIGHT = 0.05
+_LEAST_WEIGHT, _ERRORS = 0.05, 2.0
 _SHRINKS = 0.5
 _COMPARED = 2_000
 _UNSETTLED, _LEAST_INSIDE = 0.3, 0.5
@@ -89,6 +89,12 @@ def planned(d: int, request: RefineRequest) -> list[int]:
 def least_rows(d: int) -> int:
     """How many rows a round trains on, at least, for d parameters."""
     return max(_LEAST_ROWS, _ROWS_PER_PARAMETER * d)
+
+
+def _clearly_above(one: F, other: F) -> bool:
+    """Whether the mean difference of paired log densities is more than two standard errors above 0."""
+    apart = one - other
+    return bool(apart.mean() > _ERRORS * apart.std(ddof=1) / np.sqrt(len(apart)))
 
 
 class Mixture(NamedTuple):
@@ -178,9 +184,12 @@ class _Rounds:
         return retrain(self.simulator, rows, request)
 
     def _mixed(self, trained: Retrained, truncated: Truncated, k: int) -> Mixture:
-        """The new network and those before, with the mixture weights w of the largest held-out density. Since
-        w is of densities restricted to A, the parts of q(. | y) itself have weights w / q_k(A | y). A network
-        that puts most of q(. | y) outside A, as one may for data unlike the simulations, is left out.
+        """The new network; or its mixture with those before, where the held-out density of that is clearly
+        higher.
+
+        Mixture weights w maximise the held-out density. They are of densities restricted to A, so the parts
+        of q(. | y) itself have weights w / q_k(A | y). A network that puts most of q(. | y) outside A, as one
+        may for data unlike the simulations, is left out.
         """
         before = self.state.local
         densities = (*before.densities, trained.density)
@@ -193,6 +202,8 @@ class _Rounds:
         )
         usable, weights = inside >= min(_LEAST_INSIDE, inside.max()), np.zeros(len(inside))
         weights[usable] = stacking_weights(torch.from_numpy(each[usable])).numpy()
+        if usable[-1] and not _clearly_above(mixed(each, weights), each[-1]):
+            weights = np.append(np.zeros(len(before.densities)), 1.0)
         weights[weights < _LEAST_WEIGHT] = 0.0
         weights /= weights.sum()
         used = np.flatnonzero(weights)
