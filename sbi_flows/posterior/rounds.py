@@ -184,8 +184,8 @@ class _Rounds:
         return retrain(self.simulator, rows, request)
 
     def _mixed(self, trained: Retrained, truncated: Truncated, k: int) -> Mixture:
-        """The new network; or its mixture with those before, where the held-out density of that is clearly
-        higher.
+        """The new network or those before, whichever has the higher held-out density; or their mixture, where
+        its is clearly higher than both.
 
         Mixture weights w maximise the held-out density. They are of densities restricted to A, so the parts
         of q(. | y) itself have weights w / q_k(A | y). A network that puts most of q(. | y) outside A, as one
@@ -202,13 +202,15 @@ class _Rounds:
         )
         usable, weights = inside >= min(_LEAST_INSIDE, inside.max()), np.zeros(len(inside))
         weights[usable] = stacking_weights(torch.from_numpy(each[usable])).numpy()
-        if usable[-1] and not _clearly_above(mixed(each, weights), each[-1]):
-            weights = np.append(np.zeros(len(before.densities)), 1.0)
+        old, new = (np.append(before.weights, 0.0), np.append(0.0 * before.weights, 1.0))
+        one = new if usable[-1] and mixed(each, new).mean() > mixed(each, old).mean() else old
+        if not _clearly_above(mixed(each, weights), mixed(each, one)):
+            weights = one
         weights[weights < _LEAST_WEIGHT] = 0.0
         weights /= weights.sum()
         used = np.flatnonzero(weights)
         local = Local.of([densities[i] for i in used], (weights[used] / inside[used]).tolist(), self.y)
-        gained = mixed(each, weights) - mixed(each[:-1], before.weights)
+        gained = mixed(each, weights) - mixed(each, old)
         facts = {
             "leak": float(1 - inside[-1]),
             "gain": float(gained.mean()),
