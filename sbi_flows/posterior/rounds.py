@@ -37,11 +37,11 @@ from sbi_flows.rng import stream
 from sbi_flows.verdict import Verdict
 
 _SIMULATIONS, _MOST_BY_THE_CLOCK = 10_000, 50_000
-_CUT, _GROWTH = 1e-4, 2
+_CUT = 1e-4
 _LEAST_ROWS, _ROWS_PER_PARAMETER = 200, 50
 _LOOKED_AT = 1_000
 _LEAST_WEIGHT, _ERRORS = 0.05, 2.0
-_SHRINKS = 0.5
+_SHRINKS = 0.8
 _COMPARED = 2_000
 _UNSETTLED, _LEAST_INSIDE = 0.3, 0.5
 _SAID = ("simulations", "rows", "gain", "gain_error", "moved", "weight")
@@ -66,7 +66,7 @@ def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: 
 
 
 def planned(d: int, request: RefineRequest) -> list[int]:
-    """The simulations of each round, each twice as many as the one before. By the clock, the most of each.
+    """The simulations of each round, equally many. By the clock, the most of each.
 
     Raises `SettingsError`.
     """
@@ -79,11 +79,8 @@ def planned(d: int, request: RefineRequest) -> list[int]:
         raise SettingsError(
             f"n_simulations={n:,} are too few for a round of {d} parameters, which needs at least {least:,}."
         )
-    rounds = request.settings.rounds
-    while rounds > 1 and n / (_GROWTH**rounds - 1) < least:
-        rounds -= 1
-    ends = [n * (_GROWTH**k - 1) // (_GROWTH**rounds - 1) for k in range(rounds + 1)]
-    return [int(size) for size in np.diff(ends)]
+    rounds = min(request.settings.rounds, n // least)
+    return [int(size) for size in np.diff([n * k // rounds for k in range(rounds + 1)])]
 
 
 def least_rows(d: int) -> int:

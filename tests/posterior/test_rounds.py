@@ -79,7 +79,7 @@ def test_it_is_nearer_to_the_exact_posterior_and_the_amortised_one_is_unchanged(
     facts = draws.facts
     assert facts["simulations"] == 1_500
     assert facts["simulations_in_all"] == 2_000
-    assert [row["simulations"] for row in facts["rounds"]] == [500, 1_000]
+    assert [row["simulations"] for row in facts["rounds"]] == [750, 750]
     shares = [row["share_of_prior"] for row in facts["rounds"]]
     assert 0 < shares[1] < shares[0] < 1
     assert any(row["weight"] > 0 for row in facts["rounds"])
@@ -180,9 +180,9 @@ def test_data_of_another_model_stay_what_they_are(model: sf.Simulator, posterior
     assert draws.verdict.level == posterior.verdicts(far)[0].level == "do not trust"
 
 
-def test_sizes_of_rounds_double_and_are_never_too_small() -> None:
-    assert planned(2, RefineRequest(n_simulations=7_000)) == [1_000, 2_000, 4_000]
-    assert planned(2, RefineRequest(n_simulations=700)) == [233, 467]
+def test_rounds_are_of_one_size_and_never_too_small() -> None:
+    assert planned(2, RefineRequest(n_simulations=7_001)) == [2_333, 2_334, 2_334]
+    assert planned(2, RefineRequest(n_simulations=500)) == [250, 250]
     assert planned(2, RefineRequest(n_simulations=299)) == [299]
     assert sum(planned(4, RefineRequest(n_simulations=9_999))) == 9_999
     with pytest.raises(SettingsError, match="too few for a round of 10 parameters, which needs at least 500"):
