@@ -17,7 +17,7 @@ from sbi_flows.simulation.simulations import Simulations
 
 Method = Literal["closed form", "likelihood", "rounds"]
 METHODS: tuple[Method, ...] = get_args(Method)
-_LEAST_ESS, _MOST_ESS = 100, 10_000_000
+_LEAST_ESS, _MOST_ESS = 2, 10_000_000
 _MOST_CHAINS = 64
 _MOST_ROUNDS = 20
 
@@ -36,7 +36,7 @@ class RefineSettings:
     """
 
     ess: int | None = None
-    chains: int = 16
+    chains: int = 32
     rounds: int = 3
     fit: FitSettings | None = None
     simulations: Simulations | None = None

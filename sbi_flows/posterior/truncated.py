@@ -190,7 +190,7 @@ class Proposal:
     way: how they are found. most: how many candidates are tried before it is given up.
     """
 
-    def __init__(self, truncated: Truncated, seed: int, most: int = 400_000_000) -> None:
+    def __init__(self, truncated: Truncated, seed: int, most: int = 40_000_000) -> None:
         self.truncated, self.seed, self._most = truncated, seed, most
         self.way: Way = "ellipsoid" if self._share_near() < _LEAST_SHARE else "prior"
         self._candidates = self._in_ellipsoid() if self.way == "ellipsoid" else self._of_prior()
