@@ -78,6 +78,7 @@ def _options(k: int, factors: Sequence[float], design: Design, request: Request)
         undecayed=LINEAR_PATHS,
         matrices=MATRICES,
         decay=factors[k],
+        limit_seconds=request.limit_seconds,
         checkpoint=f"{path}.{k}" if path is not None and k else path,
         identity=design.identity,
         progress=progress,

@@ -28,6 +28,7 @@ class Request:
     encoder: a network that was trained elsewhere and summarises y. own: a summary network of the user's own.
     events: what y is. observe: patterns of what is observed. declared: the summaries that the simulator
     declares, which join the input unless the settings say otherwise. checkpoint: a file to resume from.
+    limit_seconds: what training one network may take, a shorter schedule then.
     say: takes each note as it is made. progress: called as progress(done, total, text).
     """
 
@@ -39,6 +40,7 @@ class Request:
     observe: Observe | None = None
     declared: Summaries | None = None
     checkpoint: str | None = None
+    limit_seconds: float | None = None
     say: Say | None = None
     progress: Progress | None = None
 

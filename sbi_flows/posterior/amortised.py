@@ -88,6 +88,11 @@ class Amortised:
         return self.inputs.scaler
 
     @property
+    def density(self) -> Density:
+        """q(theta | y) in float64."""
+        return self._density
+
+    @property
     def declared_summaries(self) -> int:
         """How many summaries, declared by the simulator, join the input of the networks."""
         declared = self.inputs.declared

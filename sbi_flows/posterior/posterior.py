@@ -56,7 +56,8 @@ class Posterior(Amortised):
             draws are exact up to a Monte Carlo error that the verdict states, or the verdict says that they
             are not; "rounds" simulates where the posterior has its mass and trains on. None: the first of
             these that the simulator allows.
-        n_simulations, minutes: limits on the work: evaluations of the likelihood, or simulations.
+        n_simulations, minutes: limits on the work: evaluations of the likelihood, or simulations
+            (of "rounds", 10,000 where neither is given).
         store: a folder for the simulations of "rounds", from which the same call resumes.
         say: called with a line of text as the work goes on.
         where: `executor`, `workers`, `time_limit`, `max_failures`, as of `sf.simulate`.

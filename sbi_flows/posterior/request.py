@@ -9,14 +9,17 @@ from typing import Literal, get_args
 
 from sbi_flows.arrays import integer, real
 from sbi_flows.errors import SettingsError
+from sbi_flows.npe.settings import FitSettings
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.at import check_where
 from sbi_flows.simulation.settings import Place, SimulateSettings, check_place, check_workers
+from sbi_flows.simulation.simulations import Simulations
 
 Method = Literal["closed form", "likelihood", "rounds"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _LEAST_ESS, _MOST_ESS = 2, 10_000_000
 _MOST_CHAINS = 64
+_MOST_ROUNDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +28,29 @@ class RefineSettings:
 
     ess: the effective sample size at which the likelihood is asked no further. None: 2 n.
     chains: how many chains run where importance sampling is not enough.
+    rounds: the most rounds of the method "rounds".
+    fit: the networks of these rounds. None: chosen from their simulations, as for a fit.
+    simulations: draws of the prior that were simulated before, such as those of the fit. Those that lie where
+        the posterior has its mass join the training of the rounds.
     simulate: how simulations are made, for the method "rounds".
     """
 
     ess: int | None = None
     chains: int = 32
+    rounds: int = 3
+    fit: FitSettings | None = None
+    simulations: Simulations | None = None
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:
         if self.ess is not None:
             integer("ess", self.ess, _LEAST_ESS, most=_MOST_ESS)
         integer("chains", self.chains, 2, most=_MOST_CHAINS)
+        integer("rounds", self.rounds, most=_MOST_ROUNDS)
+        for name, kind in (("fit", FitSettings), ("simulations", Simulations)):
+            if not (getattr(self, name) is None or isinstance(getattr(self, name), kind)):
+                got = type(getattr(self, name)).__name__
+                raise SettingsError(f"{name} must be sf.{kind.__name__}, got {got}.")
         if not (self.simulate is None or isinstance(self.simulate, SimulateSettings)):
             raise SettingsError(f"simulate must be sf.SimulateSettings(...), got {self.simulate!r}.")
 

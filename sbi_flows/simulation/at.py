@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
+from jaxtyping import Shaped
 
 from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import run
-from sbi_flows.simulation.settings import Place, Request, SimulateSettings, Where
-from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.simulation.settings import Place, Request, SimulateSettings, Where, usual_rows
+from sbi_flows.simulation.simulations import Block, Simulations
 
 
 def simulate_at(
@@ -69,3 +70,26 @@ def check_where(where: Place) -> None:
         raise SettingsError(
             f"there is no option {', '.join(sorted(unknown))}; for simulating there are {known}."
         )
+
+
+def in_memory(simulator: Simulator, theta: F, y: Shaped[np.ndarray, " n *event"]) -> Simulations:
+    """Rows that were simulated by `simulator`, gathered from several runs; all of them are usable."""
+    events, rows = simulator.events, usual_rows(simulator.event_shape)
+    ok = np.zeros(len(theta), dtype=np.uint8)
+
+    def source(k: int) -> Block:
+        part = slice(k * rows, min((k + 1) * rows, len(theta)))
+        return Block(part.start, theta[part], y[part], ok[part])
+
+    return Simulations(
+        prior=simulator.prior,
+        codes=ok,
+        event_shape=events.shape,
+        dtype=y.dtype,
+        seed=0,
+        block_size=rows,
+        simulator_name=simulator.name,
+        source=source,
+        arrays=(theta, y),
+        made_of=events,
+    )

@@ -9,7 +9,7 @@ from scipy.stats import uniform
 
 import sbi_flows as sf
 from sbi_flows.errors import BankMismatchError, SettingsError, ShapeError
-from sbi_flows.simulation.at import simulate_at
+from sbi_flows.simulation.at import in_memory, simulate_at
 
 PRIOR = sf.Prior(a=uniform(0, 1), b=uniform(-1, 2))
 THETA = PRIOR.sample(2_300, np.random.default_rng(3))
@@ -63,3 +63,15 @@ def test_what_is_not_theta_is_refused() -> None:
         simulate_at(vector, THETA + 2, seed=1)
     with pytest.raises(SettingsError, match="no option cores"):
         simulate_at(vector, THETA, seed=1, cores=2)
+
+
+def test_rows_of_several_runs_are_held_as_one() -> None:
+    found, _ = simulate_at(vector, THETA, seed=1)
+    held = in_memory(vector, found.theta[::-1].copy(), found.flat_y[::-1].copy())
+    assert held.ok.all()
+    assert len(held) == len(THETA)
+    assert held.events.same_arrays(vector.events)
+    rows = np.array([0, 1_500, 2_299])
+    assert np.array_equal(held.gather(rows)[0], THETA[::-1][rows])
+    blocks = [held.read_block(k) for k in range(held.n_blocks)]
+    assert np.array_equal(np.concatenate([block.y for block in blocks]), held.flat_y)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.notes.of_rounds import OF_ROUNDS
+
 Say = Callable[[str], None]
 
 SIZE_REASONS = {
@@ -263,6 +265,7 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
         f"posterior predictive check: {failed:,} of {n:,} predicted data sets are not finite and left out; "
         f"the simulator fails at {failed / n:.1%} of the neural posterior's draws"
     ),
+    **OF_ROUNDS,
     "exact round": "proposal {round}: {evaluations:,} evaluations of the likelihood, efficiency "
     "{efficiency:.1%}",
     "exact draws": "{evaluations:,} evaluations of the likelihood, {ess:,.0f} effective draws",
