@@ -260,11 +260,12 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "networks apart": "the means of the ensemble's networks differ by {apart:.2f} posterior sd here, and by "
     "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
     "tolerance reached": "the tolerance that was asked for is reached: {tolerance:.3g}",
-    "tolerance stays": "the tolerance cannot fall below {tolerance:.3g}: too many simulations are equally far",
+    "tolerance stays": "the tolerance cannot fall below {tolerance:.3g}: too many simulations are equally "
+    "far",
     "data met": "the simulated summaries equal the observed ones: the tolerance is 0",
     "budget spent": _budget_spent,
-    "acceptance too low": "fewer than {least:.2g} of the proposals of generation {dropped} were accepted, so it "
-    "was not completed",
+    "acceptance too low": "fewer than {least:.2g} of the proposals of generation {dropped} were accepted, so "
+    "it was not completed",
     "importance proposal": "the neural posterior as an importance proposal here: efficiency "
     "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
 }

@@ -17,7 +17,7 @@ from sbi_flows.notes import Note
 from sbi_flows.verdict import Verdict
 
 _ORIGINS = {"smc": "SMC-ABC", "pmc": "population Monte Carlo ABC"}
-_INTERNAL = ("mean", "variance", "size")
+_INTERNAL = ("mean", "variance")
 
 
 def of_particles(runs: Runs, method: str, ended: Ended) -> Draws:
@@ -43,8 +43,8 @@ def of_chains(runs: Runs, sampled: Sampled) -> Draws:
     kept = np.array(chains.history[chains.warmup :])
     if len(kept) < 4:
         raise TooFewSimulationsError(
-            f"the budget was spent after {chains.step} steps, and the chains warm up for {chains.warmup}. Give "
-            "more simulations or minutes, or a shorter ABCSettings(warmup=...)."
+            f"the budget was spent after {chains.step} steps, and the chains warm up for {chains.warmup}. "
+            "Give more simulations or minutes, or a shorter ABCSettings(warmup=...)."
         )
     found = diagnose_chains(np.moveaxis(kept, 0, 1))
     p = p_of_data(sampled.at_mean, runs.target.summaries) if len(sampled.at_mean) else float("nan")

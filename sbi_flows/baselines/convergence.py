@@ -4,9 +4,9 @@
 
     m(eps) = m(0) + a eps^2,   v(eps) = v(0) + b eps^2
 
-(Barber, Voss & Webster 2015, Electronic Journal of Statistics 9:80). Lines through the last generations say how
-far the mean and the sd are yet to go. Their errors are those of moments of n effective particles. Where most
-proposals are still accepted the lines say nothing, and the tolerance can fall at little cost.
+(Barber, Voss & Webster 2015, Electronic Journal of Statistics 9:80). Lines through the last generations say
+how far the mean and the sd are yet to go. Their errors are those of moments of n effective particles. Where
+most proposals are still accepted the lines say nothing, and the tolerance can fall at little cost.
 
 2. The effective number of particles.
 
@@ -48,10 +48,10 @@ class Remaining(NamedTuple):
 
 def remaining(records: Sequence[dict[str, Any]]) -> Remaining | None:
     """From the last four generations; None where there are not two."""
-    used = [record for record in records[-_USED:] if record["size"] is not None]
+    used = [record for record in records[-_USED:] if record["relative_tolerance"] is not None]
     if len(used) < 2:
         return None
-    x = np.square([record["size"] for record in used])
+    x = np.square([record["relative_tolerance"] for record in used])
     means, variances = (np.array([record[name] for record in used]) for name in ("mean", "variance"))
     ess = np.array([record["ess"] for record in used])
     present = np.maximum(variances[-1], np.finfo(np.float64).tiny)
@@ -64,7 +64,7 @@ def remaining(records: Sequence[dict[str, Any]]) -> Remaining | None:
 
 
 def _to_zero(x: F, y: F, errors: F) -> tuple[F, float]:
-    """By how much each column of y (g, u) changes from the last x to 0 along a line, and the error of that."""
+    """How far each column of y (g, u) is yet to go along a line from the last x to 0, and the error."""
     weights = 1 / np.square(errors)
     centred = x - np.average(x, weights=weights)
     spread = float((weights * np.square(centred)).sum())
@@ -124,8 +124,10 @@ def verdict_of(last: Generation, target: F, *, complete: bool) -> Verdict:
 
 
 def verdict_on_chains(found: ChainDiagnostics, before: Verdict, normality: float, p: float) -> Verdict:
-    """On Markov chains of a synthetic likelihood. normality: p-value of the summaries at the posterior mean. p:
-    that of the observed summaries among them; both NaN where they were not simulated.
+    """On Markov chains of a synthetic likelihood.
+
+    normality: the p-value of the summaries at the posterior mean. p: that of the observed summaries among
+        them. Both NaN where they were not simulated.
     """
     reasons: list[tuple[Level, str]] = []
     if found.rhat > _GOOD_RHAT:

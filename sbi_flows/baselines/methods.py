@@ -56,21 +56,21 @@ def abc(
 ) -> Draws:
     """Approximate posterior draws for one observation: "rejection", "smc", "pmc" or "synthetic_likelihood".
 
-    n_simulations, minutes: the budget: either, or the tighter of both; 10,000 simulations if neither is given.
-        It is kept inside a generation too: what is not complete when it is spent is left out, and said so.
+    n_simulations, minutes: the budget: either, or the tighter of both; 10,000 simulations if neither is
+        given. It is kept inside a generation too: one that is not complete when it is spent is left out.
     simulations: from the prior, made before. Rejection takes its draws from them; for the others they stand
         for the first generation or the pilot set, and do not count.
     settings: `sf.ABCSettings(...)`.
-    store: a folder, from which the same call resumes after a kill to the same draws. By the clock, in the time
-        that was left.
+    store: a folder, from which the same call resumes after a kill to the same draws; by the clock, in the
+        time that was left.
     progress: called as progress(done, total, text).
     where: executor, workers, time_limit and max_failures, as of `sf.simulate`. The draws are the same for any
         number of workers. A simulation that fails counts as rejected.
 
     The draws of smc and pmc are weighted. `facts` has the simulations made, what failed by cause, why the run
     ended (`stopped`), the effective number of draws (`ess`), and for smc and pmc one record per generation:
-    tolerance, acceptance, ess, simulations so far. The verdict tells whether the tolerance, the chains and the
-    number of draws can be relied on, and whether the data look like the simulations.
+    tolerance, acceptance, ess, simulations so far. The verdict tells whether the tolerance, the chains and
+    the number of draws can be relied on, and whether the data look like the simulations.
 
     Raises `SettingsError`, `ShapeError`, `ObservationError`, `PriorError`, `TooFewSimulationsError`,
     `TooManyFailuresError`; for a store `BankMismatchError`, `BankLockedError`, `StorageError`.

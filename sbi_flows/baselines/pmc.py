@@ -20,7 +20,7 @@ from sbi_flows.baselines.budget import SIMULATIONS, SpentError
 from sbi_flows.baselines.generations import Generation, log_prior
 from sbi_flows.baselines.kernel import Kernel
 from sbi_flows.baselines.runs import Runs
-from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of
+from sbi_flows.baselines.sequential import LowAcceptanceError, StuckError, next_distance, seen_of
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
@@ -31,7 +31,7 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     """The next generation, and whether it was completed with fewer proposals than it is due, because no
     simulations are left.
 
-    Raises `SpentError`, `LowAcceptanceError`, `TooManyFailuresError`.
+    Raises `SpentError`, `LowAcceptanceError`, `StuckError`, `TooManyFailuresError`.
     """
     number, particles, least = present.number + 1, settings.particles or 0, settings.least_acceptance or 0.0
     kernel = Kernel.around(*present.merged())
@@ -60,6 +60,8 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     distances = np.where(inside, distance(summaries), np.inf)
     tolerance = max(float(np.sort(distances)[particles - 1]), settings.epsilon or 0.0)
     kept = distances <= tolerance
+    if kept.sum() == accepted and tolerance != settings.epsilon and not cut:
+        raise StuckError
     log_weights = log_density[kept] - kernel.log_prob(z[kept])
     weights = np.exp(log_weights - log_weights.max())
     region = present.region.within(distance, tolerance)

@@ -31,6 +31,10 @@ class LowAcceptanceError(Exception):
     """A generation that has begun accepts too few."""
 
 
+class StuckError(Exception):
+    """All that are accepted are equally far, or too many are."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """The last generation, why it is the last, and whether it was completed with fewer simulations than it
@@ -66,10 +70,10 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
         except LowAcceptanceError:
             least = settings.least_acceptance
             return Ended(present, Note("acceptance too low", least=least, dropped=present.number + 1))
+        except StuckError:
+            return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
         if cut:
             return Ended(following, Note("budget spent", what="simulations", dropped=None), cut=True)
-        if following.region.size >= present.region.size:
-            return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
         present = following
         save(present)
 

@@ -46,16 +46,16 @@ class ABCSettings:
 
     Of rejection, smc and pmc:
 
-    epsilon: the tolerance to reach, in units of the distance under the prior. smc and pmc stop there; it needs
-        distance="fixed". None: as small as the budget allows.
+    epsilon: the tolerance to reach, in units of the distance under the prior. smc and pmc stop there; there
+        it needs distance="fixed". None: as small as the budget allows.
 
     Of smc and pmc:
 
     particles: how many draws a generation has: a twentieth of n_simulations, from 100 to 1,000; 1,000 where
         only the minutes are given.
     alpha: the share of them, by effective number, that the next tolerance lets survive. 0.5.
-    distance: "adaptive": scaled by the simulations of each generation (Prangle 2017); "fixed": by those of the
-        first, from the prior. "adaptive".
+    distance: "adaptive": scaled by the simulations of each generation (Prangle 2017); "fixed": by those of
+        the first, from the prior. "adaptive".
     least_acceptance: the acceptance rate below which no further generation begins. 0.003.
 
     Of smc:
@@ -64,16 +64,17 @@ class ABCSettings:
 
     Of synthetic_likelihood:
 
-    simulations_each: how many estimate the mean and the covariance of k summaries at each theta: k^2 / 3, from
-        20 to 500 and at least k + 8, where the estimate is unbiased; 2 k, from 20 to 500, where it shrinks.
+    simulations_each: how many estimate the mean and the covariance of k summaries at each theta: k^2 / 3,
+        from 20 to 500 and at least k + 8, where the estimate is unbiased; 2 k, from 20 to 500, where it
+        shrinks.
     chains: how many run in lock step. 4.
     warmup: the steps of each chain in which the proposal adapts, and which are left out: a third of all; 250
         where only the minutes are given.
-    pilot: simulations from the prior, of which the nearest start the chains: a tenth of n_simulations, from 200
-        to 2,000; 1,000 where only the minutes are given.
-    covariance: "unbiased": of the density (Price et al. 2018); "plug-in" (Wood 2010); "shrinkage": the plug-in
-        with correlations shrunk by what the pilot says (Warton 2008). "unbiased" for up to 30 summaries, else
-        "shrinkage".
+    pilot: simulations from the prior, of which the nearest start the chains: a tenth of n_simulations, from
+        200 to 2,000; 1,000 where only the minutes are given.
+    covariance: "unbiased": of the density (Price et al. 2018); "plug-in" (Wood 2010); "shrinkage": the
+        plug-in with correlations shrunk by what the pilot says (Warton 2008). "unbiased" for up to 30
+        summaries, else "shrinkage".
 
     Of all:
 

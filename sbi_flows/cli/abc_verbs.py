@@ -1,0 +1,111 @@
+"""The verb that makes draws for one observation without a network: abc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import sbi_flows as sf
+from sbi_flows.baselines.settings import METHODS
+from sbi_flows.cli import options
+from sbi_flows.cli.execution import Execution, execution, executor_of
+from sbi_flows.cli.inputs import Observed, advice_as_flags, load_bank, load_simulator
+from sbi_flows.cli.paths import check_bank_place, check_output
+from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, table_text
+
+
+@dataclass(frozen=True)
+class _Budget:
+    n: int | None
+    minutes: float | None
+    bank: Path | None
+    store: Path | None
+
+
+@click.command("abc")
+@options.simulator
+@options.grouped("observed", Observed, options.observed, *options.reading)
+@options.choice("--method", list(METHODS), "How.", "rejection")
+@options.grouped(
+    "budget",
+    _Budget,
+    options.integer("-n", 50, "Simulations to make. [default: 10000 without --minutes]"),
+    options.positive("--minutes", "Time limit; with -n, the tighter of both."),
+    options.bank("A bank to take simulations of the prior from."),
+    click.option("--store", type=options.PATH, help="Folder from which the same command resumes."),
+)
+@options.grouped(
+    "settings",
+    sf.ABCSettings,
+    options.share("--quantile", "rejection: the share to accept. [default: 0.01]"),
+    options.positive("--epsilon", "The tolerance to reach; of smc and pmc with --distance fixed."),
+    click.option("--adjust", help="rejection: regression adjustment, such as linear."),
+    options.integer("--particles", 20, "smc, pmc: draws in a generation. [default: 100 to 1,000, by -n]"),
+    options.share("--alpha", "smc, pmc: share that survives the next tolerance. [default: 0.5]"),
+    click.option(
+        "--distance", type=click.Choice(["adaptive", "fixed"]), help="smc, pmc. [default: adaptive]"
+    ),
+    options.integer("--simulations-each", 5, "synthetic_likelihood: simulations at each theta."),
+    options.integer("--chains", 2, "synthetic_likelihood: Markov chains. [default: 4]"),
+)
+@execution
+@options.output("Save the draws as .nc or .csv.", required=False)
+@options.seed
+@options.json
+def abc_verb(
+    simulator: str,
+    observed: Observed,
+    method: str,
+    budget: _Budget,
+    settings: sf.ABCSettings,
+    where: Execution,
+    output: Path | None,
+    seed: int,
+) -> Answer:
+    """Draw from the posterior of SIMULATOR given the data in OBSERVED by simulating for these data alone.
+
+    Nothing is trained: each data set needs simulations of its own. Every method ends at its budget, and says
+    how far it came.
+    """
+    if output is not None:
+        check_output(output, simulator, budget.bank, *observed.paths, endings=(".nc", ".csv"))
+    if budget.store is not None:
+        check_bank_place(budget.store, simulator)
+    with (
+        on_stop(lambda: NOTHING_SAVED if budget.store is None else resumes_from(budget.store)),
+        advice_as_flags(),
+        bar(method) as advance,
+        executor_of(where.scheduler) as executor,
+    ):
+        loaded = load_simulator(simulator)
+        draws = sf.abc(
+            loaded,
+            observed.read(loaded.events),
+            method=method,  # type: ignore[arg-type]
+            n_simulations=budget.n,
+            minutes=budget.minutes,
+            simulations=None if budget.bank is None else load_bank(budget.bank, loaded.prior),
+            settings=settings,
+            store=budget.store,
+            seed=seed,
+            progress=advance,
+            executor=executor,
+            workers=where.workers,
+            time_limit=where.time_limit,
+            max_failures=where.max_failures,
+        )
+    if output is not None:
+        draws.save(output)
+    summary = draws.summary()
+    record = {
+        "method": method,
+        "summary": summary.reset_index(),
+        "verdict": draws.verdict,
+        "draws": output,
+        **draws.facts,
+    }
+    made, stopped = draws.facts["simulations"], draws.facts.get("stopped")
+    ended = f"{draws.origin}: {made:,} simulations{f'; {stopped}' if stopped else ''}"
+    return Answer(record, (table_text(summary, ".4g", index=True), ended), draws.verdict)
