@@ -24,7 +24,7 @@ def of_particles(runs: Runs, method: str, ended: Ended) -> Draws:
     """Distinct particles of the last generation, by their weights."""
     last = ended.generation
     z, weights = last.merged()
-    verdict = verdict_of(last, runs.target.summaries, complete=not ended.cut)
+    verdict = verdict_of(last, runs.target.summaries)
     facts = {
         "tolerance": last.region.tolerances[-1],
         "acceptance": last.records[-1]["acceptance"],

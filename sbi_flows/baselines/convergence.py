@@ -96,8 +96,8 @@ def p_of_data(simulated: F, observed: F) -> float:
     return float((1 + far.sum()) / (1 + len(far)))
 
 
-def verdict_of(last: Generation, target: F, *, complete: bool) -> Verdict:
-    """On a run of generations. complete: the last one was not cut short."""
+def verdict_of(last: Generation, target: F) -> Verdict:
+    """On a run of generations."""
     before = last.on_data
     p, to_go, ess = p_of_data(last.seen, target), remaining(last.records), last.ess
     found: list[tuple[Level, str]] = []
@@ -111,7 +111,7 @@ def verdict_of(last: Generation, target: F, *, complete: bool) -> Verdict:
         found.append((level, f"there are only {ess:.0f} effective particles."))
     if to_go is None:
         found.append(("do not trust", "the budget ended before a generation after that from the prior."))
-    elif last.records[-1]["acceptance"] > _EASY and complete:
+    elif last.records[-1]["acceptance"] > _EASY and last.region.tolerances[-1] > 0:
         share = last.records[-1]["acceptance"]
         found.append(("caution", f"{share:.0%} of the last proposals were accepted: the tolerance can fall."))
     if to_go is not None and (to_go.sd > _MUCH_SD or to_go.mean > _MUCH_MEAN):

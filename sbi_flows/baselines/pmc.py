@@ -24,7 +24,7 @@ from sbi_flows.baselines.sequential import LowAcceptanceError, StuckError, next_
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
-_SEEN_BEFORE_STOP = 20
+_SEEN_BEFORE_STOP, _FEWEST = 20, 0.1
 
 
 def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Generation, bool]:
@@ -58,10 +58,8 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     if settings.distance == "adaptive":
         distance = distance.rescaled(seen_of(summaries))
     distances = np.where(inside, distance(summaries), np.inf)
-    tolerance = max(float(np.sort(distances)[particles - 1]), settings.epsilon or 0.0)
+    tolerance = max(_nearest(distances[inside], particles), settings.epsilon or 0.0)
     kept = distances <= tolerance
-    if kept.sum() == accepted and tolerance != settings.epsilon and not cut:
-        raise StuckError
     log_weights = log_density[kept] - kernel.log_prob(z[kept])
     weights = np.exp(log_weights - log_weights.max())
     region = present.region.within(distance, tolerance)
@@ -75,6 +73,17 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
         seen=seen_of(summaries),
     )
     return following.recorded(acceptance=accepted / made, simulations=runs.budget.made), cut
+
+
+def _nearest(distances: F, particles: int) -> float:
+    """The tolerance that accepts so many; fewer, where that many are equally far. Raises `StuckError`."""
+    tolerance = float(np.sort(distances)[particles - 1])
+    nearer = distances[distances < tolerance]
+    if tolerance < distances.max() or len(distances) == particles:
+        return tolerance
+    if len(nearer) < _FEWEST * particles:
+        raise StuckError
+    return float(nearer.max())
 
 
 def _proposed(kernel: Kernel, runs: Runs, number: int, call: int, rows: int) -> tuple[F, F, F]:

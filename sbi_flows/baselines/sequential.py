@@ -37,13 +37,10 @@ class StuckError(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """The last generation, why it is the last, and whether it was completed with fewer simulations than it
-    is due, because the budget was out.
-    """
+    """The last generation, and why it is the last."""
 
     generation: Generation
     why: Note
-    cut: bool = False
 
 
 Step = Callable[[Generation, Runs, ABCSettings], tuple[Generation, bool]]
@@ -73,7 +70,7 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
         except StuckError:
             return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
         if cut:
-            return Ended(following, Note("budget spent", what="simulations", dropped=None), cut=True)
+            return Ended(following, Note("budget spent", what="simulations", dropped=None))
         present = following
         save(present)
 

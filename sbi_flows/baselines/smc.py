@@ -36,7 +36,7 @@ from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
 _UNMOVED, _MOVED_ENOUGH = 0.2, 0.5
-_RESAMPLE = 0.5
+_RESAMPLE, _FEWEST = 0.5, 0.1
 _MOST_STEPS = 10_000
 
 
@@ -97,9 +97,11 @@ def _tightened(present: Generation, distance: Distance, settings: ABCSettings) -
             high = middle
         else:
             low = middle + 1
+    if low == len(candidates) - 1:  # many are equally far
+        low -= 1
+        if low < 0 or effective(candidates[low]) < _FEWEST * n:
+            raise StuckError
     tolerance = max(float(candidates[low]), settings.epsilon or 0.0)
-    if tolerance == candidates[-1] and tolerance != settings.epsilon:
-        raise StuckError
     return present.region.within(distance, tolerance), weighted(tolerance)
 
 

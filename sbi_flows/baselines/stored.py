@@ -43,7 +43,7 @@ class Store:
             "cause": runs.cause,
             "made": runs.budget.made,
             "seconds": runs.budget.used,
-            **facts,
+            "facts": facts,
         }
         write_file(_file(self.path, number), arrays if fill is None else {**arrays, "fill": fill}, manifest)
 
@@ -65,7 +65,7 @@ class Store:
             runs.cause = manifest["cause"]
             runs.budget.made, runs.budget.before = manifest["made"], manifest["seconds"]
             runs.refill(arrays.pop("fill", None))
-            return int(manifest["number"]), arrays, manifest
+            return int(manifest["number"]), arrays, manifest["facts"]
         return None
 
     def _check(self, there: dict[str, Any]) -> None:
