@@ -256,8 +256,9 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
     "relations broken": "its values break linear relations that all simulations obey",
     "far from simulations": lambda quantile, times: (
-        f"it lies further from the simulations than {quantile:.1%} of simulated data sets do"
-        f"{f', {times:.3g} times as far as the furthest of them' if times > 1 else ''}"
+        f"it lies {times:.3g} times as far from the simulations as the furthest of simulated data sets"
+        if times > 1
+        else f"it lies further from the simulations than {quantile:.1%} of simulated data sets do"
     ),
     "check data": "Check the data and their units, then the prior and the simulator",
     "near simulations": "the data lie as near to the simulations as simulated data sets do (quantile "

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 
 from sbi_flows.machine import torch_defaults, torch_threads
 
-_ROWS_AT_ONCE = 16384  # they stay in the processor's cache
+_ROWS_AT_ONCE = 8192  # they stay in the processor's cache
 _LANES = 64  # rows that are scaled as if they were one: broadcasting is slow along short ones
 _DIRECTLY = "donot_use_mm_for_euclid_dist"
 

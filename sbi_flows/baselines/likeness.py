@@ -7,10 +7,11 @@ them where it is 10 times as far from them as the furthest of the p. A new data 
 others with probability about (simulations that leave that of the others) / p; where that exceeds 0.001, the
 relations are not judged.
 
-Nearness.  Two distances to the nearest of the p simulations: that of ABC, to the q p nearest, q the share
-accepted; and one to the 10 nearest in the whitened data and summaries, where a combination of values that
-never occurs is far, however little it varies. Each is in units of its 99% point over m simulated data sets,
-which leave themselves out. The larger one is ranked among the same of these:
+Nearness.  Three distances: that of ABC to the nearest q p of the p simulations, q the share accepted; one to
+the 10 nearest in the whitened data and summaries, where a linear combination that never occurs is far,
+however little it varies; and the latter divided by that of the simulations near by (Breunig et al. 2000),
+where any combination off a thin crowd is far. Each is in units of its 99% point over m simulated data sets,
+which leave themselves out. The largest is ranked among the same of these:
 
     p-value = (1 + #{simulated data sets at least as far}) / (1 + m),
 
@@ -19,6 +20,7 @@ uniform under the prior predictive. The cost is of order m p k, whatever the num
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +38,10 @@ _DATA_SETS, _NEIGHBOURS, _ROWS_AT_ONCE = 1000, 10, 250
 _MOST_COLUMNS = 500
 _NO_VARIANCE, _TIMES, _ROUNDING = 1e-10, 10.0, 1e-6
 _ALONE, _MOST_NEW = 0.99, 0.001
-_MOST = 1e6
+_MOST, _SMALL, _LANDMARKS = 1e6, 1e-3, 5
+
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def likeness(target: Target, distance: Distance, y: NDArray[Any], share: float) 
         seen.append(np.concatenate([scaler(events), scaler(values)]))
     if seen:
         features = np.nan_to_num(np.concatenate(seen, axis=1), nan=0.0)
-        far.append(_remoteness(_whitened(features)[0], _NEIGHBOURS))
-    quantile, p_value, times = _ranked(np.stack(far))
+        far.append(_remoteness(_whitened(features)[0], _NEIGHBOURS, local=True))
+    quantile, p_value, times = _ranked(np.concatenate(far))
     return Likeness(quantile, p_value, times, scaler.unlike(values)[0], broken)
 
 
@@ -92,24 +97,45 @@ def _ranked(far: Float[np.ndarray, "kinds m+1"]) -> tuple[float, float, float]:
     return float((others < here).mean()), float((1 + (others >= here).sum()) / (1 + len(others))), times
 
 
-def _remoteness(points: Float[np.ndarray, "p+1 r"], rank: int) -> Float[np.ndarray, " m+1"]:
+def _remoteness(points: Float[np.ndarray, "p+1 r"], rank: int, *, local: bool = False) -> F:
     """The distance to the neighbour of that rank among the first p points: of m of them, which leave
-    themselves out, and of the last point.
+    themselves out, and of the last point, (1, m + 1). With `local` a second row, in which it is divided by
+    the mean of that of the nearest 5 of the m.
     """
     points = np.clip(np.nan_to_num(points, posinf=_MOST, neginf=-_MOST), -_MOST, _MOST).astype(np.float32)
-    reference, p = points[:-1], len(points) - 1
+    p = len(points) - 1
     chosen = np.linspace(0, p - 1, min(_DATA_SETS, p)).astype(np.int64)
-    lengths, rank = np.square(reference).sum(axis=1), min(rank, p - 1)
     asked = np.append(chosen, p)
-    out = np.empty(len(asked))
+    lengths = np.square(points[asked]).sum(axis=1)
+    far, rank = np.empty(len(asked)), min(rank, p - 1) - 1
+    for rows, squares in _squares(points, asked, np.arange(p), np.append(chosen, -1)):
+        squares.partition(rank, axis=1)
+        far[rows] = np.sqrt(np.maximum(squares[:, rank] + lengths[rows], 0))
+    if not local:
+        return far[None]
+    usual, few = np.empty(len(asked)), min(_LANDMARKS, len(chosen) - 1)
+    for rows, squares in _squares(points, asked, chosen, np.append(np.arange(len(chosen)), -1)):
+        usual[rows] = far[np.argpartition(squares, few - 1, axis=1)[:, :few]].mean(axis=1)
+    least = np.median(far) * _SMALL + np.finfo(np.float64).tiny
+    return np.stack([far, far / np.maximum(usual, least)])
+
+
+def _squares(
+    points: NDArray[np.float32], asked: Rows, among: Rows, own: Rows
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """|x - y|^2 - |x|^2 of the rows x asked, a few at a time, and others y; inf in the column `own` of each x
+    that is itself there, else -1.
+    """
+    lengths = np.square(points[among]).sum(axis=1, keepdims=True)
+    left = np.concatenate([-2 * points[asked], np.ones((len(asked), 1), dtype=np.float32)], axis=1)
+    right = np.ascontiguousarray(np.concatenate([points[among], lengths], axis=1).T)
+    squares = np.empty((_ROWS_AT_ONCE, len(among)), dtype=np.float32)
     for start in range(0, len(asked), _ROWS_AT_ONCE):
-        rows = asked[start : start + _ROWS_AT_ONCE]
-        squares = lengths - 2 * points[rows] @ reference.T
-        places = np.flatnonzero(rows < p)
-        squares[places, rows[places]] = np.inf
-        found = np.partition(squares, rank - 1, axis=1)[:, rank - 1] + np.square(points[rows]).sum(axis=1)
-        out[start : start + len(rows)] = np.sqrt(np.maximum(found, 0))
-    return out
+        rows = slice(start, min(start + _ROWS_AT_ONCE, len(asked)))
+        part = np.matmul(left[rows], right, out=squares[: rows.stop - start])
+        there = np.flatnonzero(own[rows] >= 0)
+        part[there, own[rows][there]] = np.inf
+        yield rows, part
 
 
 def _whitened(features: Float[np.ndarray, "p+1 c"]) -> tuple[F, F]:

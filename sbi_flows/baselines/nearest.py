@@ -25,7 +25,7 @@ from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
 
-_BYTES_AT_ONCE, _MOST_AT_ONCE, _LEAST_AT_ONCE = 4_000_000, 32_768, 256
+_BYTES_AT_ONCE, _MOST_AT_ONCE, _LEAST_AT_ONCE = 16_777_216, 131_072, 256
 
 
 class Part(NamedTuple):
