@@ -60,7 +60,7 @@ class Distance:
         inverse = np.where(self.used, 1 / self.scales, 0.0)
         units, out = np.tile(inverse, _LANES), np.empty(len(summaries))
         scaled = np.empty(min(len(summaries), _ROWS_AT_ONCE) * k)
-        with _direct(), np.errstate(over="ignore", invalid="ignore"):
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             target = torch.from_numpy(self.target * inverse)[None]
             for start in range(0, len(summaries), _ROWS_AT_ONCE):
                 part = np.ascontiguousarray(summaries[start : start + _ROWS_AT_ONCE])
@@ -79,8 +79,8 @@ class Distance:
 
 
 @contextmanager
-def _direct() -> Iterator[None]:
-    """Torch for short operations: on one thread, whatever the caller has set."""
+def one_thread() -> Iterator[None]:
+    """Torch for short operations on the CPU, without gradients, whatever the caller has set."""
     with torch_defaults(), torch_threads(1), torch.inference_mode():
         yield
 
