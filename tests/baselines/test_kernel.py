@@ -33,7 +33,7 @@ def test_the_density_is_that_of_the_mixture() -> None:
 def test_draws_follow_the_density() -> None:
     """Importance weights of a third density have mean one: z-test, |z| < 4."""
     kernel = Kernel.around(two_clusters(), np.ones(400))
-    draws = kernel.sample(20_000, np.random.default_rng(2))
+    draws = kernel.sample(6_000, np.random.default_rng(2))
     third = multivariate_normal([4, 4], 0.2 * np.eye(2))
     weights = np.exp(third.logpdf(draws) - kernel.log_prob(draws))
     assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(len(weights))

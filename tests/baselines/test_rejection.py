@@ -97,8 +97,8 @@ def test_wrong_input_is_refused() -> None:
     simulator, simulations = toy(2, 1000)
     with pytest.raises(SettingsError, match="quantile .* got 0"):
         sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0)
-    with pytest.raises(SettingsError, match="ridge"):
-        sf.rejection_abc(simulator, [0, 0], simulations=simulations, adjust="ridge")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="cubic"):
+        sf.rejection_abc(simulator, [0, 0], simulations=simulations, adjust="cubic")  # type: ignore[arg-type]
     with pytest.raises(TooFewSimulationsError, match="10 of 1,000"):
         sf.rejection_abc(simulator, [0, 0], simulations=simulations, quantile=0.01)
     with pytest.raises(ShapeError, match=r"\(3,\)"):

@@ -20,8 +20,8 @@ def samples(groups: int, n: int, seed: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("point", [[0.0, 0.0], [1.5, -1.0]])
 def test_the_unbiased_estimate_has_the_density_as_its_mean(point: list[float]) -> None:
-    """20,000 estimates from 12 draws each: |z| < 4. The plug-in is biased by many errors."""
-    groups = samples(20_000, 12)
+    """8,000 estimates from 12 draws each: |z| < 4. The plug-in is biased by many errors."""
+    groups = samples(8_000, 12)
     found = Estimator("unbiased", np.zeros(2))(groups, np.array(point))
     exact = multivariate_normal([0, 0], COVARIANCE).pdf(point)
     estimates = np.exp(found.asked)
