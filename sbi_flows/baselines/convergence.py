@@ -31,7 +31,7 @@ from sbi_flows.verdict import LEVELS, Level, Verdict
 _USED = 4
 _MUCH_SD, _TOO_MUCH_SD, _MUCH_MEAN, _TOO_MUCH_MEAN = 0.1, 0.3, 0.2, 0.6
 _FALSE_ALARM = 1e-4
-_EASY, _FEW, _TOO_FEW = 0.3, 100, 25
+_MOST_FALL, _EASY, _FEW, _TOO_FEW = 0.5, 0.3, 100, 25
 _CAUTION_AT, _DISTRUST_AT = 0.01, 0.001
 _NO_SPREAD = 1e-10
 _GOOD_RHAT, _POOR_RHAT, _GOOD_ESS, _POOR_ESS = 1.01, 1.05, 400, 100
@@ -116,8 +116,9 @@ def verdict_of(last: Generation, target: F) -> Verdict:
         found.append(("caution", f"{share:.0%} of the last proposals were accepted: the tolerance can fall."))
     if to_go is not None and (to_go.sd > _MUCH_SD or to_go.mean > _MUCH_MEAN):
         level = "do not trust" if to_go.sd > _TOO_MUCH_SD or to_go.mean > _TOO_MUCH_MEAN else "caution"
-        moving = f"the mean by another {to_go.mean:.2f} sd, and the sd fall by {to_go.sd:.0%}"
-        found.append((level, f"the tolerance is still falling: at 0 it would move {moving}."))
+        fall = f"by {to_go.sd:.0%}" if to_go.sd < _MOST_FALL else "by more than half"
+        by_mean = f"the mean would move by another {to_go.mean:.2f} sd"
+        found.append((level, f"the tolerance is still too large: at 0 {by_mean} and the sd fall {fall}."))
     tolerance = last.region.tolerances[-1]
     told = f"tolerance {tolerance:.3g} in generation {last.number}, {ess:,.0f} effective particles"
     return _together(told, found, p, before)

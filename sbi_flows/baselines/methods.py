@@ -97,7 +97,7 @@ def abc(
         kept = Store(place, identity(runs, method, _identity(settings, simulations)))
         if method == "synthetic_likelihood":
             return of_chains(runs, sample(runs, settings, kept, simulations))
-        return of_particles(runs, method, _generations(runs, method, settings, simulations, kept))
+        return of_particles(runs, method, settings, _generations(runs, method, settings, simulations, kept))
 
 
 def _generations(
@@ -149,6 +149,8 @@ def _check_target(
         raise SettingsError(f"method={method!r} simulates where the posterior is, so it needs the simulator.")
     if simulations is not None and (settings.data_sets or 1) > 1:
         raise SettingsError("simulations= has one data set for each theta: give it with data_sets=1.")
+    if settings.adjust is not None and (settings.data_sets or 1) > 1:
+        raise SettingsError("adjust= regresses on one data set for each particle: give it with data_sets=1.")
     if not len(target.summaries) or not np.isfinite(target.summaries).all():
         raise ObservationError(
             "the summaries of the observation are not finite: ABC needs them. Check the data, or pass other "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
+from sbi_flows.baselines.adjusted_particles import with_moved_moments
 from sbi_flows.baselines.budget import SpentError
 from sbi_flows.baselines.distance import Distance
 from sbi_flows.baselines.generations import Generation
@@ -71,10 +72,18 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
             return Ended(present, Note("acceptance too low", least=least, dropped=present.number + 1))
         except StuckError:
             return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
+        following = judged(following, runs, settings)
         if cut:
             return Ended(following, Note("budget spent", what="simulations", dropped=None))
         present = following
         save(present)
+
+
+def judged(made: Generation, runs: Runs, settings: ABCSettings) -> Generation:
+    """The generation, with the moments in its record by which convergence is judged."""
+    if settings.adjust is None:
+        return made
+    return with_moved_moments(made, runs.simulator.prior, settings.adjust, runs.seed)
 
 
 class PriorSet(NamedTuple):
@@ -124,7 +133,7 @@ def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | Non
         seen=seen_of(first.summaries),
         records=(),
     )
-    return made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made)
+    return judged(made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made), runs, settings)
 
 
 def several_sets(runs: Runs, settings: ABCSettings) -> Generation:

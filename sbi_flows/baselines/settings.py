@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from sbi_flows.arrays import integer, real
+from sbi_flows.baselines.adjustment import Adjustment, check_adjustment
 from sbi_flows.errors import SettingsError
 from sbi_flows.simulation.settings import SimulateSettings
 
@@ -17,7 +18,7 @@ _SYNTHETIC = ("synthetic_likelihood",)
 _BY_DISTANCE = ("rejection", *_SEQUENTIAL)
 BELONGS: dict[str, tuple[str, ...]] = {
     "quantile": ("rejection",),
-    "adjust": ("rejection",),
+    "adjust": _BY_DISTANCE,
     "epsilon": _BY_DISTANCE,
     "distance": _SEQUENTIAL,
     "particles": _SEQUENTIAL,
@@ -42,9 +43,11 @@ class ABCSettings:
 
     Of rejection, see `sf.rejection_abc`:
 
-    quantile, adjust: the share accepted, 0.01; and the regression adjustment, none.
+    quantile: the share accepted: 0.01, or what accepts 100 where that is more.
 
     Of rejection, smc and pmc:
+
+    adjust: regression adjustment of the draws: "linear", "ridge" or "neural". None.
 
     epsilon: the tolerance to reach, in units of the distance under the prior. smc and pmc stop there; there
         it needs distance="fixed". None: as small as the budget allows.
@@ -87,7 +90,7 @@ class ABCSettings:
     """
 
     quantile: float | None = None
-    adjust: str | None = None
+    adjust: Adjustment | None = None
     epsilon: float | None = None
     particles: int | None = None
     alpha: float | None = None
@@ -114,6 +117,7 @@ class ABCSettings:
                 f"alpha must be at most {_LARGEST_ALPHA:g}, or the tolerance would hardly fall; got "
                 f"{self.alpha:g}."
             )
+        check_adjustment(self.adjust)
         _check_word("distance", self.distance, ("adaptive", "fixed"))
         _check_word("covariance", self.covariance, _COVARIANCES)
         if self.simulate is not None and not isinstance(self.simulate, SimulateSettings):

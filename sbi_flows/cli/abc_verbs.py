@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import sbi_flows as sf
+from sbi_flows.baselines.adjustment import ADJUSTMENTS
 from sbi_flows.baselines.settings import METHODS
 from sbi_flows.cli import options
 from sbi_flows.cli.execution import Execution, execution, executor_of
@@ -17,7 +18,10 @@ from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_
 
 
 @dataclass(frozen=True)
-class _Budget:
+class _Run:
+    """By which method, on what budget, from what, and where it is kept."""
+
+    method: str
     n: int | None
     minutes: float | None
     bank: Path | None
@@ -27,10 +31,10 @@ class _Budget:
 @click.command("abc")
 @options.simulator
 @options.grouped("observed", Observed, options.observed, *options.reading)
-@options.choice("--method", list(METHODS), "How.", "rejection")
 @options.grouped(
-    "budget",
-    _Budget,
+    "run",
+    _Run,
+    options.choice("--method", list(METHODS), "How.", "rejection"),
     options.integer("-n", 50, "Simulations to make. [default: 10000 without --minutes]"),
     options.positive("--minutes", "Time limit; with -n, the tighter of both."),
     options.bank("A bank to take simulations of the prior from."),
@@ -41,7 +45,7 @@ class _Budget:
     sf.ABCSettings,
     options.share("--quantile", "rejection: the share to accept. [default: 0.01]"),
     options.positive("--epsilon", "The tolerance to reach; of smc and pmc with --distance fixed."),
-    click.option("--adjust", help="rejection: regression adjustment, such as linear."),
+    click.option("--adjust", type=click.Choice(ADJUSTMENTS), help="Regression adjustment of the draws."),
     options.integer("--particles", 20, "smc, pmc: draws in a generation. [default: 100 to 1,000, by -n]"),
     options.share("--alpha", "smc, pmc: share that survives the next tolerance. [default: 0.5]"),
     click.option(
@@ -57,8 +61,7 @@ class _Budget:
 def abc_verb(
     simulator: str,
     observed: Observed,
-    method: str,
-    budget: _Budget,
+    run: _Run,
     settings: sf.ABCSettings,
     where: Execution,
     output: Path | None,
@@ -70,25 +73,25 @@ def abc_verb(
     how far it came.
     """
     if output is not None:
-        check_output(output, simulator, budget.bank, *observed.paths, endings=(".nc", ".csv"))
-    if budget.store is not None:
-        check_bank_place(budget.store, simulator)
+        check_output(output, simulator, run.bank, *observed.paths, endings=(".nc", ".csv"))
+    if run.store is not None:
+        check_bank_place(run.store, simulator)
     with (
-        on_stop(lambda: NOTHING_SAVED if budget.store is None else resumes_from(budget.store)),
+        on_stop(lambda: NOTHING_SAVED if run.store is None else resumes_from(run.store)),
         advice_as_flags(),
-        bar(method) as advance,
+        bar(run.method) as advance,
         executor_of(where.scheduler) as executor,
     ):
         loaded = load_simulator(simulator)
         draws = sf.abc(
             loaded,
             observed.read(loaded.events),
-            method=method,  # type: ignore[arg-type]
-            n_simulations=budget.n,
-            minutes=budget.minutes,
-            simulations=None if budget.bank is None else load_bank(budget.bank, loaded.prior),
+            method=run.method,  # type: ignore[arg-type]
+            n_simulations=run.n,
+            minutes=run.minutes,
+            simulations=None if run.bank is None else load_bank(run.bank, loaded.prior),
             settings=settings,
-            store=budget.store,
+            store=run.store,
             seed=seed,
             progress=advance,
             executor=executor,
@@ -100,7 +103,7 @@ def abc_verb(
         draws.save(output)
     summary = draws.summary()
     record = {
-        "method": method,
+        "method": run.method,
         "summary": summary.reset_index(),
         "verdict": draws.verdict,
         "draws": output,

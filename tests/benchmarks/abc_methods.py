@@ -125,12 +125,13 @@ def peer(options: argparse.Namespace) -> None:
     exact = EXACT[f"{name}/draws"]
     rng = np.random.default_rng(5)
     print(f"Ricker {name}: load {os.getloadavg()[0]:.1f}")
-    for method in ("smc", "pmc"):
+    for method, adjust in (("smc", None), ("pmc", None), ("smc", "linear")):
+        settings = sf.ABCSettings(adjust=adjust)  # type: ignore[arg-type]
         for n in options.budgets:
             began = time.perf_counter()
-            draws = sf.abc(ricker, y, method=method, n_simulations=n, seed=1, workers=1)
+            draws = sf.abc(ricker, y, method=method, n_simulations=n, seed=1, workers=1, settings=settings)  # type: ignore[arg-type]
             took = time.perf_counter() - began
-            _told(f"sbi_flows {method}", exact, draws.to_numpy(), draws.facts["simulations"], took, rng)
+            _told(f"sbi_flows {draws.origin}", exact, draws.to_numpy(), draws.facts["simulations"], took, rng)
     if options.peers is None:
         return
     make_folder("build/benchmarks")

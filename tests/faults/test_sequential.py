@@ -1,4 +1,7 @@
-"""Sequential ABC that is killed, whose workers are killed, and whose simulator fails and hangs."""
+"""Sequential ABC that is killed, and whose simulator fails and hangs.
+
+SBI_FLOWS_KILLS is how many kills there are in all.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tests.faults.conftest import Group, needs_proc
 from tests.faults.models import awkward
 from tests.faults.sequential import METHODS, OBSERVED, draws_of
 
-KILLS = int(os.environ.get("SBI_FLOWS_KILLS", "20"))
+KILLS = int(os.environ.get("SBI_FLOWS_KILLS", "8"))
 
 
 @pytest.fixture
