@@ -52,7 +52,7 @@ def seconds(what: Callable[[], object]) -> float:
 def ours(simulations: sf.Simulations, observed: np.ndarray, rounds: int) -> dict[str, Any]:
     """Seconds, and medians over rounds of the ratio to one pass."""
     target = Target.of(None, observed, simulations, "abc_speed")
-    part = sample(simulations, 4000, "abc sample")
+    part = sample(simulations, 2500, "abc sample")
     distance = Distance.of(part.y, target.summaries)
     near = distance(part.y)
 
