@@ -155,13 +155,13 @@ class _Search:
 
     @classmethod
     def of(cls, target: Target, simulations: Simulations, *, learn: bool) -> _Search:
-        part = sample(simulations, _SAMPLE, "abc sample")
         rows, note = np.zeros(0, dtype=np.int64), None
         if learn:
             count = rows_to_learn_from(int(simulations.ok.sum()))
             learning = sample(simulations, count, "abc learning")
             found = learn_posterior_mean(target, learning, simulations.seed)
             target, rows, note = target.seen_by(found), learning.rows, found.note
+        part = sample(simulations, _SAMPLE, "abc sample", rows)
         target = target.filled_from(part.y)
         if not np.isfinite(target.summaries).all():
             raise ObservationError(
