@@ -35,7 +35,7 @@ from sbi_flows.baselines.target import Target
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.problem.observation import as_observed
 
-_DATA_SETS, _NEIGHBOURS, _ROWS_AT_ONCE = 1000, 10, 250
+_DATA_SETS, _NEIGHBOURS, _ROWS_AT_ONCE = 1000, 10, 125
 _MOST_COLUMNS = 500
 _NO_VARIANCE, _TIMES, _ROUNDING = 1e-10, 10.0, 1e-6
 _ALONE, _MOST_NEW = 0.99, 0.001
@@ -116,9 +116,18 @@ def _remoteness(points: Float[np.ndarray, "p+1 r"], rank: int, *, local: bool = 
         return far[None]
     usual, few = np.empty(len(asked)), min(_LANDMARKS, len(chosen) - 1)
     for rows, squares in _squares(points, asked, chosen, np.append(np.arange(len(chosen)), -1)):
-        usual[rows] = far[np.argpartition(squares, few - 1, axis=1)[:, :few]].mean(axis=1)
+        usual[rows] = far[_nearest(squares, few)].mean(axis=1)
     least = np.median(far) * _SMALL + np.finfo(np.float64).tiny
     return np.stack([far, far / np.maximum(usual, least)])
+
+
+def _nearest(squares: NDArray[np.float32], few: int) -> Rows:
+    """The columns of the few least entries of each row, which are overwritten. Faster than a partition."""
+    at, found = np.arange(len(squares)), []
+    for _ in range(few):
+        found.append(squares.argmin(axis=1))
+        squares[at, found[-1]] = np.inf
+    return np.stack(found, axis=1)
 
 
 def _squares(

@@ -55,20 +55,19 @@ class Nearest:
         return replace(self, theta=self.theta[:m], summaries=self.summaries[:m], distances=self.distances[:m])
 
 
-def sample(simulations: Simulations, n: int, use: str) -> Part:
+def sample(simulations: Simulations, n: int, use: str, without: NDArray[np.int64] | None = None) -> Part:
     """n of the usable simulations at random, or all where they are fewer. Of a bank on disk whole blocks are
-    chosen, so that few are read. use: names the random stream.
+    chosen, so that few are read. use: names the random stream. without: numbers of rows that are left out.
 
     Raises `TooFewSimulationsError` where no simulation can be used.
     """
-    rng = stream(simulations.seed, use)
-    if not simulations.ok.any():
+    rng, ok = stream(simulations.seed, use), _usable(simulations, without)
+    if not ok.any():
         raise TooFewSimulationsError("all simulations failed: print(simulations.failures()) shows why.")
     if in_memory(simulations):
-        usable = np.flatnonzero(simulations.ok)
+        usable = np.flatnonzero(ok)
         rows = usable if len(usable) <= n else np.sort(rng.choice(usable, n, replace=False))
     else:
-        ok = simulations.ok
         order = rng.permutation(simulations.n_blocks)
         size, chosen, found = simulations.block_size, [], 0
         for k in order:
@@ -81,6 +80,14 @@ def sample(simulations: Simulations, n: int, use: str) -> Part:
     return Part(rows, *simulations.gather(rows))
 
 
+def _usable(simulations: Simulations, without: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+    ok = simulations.ok
+    if without is not None and len(without):
+        ok = ok.copy()
+        ok[without] = False
+    return ok
+
+
 def in_memory(simulations: Simulations) -> bool:
     """Whether theta and y need not be read."""
     return simulations.arrays is not None or {"theta", "flat_y"} <= vars(simulations).keys()
@@ -91,10 +98,7 @@ def parts(simulations: Simulations, without: NDArray[np.int64] | None = None) ->
 
     without: numbers of rows that are left out.
     """
-    ok = simulations.ok
-    if without is not None and len(without):
-        ok = ok.copy()
-        ok[without] = False
+    ok = _usable(simulations, without)
     for start, theta, y in _blocks(simulations):
         used = ok[start : start + len(theta)]
         rows = np.arange(start, start + len(theta))

@@ -27,7 +27,7 @@ from sbi_flows.training.settings import TrainSettings
 
 _PENALTIES = np.logspace(-8, 3, 45)
 _HIDDEN, _STEPS, _BATCH, _MOST_EPOCHS = 32, 1500, 128, 100
-_MOST_LOG_SD = 5.0
+_MOST_LOG_SD, _ROUNDING = 5.0, 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def fit_ridge(x: F, z: F, weights: F) -> Linear:
     centre, intercept, root = _centred(x, z, weights)
     offsets, wanted = root * (x - centre), root * (z - intercept)
     sd = np.sqrt(np.square(offsets).sum(axis=0))
-    sd = np.where(sd > 0, sd, 1.0)
+    sd = np.where(sd > _ROUNDING * np.abs(centre), sd, np.inf)
     left, singular, right = np.linalg.svd(offsets / sd, full_matrices=False)
     along = left.T @ wanted
     outside = np.square(wanted).sum(axis=0) - np.square(along).sum(axis=0)

@@ -37,7 +37,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import Verdict
 
 _LEAST_ACCEPTED, _QUANTILE = 20, 0.01
-_SAMPLE = 4000  # simulations that give the units of the distance, and its null
+_SAMPLE = 2500  # simulations that give the units of the distance, and its null
 
 
 def rejection_abc(
@@ -54,7 +54,7 @@ def rejection_abc(
     """Approximate posterior draws for one observation, from existing simulations.
 
     Distances are Euclidean on summaries, each divided by its median absolute deviation over the simulations
-    (over 4,000 of them at random where there are more). Summaries that do not vary are left out of the
+    (over 2,500 of them at random where there are more). Summaries that do not vary are left out of the
     distance. What is missing in the observation is left out of the simulations too. A bank on disk is read
     once, a block at a time.
 
@@ -155,13 +155,13 @@ class _Search:
 
     @classmethod
     def of(cls, target: Target, simulations: Simulations, *, learn: bool) -> _Search:
-        part = sample(simulations, _SAMPLE, "abc sample")
         rows, note = np.zeros(0, dtype=np.int64), None
         if learn:
             count = rows_to_learn_from(int(simulations.ok.sum()))
             learning = sample(simulations, count, "abc learning")
             found = learn_posterior_mean(target, learning, simulations.seed)
             target, rows, note = target.seen_by(found), learning.rows, found.note
+        part = sample(simulations, _SAMPLE, "abc sample", rows)
         target = target.filled_from(part.y)
         if not np.isfinite(target.summaries).all():
             raise ObservationError(

@@ -12,7 +12,9 @@ _GRAVE = 2  # the first two of `UNLIKE` are a reason for caution, the third is m
 
 
 def data_verdict(found: Likeness) -> Verdict:
-    """On the data alone. "caution" and "do not trust" are false alarms with probabilities 0.01 and 0.001."""
+    """On the data alone. "caution" and "do not trust" are false alarms with probability 0.01 and 0.001 where
+    there are 1,000 simulations or more; the fewer there are, the less is called.
+    """
     reasons = [
         f"{count} of its {what}" for count, what in zip(found.unlike.tolist(), UNLIKE, strict=True) if count
     ]
