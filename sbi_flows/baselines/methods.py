@@ -59,8 +59,8 @@ def abc(
 
     n_simulations, minutes: the budget: either, or the tighter of both; 10,000 simulations if neither is
         given. It is kept inside a generation too: one that is not complete when it is spent is left out.
-    simulations: from the prior, made before. Rejection takes its draws from them; for the others they stand
-        for the first generation or the pilot set, and do not count.
+    simulations: from the prior, made before. Rejection takes its draws from them; for the others the first
+        100,000 stand for the first generation or the pilot set, and do not count.
     settings: `sf.ABCSettings(...)`.
     store: a folder, from which the same call resumes after a kill to the same draws; by the clock, in the
         time that was left.

@@ -27,7 +27,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import Verdict
 
 LEAST_PARTICLES = 20
-_SEEN, _LIKENESS = 20_000, 4_000
+_SEEN, _LIKENESS, _MOST_GIVEN = 20_000, 4_000, 100_000
 
 
 class LowAcceptanceError(Exception):
@@ -95,13 +95,17 @@ class PriorSet(NamedTuple):
 
 
 def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSet:
-    """New simulations, or those that are there. Raises `TooFewSimulationsError` for fewer than 20."""
+    """New simulations, or the first 100,000 of those that are there.
+
+    Raises `TooFewSimulationsError` for fewer than 20.
+    """
     prior = runs.simulator.prior
     if simulations is None:
         theta = prior.sample(rows, stream(runs.seed, "abc prior"))
         y, ok = runs.simulated(theta, 0, 0)
     else:
-        theta, y, ok = simulations.theta, simulations.flat_y, simulations.ok
+        first = np.arange(min(len(simulations), _MOST_GIVEN))
+        (theta, y), ok = simulations.gather(first), simulations.ok[first]
     summaries = runs.summarised(y, ok)
     z, _ = prior.to_unconstrained(theta)
     usable = np.isfinite(summaries).all(axis=1) & np.isfinite(z).all(axis=1)
