@@ -18,8 +18,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Public signatures that users write by keyword: each argument is one independent choice, and a record would
 # only hide them.
 LONG_SIGNATURES: dict[str, str] = {
+    "baselines.methods.abc": "by which method, on what budget, and where it runs; as sf.fit and sf.simulate",
     "posterior.fit.fit": "three ways to say how many simulations, and what is said meanwhile",
-    "baselines.methods.abc": "which method, how much it may spend, where it is kept",
+    "baselines.rejection.rejection_abc": "three rules of acceptance, and what is compared and adjusted",
     "calibration.check.check": "on which pairs, how many, and what is tested besides",
     "comparison.compare.compare": "what is compared with what, and on how many draws",
     "posterior.posterior.refine": "by which method, how far, and where it runs; as sf.fit and sf.simulate",

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from sbi_flows.arrays import F
+from sbi_flows.baselines.adjusted_particles import moved
 from sbi_flows.baselines.convergence import p_of_data, verdict_of, verdict_on_chains
 from sbi_flows.baselines.runs import Runs
 from sbi_flows.baselines.sequential import Ended
+from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.baselines.synthetic import Sampled
 from sbi_flows.draws import Draws, diagnose_chains, groups_of
 from sbi_flows.errors import TooFewSimulationsError
@@ -17,24 +19,28 @@ from sbi_flows.notes import Note
 from sbi_flows.verdict import Verdict
 
 _ORIGINS = {"smc": "SMC-ABC", "pmc": "population Monte Carlo ABC"}
-_INTERNAL = ("mean", "variance", "size")
+_TOLD = (
+    *("generation", "tolerance", "relative_tolerance", "acceptance", "ess", "distinct", "simulations"),
+    "steps",
+)
 
 
-def of_particles(runs: Runs, method: str, ended: Ended) -> Draws:
-    """Distinct particles of the last generation, by their weights."""
-    last = ended.generation
+def of_particles(runs: Runs, method: str, settings: ABCSettings, ended: Ended) -> Draws:
+    """Distinct particles of the last generation, by their weights; or all of them, adjusted."""
+    last, prior, origin = ended.generation, runs.simulator.prior, _ORIGINS[method]
     z, weights = last.merged()
-    verdict = verdict_of(last, runs.target.summaries, complete=not ended.cut)
+    values = prior.from_unconstrained(z)
+    if settings.adjust is not None:
+        values, weights = moved(last, prior, settings.adjust, runs.seed)
+        origin = f"{origin}, {settings.adjust} adjustment"
+    verdict = verdict_of(last, runs.target.summaries)
     facts = {
         "tolerance": last.region.tolerances[-1],
         "acceptance": last.records[-1]["acceptance"],
         "ess": last.ess,
-        "generations": [
-            {name: value for name, value in record.items() if name not in _INTERNAL}
-            for record in last.records
-        ],
+        "generations": [{name: record[name] for name in _TOLD if name in record} for record in last.records],
     }
-    return _draws(runs, z, weights, verdict, _ORIGINS[method], {**facts, "stopped": ended.why})
+    return _draws(runs, values, weights, verdict, origin, {**facts, "stopped": ended.why})
 
 
 def of_chains(runs: Runs, sampled: Sampled) -> Draws:
@@ -43,8 +49,8 @@ def of_chains(runs: Runs, sampled: Sampled) -> Draws:
     kept = np.array(chains.history[chains.warmup :])
     if len(kept) < 4:
         raise TooFewSimulationsError(
-            f"the budget was spent after {chains.step} steps, and the chains warm up for {chains.warmup}. Give "
-            "more simulations or minutes, or a shorter ABCSettings(warmup=...)."
+            f"the budget was spent after {chains.step} steps, and the chains warm up for {chains.warmup}. "
+            "Give more simulations or minutes, or a shorter ABCSettings(warmup=...)."
         )
     found = diagnose_chains(np.moveaxis(kept, 0, 1))
     p = p_of_data(sampled.at_mean, runs.target.summaries) if len(sampled.at_mean) else float("nan")
@@ -61,17 +67,17 @@ def of_chains(runs: Runs, sampled: Sampled) -> Draws:
         "normality": sampled.normality,
         "stopped": sampled.why,
     }
-    return _draws(runs, kept.reshape(-1, kept.shape[2]), None, verdict, "synthetic likelihood", facts)
+    values = runs.simulator.prior.from_unconstrained(kept.reshape(-1, kept.shape[2]))
+    return _draws(runs, values, None, verdict, "synthetic likelihood", facts)
 
 
 def _draws(
-    runs: Runs, z: F, weights: F | None, verdict: Verdict, origin: str, facts: dict[str, Any]
+    runs: Runs, values: F, weights: F | None, verdict: Verdict, origin: str, facts: dict[str, Any]
 ) -> Draws:
     prior = runs.simulator.prior
-    failures = runs.failed
     stopped: Note = facts.pop("stopped")
     return Draws(
-        values=prior.from_unconstrained(z),
+        values=values,
         groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
         names=prior.names,
         labels=prior.labels,
@@ -85,7 +91,7 @@ def _draws(
             "summaries": len(runs.target.summaries),
             **facts,
             "stopped": stopped,
-            "failures": failures,
+            "failures": dict(sorted(runs.failed.items())),
             "seconds": runs.budget.used,
         },
     )

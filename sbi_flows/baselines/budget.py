@@ -53,7 +53,7 @@ class Budget:
             raise SpentError(MINUTES)
 
     def room(self, wanted: int) -> int:
-        """How many of the simulations that are wanted may be made: at least one, or `SpentError` is raised."""
+        """How many of the wanted simulations may be made, at least one. Raises `SpentError`."""
         self.check_time()
         left = wanted if self.n is None else min(wanted, self.n - self.made)
         if left <= 0:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.baselines.generations import log_prior
@@ -46,7 +47,7 @@ class Chains:
     scale: float
     history: list[F] = field(default_factory=list)
     estimates: list[F] = field(default_factory=list)
-    accepted: list[F] = field(default_factory=list)
+    accepted: list[NDArray[np.bool_]] = field(default_factory=list)
 
     @property
     def step(self) -> int:
@@ -89,7 +90,7 @@ class Chains:
             spread = recent.std(axis=0)
             if (spread > 0).all():
                 covariance = np.atleast_2d(np.cov(recent.T))
-                self.root = np.linalg.cholesky(covariance + _RIDGE * np.diag(np.square(spread)))
+                self.root = np.asarray(np.linalg.cholesky(covariance + _RIDGE * np.diag(np.square(spread))))
 
     def arrays(self) -> dict[str, F]:
         """For a file, with `facts`."""
@@ -116,13 +117,17 @@ class Chains:
     def of(cls, runs: Runs, arrays: dict[str, F], facts: dict[str, Any]) -> Chains:
         """Back from `arrays` and `facts`."""
         return cls(
-            runs,
-            Estimator(facts["kind"], arrays["floor"].copy(), facts["keep"]),
-            facts["each"],
-            facts["warmup"],
-            *(arrays[name].copy() for name in ("z", "log_prior", "asked", "plug_in", "root")),
-            facts["scale"],
-            list(arrays["history"]),
-            list(arrays["estimates"]),
-            list(arrays["accepted"].astype(np.bool_)),
+            runs=runs,
+            estimator=Estimator(facts["kind"], arrays["floor"].copy(), facts["keep"]),
+            each=facts["each"],
+            warmup=facts["warmup"],
+            z=arrays["z"].copy(),
+            log_prior=arrays["log_prior"].copy(),
+            asked=arrays["asked"].copy(),
+            plug_in=arrays["plug_in"].copy(),
+            root=arrays["root"].copy(),
+            scale=facts["scale"],
+            history=list(arrays["history"]),
+            estimates=list(arrays["estimates"]),
+            accepted=list(arrays["accepted"].astype(np.bool_)),
         )

@@ -4,9 +4,9 @@
 
     m(eps) = m(0) + a eps^2,   v(eps) = v(0) + b eps^2
 
-(Barber, Voss & Webster 2015, Electronic Journal of Statistics 9:80). Lines through the last generations say how
-far the mean and the sd are yet to go. Their errors are those of moments of n effective particles. Where most
-proposals are still accepted the lines say nothing, and the tolerance can fall at little cost.
+(Barber, Voss & Webster 2015, Electronic Journal of Statistics 9:80). Lines through the last generations say
+how far the mean and the sd are yet to go. Their errors are those of moments of n effective particles. Where
+most proposals are still accepted the lines say nothing, and the tolerance can fall at little cost.
 
 2. The effective number of particles.
 
@@ -31,7 +31,7 @@ from sbi_flows.verdict import LEVELS, Level, Verdict
 _USED = 4
 _MUCH_SD, _TOO_MUCH_SD, _MUCH_MEAN, _TOO_MUCH_MEAN = 0.1, 0.3, 0.2, 0.6
 _FALSE_ALARM = 1e-4
-_EASY, _FEW, _TOO_FEW = 0.3, 100, 25
+_MOST_FALL, _EASY, _FEW, _TOO_FEW = 0.5, 0.3, 100, 25
 _CAUTION_AT, _DISTRUST_AT = 0.01, 0.001
 _NO_SPREAD = 1e-10
 _GOOD_RHAT, _POOR_RHAT, _GOOD_ESS, _POOR_ESS = 1.01, 1.05, 400, 100
@@ -48,10 +48,10 @@ class Remaining(NamedTuple):
 
 def remaining(records: Sequence[dict[str, Any]]) -> Remaining | None:
     """From the last four generations; None where there are not two."""
-    used = [record for record in records[-_USED:] if record["size"] is not None]
+    used = [record for record in records[-_USED:] if record["relative_tolerance"] is not None]
     if len(used) < 2:
         return None
-    x = np.square([record["size"] for record in used])
+    x = np.square([record["relative_tolerance"] for record in used])
     means, variances = (np.array([record[name] for record in used]) for name in ("mean", "variance"))
     ess = np.array([record["ess"] for record in used])
     present = np.maximum(variances[-1], np.finfo(np.float64).tiny)
@@ -64,7 +64,7 @@ def remaining(records: Sequence[dict[str, Any]]) -> Remaining | None:
 
 
 def _to_zero(x: F, y: F, errors: F) -> tuple[F, float]:
-    """By how much each column of y (g, u) changes from the last x to 0 along a line, and the error of that."""
+    """How far each column of y (g, u) is yet to go along a line from the last x to 0, and the error."""
     weights = 1 / np.square(errors)
     centred = x - np.average(x, weights=weights)
     spread = float((weights * np.square(centred)).sum())
@@ -96,8 +96,8 @@ def p_of_data(simulated: F, observed: F) -> float:
     return float((1 + far.sum()) / (1 + len(far)))
 
 
-def verdict_of(last: Generation, target: F, *, complete: bool) -> Verdict:
-    """On a run of generations. complete: the last one was not cut short."""
+def verdict_of(last: Generation, target: F) -> Verdict:
+    """On a run of generations."""
     before = last.on_data
     p, to_go, ess = p_of_data(last.seen, target), remaining(last.records), last.ess
     found: list[tuple[Level, str]] = []
@@ -111,21 +111,24 @@ def verdict_of(last: Generation, target: F, *, complete: bool) -> Verdict:
         found.append((level, f"there are only {ess:.0f} effective particles."))
     if to_go is None:
         found.append(("do not trust", "the budget ended before a generation after that from the prior."))
-    elif last.records[-1]["acceptance"] > _EASY and complete:
+    elif last.records[-1]["acceptance"] > _EASY and last.region.tolerances[-1] > 0:
         share = last.records[-1]["acceptance"]
         found.append(("caution", f"{share:.0%} of the last proposals were accepted: the tolerance can fall."))
     if to_go is not None and (to_go.sd > _MUCH_SD or to_go.mean > _MUCH_MEAN):
         level = "do not trust" if to_go.sd > _TOO_MUCH_SD or to_go.mean > _TOO_MUCH_MEAN else "caution"
-        moving = f"the mean by another {to_go.mean:.2f} sd, and the sd fall by {to_go.sd:.0%}"
-        found.append((level, f"the tolerance is still falling: at 0 it would move {moving}."))
+        fall = f"by {to_go.sd:.0%}" if to_go.sd < _MOST_FALL else "by more than half"
+        by_mean = f"the mean would move by another {to_go.mean:.2f} sd"
+        found.append((level, f"the tolerance is still too large: at 0 {by_mean} and the sd fall {fall}."))
     tolerance = last.region.tolerances[-1]
     told = f"tolerance {tolerance:.3g} in generation {last.number}, {ess:,.0f} effective particles"
     return _together(told, found, p, before)
 
 
 def verdict_on_chains(found: ChainDiagnostics, before: Verdict, normality: float, p: float) -> Verdict:
-    """On Markov chains of a synthetic likelihood. normality: p-value of the summaries at the posterior mean. p:
-    that of the observed summaries among them; both NaN where they were not simulated.
+    """On Markov chains of a synthetic likelihood.
+
+    normality: the p-value of the summaries at the posterior mean. p: that of the observed summaries among
+        them. Both NaN where they were not simulated.
     """
     reasons: list[tuple[Level, str]] = []
     if found.rhat > _GOOD_RHAT:

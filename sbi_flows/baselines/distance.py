@@ -14,14 +14,19 @@ generation, accepted or not (Prangle 2017, Bayesian Analysis 12:289).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-_ROWS_AT_ONCE = 4096  # they stay in the processor's cache
-_LANES = 64  # rows that are scaled as if they were one: NumPy is slow along short ones
+from sbi_flows.machine import torch_defaults, torch_threads
+
+_ROWS_AT_ONCE = 8192  # they stay in the processor's cache
+_LANES = 64  # rows that are scaled as if they were one: broadcasting is slow along short ones
+_DIRECTLY = "donot_use_mm_for_euclid_dist"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,28 +52,37 @@ class Distance:
     @property
     def used(self) -> Bool[np.ndarray, " k"]:
         """Which summaries are not left out."""
-        return np.isfinite(self.scales)
+        return np.asarray(np.isfinite(self.scales))
 
     def __call__(self, summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         """d of each row; inf where a summary is not finite, also one that is left out."""
-        out = np.empty(len(summaries))
+        k = len(self.target)
         inverse = np.where(self.used, 1 / self.scales, 0.0)
-        target = torch.from_numpy(self.target * inverse)[None]
-        several = np.tile(inverse, _LANES)
-        with torch.inference_mode(), np.errstate(over="ignore", invalid="ignore"):
+        units, out = np.tile(inverse, _LANES), np.empty(len(summaries))
+        scaled = np.empty(min(len(summaries), _ROWS_AT_ONCE) * k)
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            target = torch.from_numpy(self.target * inverse)[None]
             for start in range(0, len(summaries), _ROWS_AT_ONCE):
                 part = np.ascontiguousarray(summaries[start : start + _ROWS_AT_ONCE])
-                lanes = math.gcd(len(part), _LANES)
-                wide = part.reshape(-1, lanes * len(inverse)) * several[: lanes * len(inverse)]
-                scaled = torch.from_numpy(wide.reshape(part.shape))
-                far = torch.cdist(scaled, target, compute_mode="donot_use_mm_for_euclid_dist")
-                out[start : start + len(part)] = far[:, 0].numpy()
-        return np.nan_to_num(out, copy=False, nan=np.inf, posinf=np.inf)
+                rows = len(part)
+                wide = math.gcd(rows, _LANES) * k
+                np.multiply(part.reshape(-1, wide), units[:wide], out=scaled[: rows * k].reshape(-1, wide))
+                points = torch.from_numpy(scaled[: rows * k].reshape(rows, k))
+                out[start : start + rows] = torch.cdist(points, target, compute_mode=_DIRECTLY)[:, 0].numpy()
+        out[np.isnan(out)] = np.inf
+        return out
 
     def offsets(self, summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n used"]:
         """(s - s(y)) / c of the summaries that are used: d is the length of a row."""
         used = self.used
         return np.asarray((summaries[:, used] - self.target[used]) / self.scales[used])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch for short operations on the CPU, without gradients, whatever the caller has set."""
+    with torch_defaults(), torch_threads(1), torch.inference_mode():
+        yield
 
 
 def spreads(summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

@@ -18,8 +18,10 @@ class Generation:
     """n particles in the coordinates z of the prior, with m data sets each.
 
     number: 0 for that from the prior. z (n, u). summaries (n, m, k). weights (n,), with sum one.
-    region: in which they are accepted. on_data: the verdict among simulations from the prior. seen (l, k): the finite summaries of all simulations that made it, from
-        which an adaptive distance takes its scales. records: of this generation and those before it.
+    region: in which they are accepted. on_data: the verdict among simulations from the prior.
+    seen (l, k): the finite summaries of all simulations that made it, from which an adaptive distance takes
+        its scales.
+    records: of this generation and those before it.
     """
 
     number: int
@@ -75,7 +77,7 @@ class Generation:
         return {
             "generation": self.number,
             "tolerance": self.region.tolerances[-1] if self.region.tolerances else None,
-            "size": self.region.size if self.region.tolerances else None,
+            "relative_tolerance": self.region.size if self.region.tolerances else None,
             "ess": self.ess,
             "distinct": len(z),
             **facts,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
@@ -58,7 +57,9 @@ class Kernel:
             w = weights[near] / weights[near].sum(axis=1, keepdims=True)
             local = np.einsum("jk,jka,jkb->jab", w, offsets, offsets)
             roots[start : start + rows] = np.linalg.cholesky(local + floor)
-        return cls(z, weights, roots, np.linalg.cholesky(2 * covariance + floor))
+        return cls(
+            z, weights, roots, np.asarray(np.linalg.cholesky(2 * covariance + floor), dtype=np.float64)
+        )
 
     def sample(self, n: int, rng: np.random.Generator) -> F:
         """n draws (n, u)."""
@@ -81,8 +82,8 @@ class Kernel:
         return moved, ratio
 
     def _nearest(self, z: F) -> NDArray[np.intp]:
-        scaled = [solve_triangular(self.wide, x.T, lower=True).T for x in (z, self.centres)]
-        return np.asarray(cKDTree(scaled[1]).query(scaled[0])[1])
+        whiten = np.linalg.inv(self.wide).T
+        return np.asarray(cKDTree(self.centres @ whiten).query(z @ whiten)[1])
 
     def log_prob(self, z: F) -> F:
         """log q of each row of z (n, u)."""
@@ -91,14 +92,15 @@ class Kernel:
         log_dets = np.log(np.diagonal(self.roots, axis1=1, axis2=2)).sum(axis=1)
         wide_log_det = float(np.log(np.diag(self.wide)).sum())
         constant = 0.5 * u * np.log(2 * np.pi)
-        wide_centres = solve_triangular(self.wide, self.centres.T, lower=True).T
+        whiten = np.linalg.inv(self.wide).T
+        wide_centres = self.centres @ whiten
         out = np.empty(len(z))
         rows = max(1, _ENTRIES // (len(self.centres) * u))
         for start in range(0, len(z), rows):
             part = z[start : start + rows]
             scaled = np.einsum("jab,ijb->ija", inverse, part[:, None] - self.centres[None])
             near = np.log(1 - _WIDE) - 0.5 * np.square(scaled).sum(axis=2) - log_dets
-            away = solve_triangular(self.wide, part.T, lower=True).T[:, None] - wide_centres[None]
+            away = (part @ whiten)[:, None] - wide_centres[None]
             far = np.log(_WIDE) - 0.5 * np.square(away).sum(axis=2) - wide_log_det
             terms = np.logaddexp(near, far) + np.log(self.weights)
             out[start : start + rows] = logsumexp(terms, axis=1) - constant

@@ -21,6 +21,7 @@ from sbi_flows.baselines.generations import Generation
 from sbi_flows.baselines.own_set import reject, simulate_and_reject
 from sbi_flows.baselines.pmc import pmc_step
 from sbi_flows.baselines.runs import Progress, Runs, running
+from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC
 from sbi_flows.baselines.sequential import Ended, from_prior, run_generations, several_sets
 from sbi_flows.baselines.settings import ABCSettings, Method
 from sbi_flows.baselines.smc import smc_step
@@ -56,21 +57,21 @@ def abc(
 ) -> Draws:
     """Approximate posterior draws for one observation: "rejection", "smc", "pmc" or "synthetic_likelihood".
 
-    n_simulations, minutes: the budget: either, or the tighter of both; 10,000 simulations if neither is given.
-        It is kept inside a generation too: what is not complete when it is spent is left out, and said so.
-    simulations: from the prior, made before. Rejection takes its draws from them; for the others they stand
-        for the first generation or the pilot set, and do not count.
+    n_simulations, minutes: the budget: either, or the tighter of both; 10,000 simulations if neither is
+        given. It is kept inside a generation too: one that is not complete when it is spent is left out.
+    simulations: from the prior, made before. Rejection takes its draws from them; for the others the first
+        100,000 stand for the first generation or the pilot set, and do not count.
     settings: `sf.ABCSettings(...)`.
-    store: a folder, from which the same call resumes after a kill to the same draws. By the clock, in the time
-        that was left.
+    store: a folder, from which the same call resumes after a kill to the same draws; by the clock, in the
+        time that was left.
     progress: called as progress(done, total, text).
     where: executor, workers, time_limit and max_failures, as of `sf.simulate`. The draws are the same for any
         number of workers. A simulation that fails counts as rejected.
 
     The draws of smc and pmc are weighted. `facts` has the simulations made, what failed by cause, why the run
     ended (`stopped`), the effective number of draws (`ess`), and for smc and pmc one record per generation:
-    tolerance, acceptance, ess, simulations so far. The verdict tells whether the tolerance, the chains and the
-    number of draws can be relied on, and whether the data look like the simulations.
+    tolerance, acceptance, ess, simulations so far. The verdict tells whether the tolerance, the chains and
+    the number of draws can be relied on, and whether the data look like the simulations.
 
     Raises `SettingsError`, `ShapeError`, `ObservationError`, `PriorError`, `TooFewSimulationsError`,
     `TooManyFailuresError`; for a store `BankMismatchError`, `BankLockedError`, `StorageError`.
@@ -80,7 +81,10 @@ def abc(
         raise SettingsError(
             "rejection takes the simulations that are given, or makes n_simulations: not both."
         )
-    target = Target.of(simulator, y_obs, simulations, "abc", settings.summaries)
+    summaries = settings.summaries
+    if method == "rejection" and isinstance(summaries, str) and summaries == SEMI_AUTOMATIC:
+        summaries = None  # they are yet to be learned
+    target = Target.of(simulator, y_obs, simulations, "abc", summaries)
     _check_target(target, method, settings, simulations)
     place, seed = None if store is None else Path(store), check_seed(seed)
     budget = Budget.of(n_simulations, minutes)
@@ -93,7 +97,7 @@ def abc(
         kept = Store(place, identity(runs, method, _identity(settings, simulations)))
         if method == "synthetic_likelihood":
             return of_chains(runs, sample(runs, settings, kept, simulations))
-        return of_particles(runs, method, _generations(runs, method, settings, simulations, kept))
+        return of_particles(runs, method, settings, _generations(runs, method, settings, simulations, kept))
 
 
 def _generations(
@@ -145,6 +149,8 @@ def _check_target(
         raise SettingsError(f"method={method!r} simulates where the posterior is, so it needs the simulator.")
     if simulations is not None and (settings.data_sets or 1) > 1:
         raise SettingsError("simulations= has one data set for each theta: give it with data_sets=1.")
+    if settings.adjust is not None and (settings.data_sets or 1) > 1:
+        raise SettingsError("adjust= regresses on one data set for each particle: give it with data_sets=1.")
     if not len(target.summaries) or not np.isfinite(target.summaries).all():
         raise ObservationError(
             "the summaries of the observation are not finite: ABC needs them. Check the data, or pass other "

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sbi_flows.baselines.budget import MINUTES, Budget, SpentError
+from sbi_flows.baselines.budget import MINUTES, SIMULATIONS, Budget, SpentError
 from sbi_flows.baselines.rejection import rejection_abc
 from sbi_flows.baselines.runs import Progress
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.draws import Draws
 from sbi_flows.errors import SimulationWarning, StorageError, TooFewSimulationsError
+from sbi_flows.notes import Note
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.bank import read_bank
 from sbi_flows.simulation.engine import simulate
+from sbi_flows.simulation.failures import OK, STATUS
 from sbi_flows.simulation.settings import Place
 from sbi_flows.simulation.simulations import Simulations
 
@@ -34,14 +37,20 @@ def simulate_and_reject(
     """`rejection_abc` on simulations from the prior, as many as the budget allows."""
     if budget.seconds is None:
         made = _simulated(simulator, budget, seed, store, settings, run)
-        return reject(simulator, y_obs, made, settings)
+        return _ended(reject(simulator, y_obs, made, settings), budget, SIMULATIONS)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "own.bank") if store is None else store
+        what = SIMULATIONS
         try:
             made = _simulated(simulator, budget, seed, place, settings, run)
-        except SpentError:
-            made = _finished(place, simulator)
-        return reject(simulator, y_obs, made, settings)
+        except SpentError as spent:
+            made, what = _finished(place, simulator), spent.what
+        return _ended(reject(simulator, y_obs, made, settings), budget, what)
+
+
+def _ended(draws: Draws, budget: Budget, what: str) -> Draws:
+    stopped = Note("budget spent", what=what, dropped=None)
+    return replace(draws, facts={**draws.facts, "stopped": stopped, "seconds": budget.used})
 
 
 def reject(simulator: Simulator | None, y_obs: Any, made: Simulations, settings: ABCSettings) -> Draws:
@@ -50,7 +59,9 @@ def reject(simulator: Simulator | None, y_obs: Any, made: Simulations, settings:
     options = {name: value for name, value in given.items() if value is not None}
     if settings.quantile is None and settings.epsilon is None:
         options["quantile"] = min(1.0, max(_QUANTILE, _ACCEPTED / max(int(made.ok.sum()), 1)))
-    return rejection_abc(simulator, y_obs, simulations=made, **options)
+    draws = rejection_abc(simulator, y_obs, simulations=made, **options)
+    failures = {name: count for name, count in made.counts().items() if name != STATUS[OK]}
+    return replace(draws, facts={**draws.facts, "ess": draws.ess, "failures": failures})
 
 
 def _simulated(

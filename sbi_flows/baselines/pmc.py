@@ -20,18 +20,18 @@ from sbi_flows.baselines.budget import SIMULATIONS, SpentError
 from sbi_flows.baselines.generations import Generation, log_prior
 from sbi_flows.baselines.kernel import Kernel
 from sbi_flows.baselines.runs import Runs
-from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of
+from sbi_flows.baselines.sequential import LowAcceptanceError, StuckError, next_distance, seen_of
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
-_SEEN_BEFORE_STOP = 20
+_SEEN_BEFORE_STOP, _FEWEST = 20, 0.1
 
 
 def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Generation, bool]:
     """The next generation, and whether it was completed with fewer proposals than it is due, because no
     simulations are left.
 
-    Raises `SpentError`, `LowAcceptanceError`, `TooManyFailuresError`.
+    Raises `SpentError`, `LowAcceptanceError`, `StuckError`, `TooManyFailuresError`.
     """
     number, particles, least = present.number + 1, settings.particles or 0, settings.least_acceptance or 0.0
     kernel = Kernel.around(*present.merged())
@@ -58,7 +58,7 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     if settings.distance == "adaptive":
         distance = distance.rescaled(seen_of(summaries))
     distances = np.where(inside, distance(summaries), np.inf)
-    tolerance = max(float(np.sort(distances)[particles - 1]), settings.epsilon or 0.0)
+    tolerance = max(_nearest(distances[inside], particles), settings.epsilon or 0.0)
     kept = distances <= tolerance
     log_weights = log_density[kept] - kernel.log_prob(z[kept])
     weights = np.exp(log_weights - log_weights.max())
@@ -73,6 +73,17 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
         seen=seen_of(summaries),
     )
     return following.recorded(acceptance=accepted / made, simulations=runs.budget.made), cut
+
+
+def _nearest(distances: F, particles: int) -> float:
+    """The tolerance that accepts so many; fewer, where that many are equally far. Raises `StuckError`."""
+    tolerance = float(np.sort(distances)[particles - 1])
+    nearer = distances[distances < tolerance]
+    if tolerance < distances.max() or len(distances) == particles:
+        return tolerance
+    if len(nearer) < _FEWEST * particles:
+        raise StuckError
+    return float(nearer.max())
 
 
 def _proposed(kernel: Kernel, runs: Runs, number: int, call: int, rows: int) -> tuple[F, F, F]:

@@ -2,9 +2,9 @@
 
     A_t = { s : d_1(s) <= eps_1, ..., d_t(s) <= eps_t }
 
-With an adaptive distance (Prangle 2017, Bayesian Analysis 12:289) the d_i differ. Nested regions keep the
-posteriors of successive generations absolutely continuous, and let the last of them shrink to the observation.
-With a fixed distance the last tolerance implies the others.
+With an adaptive distance (Prangle 2017, Bayesian Analysis 12:289) the d_i differ. Nested regions
+keep each posterior inside the support of the one before, and let the last shrink to the observation. With a
+fixed distance the last tolerance implies the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Region:
 
     def inside(self, summaries: F) -> NDArray[np.bool_]:
         """Whether each row of summaries (n, k) is accepted; NaN is not."""
-        accepted = np.isfinite(summaries).all(axis=1)
+        accepted: NDArray[np.bool_] = np.asarray(np.isfinite(summaries).all(axis=1))
         for distance, tolerance in zip(self.distances, self.tolerances, strict=True):
             accepted[accepted] = distance(summaries[accepted]) <= tolerance
         return accepted

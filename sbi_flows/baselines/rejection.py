@@ -1,34 +1,43 @@
-"""Rejection ABC, the baseline: keep the simulations whose summaries are nearest to the observed ones.
+"""Rejection ABC: keep the simulations whose summaries are nearest to the observed ones.
 
-    p_eps(theta | y)  proportional to  p(theta) P( ||(s(y') - s(y)) / MAD|| <= eps | theta ),
-    eps = a quantile of the distances
+    p_eps(theta | y)  proportional to  p(theta) P( d(s(y'), s(y)) <= eps | theta )
 
-(Beaumont, Zhang & Balding 2002, Genetics 162:2025). With `adjust="linear"`, theta is regressed on the
-summaries with Epanechnikov weights K = 1 - (distance / eps)^2 and moved to the observed summaries, in the
-unconstrained coordinates z = T(theta), so that no draw leaves the prior:
-
-    z_i* = z_i - B (s_i - s(y)),   (a, B) = argmin sum_i K_i ||z_i - a - B (s_i - s(y))||^2
+(Beaumont, Zhang & Balding 2002, Genetics 162:2025), eps given, or a quantile of the distances, or that of the
+m-th nearest. The distance is that of `baselines.distance`, and `baselines.adjustment` moves the draws to the
+observed summaries.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sbi_flows.arrays import F, real
+from sbi_flows.arrays import F, integer, real
+from sbi_flows.baselines.adjustment import (
+    Adjustment,
+    adjusted,
+    check_adjustment,
+    epanechnikov,
+    least_accepted,
+)
+from sbi_flows.baselines.distance import Distance
+from sbi_flows.baselines.likeness import likeness
+from sbi_flows.baselines.nearest import Nearest, absolute_deviations, nearest_share, sample, within
+from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_mean, rows_to_learn_from
 from sbi_flows.baselines.target import Target
+from sbi_flows.baselines.verdict import rejection_verdict
 from sbi_flows.draws import Draws, groups_of
-from sbi_flows.errors import ObservationError, SettingsError, TooFewSimulationsError
-from sbi_flows.problem.prior import Prior
+from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
+from sbi_flows.notes import Note
 from sbi_flows.problem.simulator import Simulator
-from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import Verdict
 
-_LEAST_ACCEPTED = 20
-_PSEUDO_OBSERVATIONS = 500
-_CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 3.0, 0.2
+_LEAST_ACCEPTED, _QUANTILE = 20, 0.01
+_SAMPLE = 2500  # simulations that give the units of the distance, and its null
 
 
 def rejection_abc(
@@ -36,149 +45,193 @@ def rejection_abc(
     y_obs: Any = None,
     *,
     simulations: Simulations,
-    quantile: float = 0.01,
-    adjust: Literal["linear"] | None = None,
+    quantile: float | None = None,
+    epsilon: float | None = None,
+    nearest: int | None = None,
+    adjust: Adjustment | None = None,
+    summaries: Any = None,
 ) -> Draws:
     """Approximate posterior draws for one observation, from existing simulations.
 
-    Distances are Euclidean on the simulator's summaries (on y itself where it declares none), each divided by
-    its median absolute deviation over the simulations. Summaries that do not vary are left out. What is
-    missing in the observation is left out of the simulations too.
+    Distances are Euclidean on summaries, each divided by its median absolute deviation over the simulations
+    (over 2,500 of them at random where there are more). Summaries that do not vary are left out of the
+    distance. What is missing in the observation is left out of the simulations too. A bank on disk is read
+    once, a block at a time.
 
-    simulator: None for pairs that were made elsewhere; distances are then on y itself.
-    quantile: the share of simulations to accept, in (0, 1].
-    adjust: "linear" for regression adjustment; the draws then carry weights.
+    simulator: None for pairs that were made elsewhere.
+    quantile: the share of simulations to accept, in (0, 1]; 0.01 where nothing else is said.
+    epsilon: accept those within this distance. nearest: accept so many. Pass one of the three.
+    adjust: "linear", "ridge" or "neural" for regression adjustment; the draws then carry weights.
+    summaries: None or "declared" for those that the simulator declares, and y itself where it declares none;
+        "data" for y itself; "semi-automatic" for the posterior mean, learned from a quarter of the
+        simulations (at most 20,000), which are then not accepted; a posterior, for what its networks learned;
+        or a function of events (n, *event) to (n, k).
 
-    `facts` holds the tolerance and the numbers of summaries used and simulations accepted. The verdict
-    compares the tolerance with those of simulated data sets. Raises `SettingsError`, `ShapeError`,
-    `ObservationError`, `TooFewSimulationsError`.
+    `facts` holds the tolerance and the numbers of summaries used and simulations accepted. The verdict says
+    whether the observation looks like the simulations (`baselines.likeness`), and whether too many were
+    accepted. Raises `SettingsError`, `ShapeError`, `ObservationError`, `TooFewSimulationsError`, and
+    `SimulatorContractError` where nothing varies.
     """
-    quantile = real("quantile", quantile, positive=True, most=1)
-    if adjust not in (None, "linear"):
-        raise SettingsError(f"adjust must be None or 'linear', got {adjust!r}.")
-    target = Target.of(simulator, y_obs, simulations, "rejection_abc")
-    simulator, prior = target.simulator, target.simulator.prior
-    scaled = _scaled(target, simulations)
-    accepted = _number_accepted(quantile, scaled, adjusted=adjust is not None)
-    with np.errstate(over="ignore"):
-        distances = np.sqrt(np.square(scaled.summaries - scaled.target).sum(axis=1))
-    nearest = np.argpartition(distances, accepted - 1)[:accepted]
-    nearest = nearest[np.argsort(distances[nearest], kind="stable")]
-    tolerance = float(distances[nearest[-1]])
-    values, weights = scaled.theta[nearest], None
+    rule = Acceptance(quantile, epsilon, nearest)
+    check_adjustment(adjust)
+    learn = isinstance(summaries, str) and summaries == SEMI_AUTOMATIC
+    target = Target.of(simulator, y_obs, simulations, "rejection_abc", None if learn else summaries)
+    search = _Search.of(target, simulations, learn=learn)
+    found = search.accept(rule, least_accepted(adjust, int(search.distance.used.sum())))
+    tolerance = float(found.distances[-1]) if epsilon is None else float(epsilon)
+    values, weights = found.theta, None
+    prior = target.simulator.prior
     if adjust is not None:
-        offsets = scaled.summaries[nearest] - scaled.target
-        values, weights = _adjusted(prior, values, offsets, distances[nearest])
-    verdict = _verdict(scaled.summaries, tolerance, accepted, simulations.seed)
+        kernel = epanechnikov(found.distances, tolerance)
+        offsets = search.distance.offsets(found.summaries)
+        values = adjusted(prior, values, offsets, kernel, adjust, simulations.seed)
+        weights = kernel / kernel.sum()
+    verdict = search.verdict(found)
     return Draws(
         values=values,
         groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
         names=prior.names,
         labels=prior.labels,
         verdict=verdict,
-        origin="rejection ABC" if adjust is None else "rejection ABC, linear adjustment",
+        origin="rejection ABC" if adjust is None else f"rejection ABC, {adjust} adjustment",
         weights=weights,
         verdicts=(verdict,),
-        facts={
-            "simulations": len(scaled.theta),
-            "simulator": simulator.name,
-            "accepted": accepted,
-            "tolerance": tolerance,
-            "summaries": scaled.summaries.shape[1],
-            "left_out": scaled.left_out,
-        },
+        facts=search.facts(found, tolerance),
     )
 
 
-class _Scaled(NamedTuple):
-    """Simulations with finite summaries: theta (n, d); the k summaries that vary, divided by their MAD, of
-    simulations (n, k) and observation (k,); what was left out, in words.
+@dataclass(frozen=True)
+class Acceptance:
+    """Which simulations to accept: one of three rules. Raises `SettingsError`."""
+
+    quantile: float | None = None
+    epsilon: float | None = None
+    nearest: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("quantile", "epsilon", "nearest") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise SettingsError(f"pass one of quantile, epsilon and nearest, got {' and '.join(given)}.")
+        if self.quantile is not None:
+            real("quantile", self.quantile, positive=True, most=1)
+        if self.epsilon is not None:
+            real("epsilon", self.epsilon, positive=True)
+        if self.nearest is not None:
+            integer("nearest", self.nearest)
+
+    def share(self, usable: int) -> float:
+        """Of so many simulations, unless epsilon says it."""
+        if self.nearest is not None:
+            return min(self.nearest / usable, 1.0)
+        return _QUANTILE if self.quantile is None else self.quantile
+
+    def count(self, usable: int) -> int:
+        """How many of so many simulations to accept, unless epsilon says it. Raises
+        `TooFewSimulationsError`.
+        """
+        if self.nearest is None:
+            return int(np.ceil(self.share(usable) * usable))
+        if self.nearest > usable:
+            raise TooFewSimulationsError(
+                f"nearest={self.nearest:,} asks for more than the {usable:,} simulations that can be "
+                "accepted. Ask for fewer, or simulate more."
+            )
+        return self.nearest
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What is looked for, and where. sampled: y (p, *event) of simulations at random; distances (p,): theirs.
+    learned_from: rows that are not accepted. note: what was learned.
     """
 
-    theta: F
-    summaries: F
-    target: F
-    left_out: str
+    target: Target
+    simulations: Simulations
+    distance: Distance
+    sampled: NDArray[Any]
+    distances: F
+    learned_from: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    note: Note | None = None
+
+    @classmethod
+    def of(cls, target: Target, simulations: Simulations, *, learn: bool) -> _Search:
+        rows, note = np.zeros(0, dtype=np.int64), None
+        if learn:
+            count = rows_to_learn_from(int(simulations.ok.sum()))
+            learning = sample(simulations, count, "abc learning")
+            found = learn_posterior_mean(target, learning, simulations.seed)
+            target, rows, note = target.seen_by(found), learning.rows, found.note
+        part = sample(simulations, _SAMPLE, "abc sample", rows)
+        target = target.filled_from(part.y)
+        if not np.isfinite(target.summaries).all():
+            raise ObservationError(
+                f"{int((~np.isfinite(target.summaries)).sum())} of the {len(target.summaries)} summaries of "
+                "the observation are not finite: ABC needs them. Check the data, or the summaries."
+            )
+        values = target.summarise(part.y)
+        distance = absolute_deviations(Distance.of(values, target.summaries), values, target, simulations)
+        if not distance.used.any():
+            raise SimulatorContractError(
+                "none of the summaries varies between simulations: they carry no information on theta. Check "
+                "the simulator and its summaries."
+            )
+        return cls(target, simulations, distance, part.y, distance(values), rows, note)
+
+    def accept(self, rule: Acceptance, needed: int) -> Nearest:
+        """Raises `TooFewSimulationsError` where fewer than `needed`, or 20, are accepted."""
+        usable = int(self.simulations.ok.sum()) - len(self.learned_from)
+        least = max(_LEAST_ACCEPTED, needed)
+        if rule.epsilon is not None:
+            found = within(rule.epsilon, self.target, self.distance, self.simulations, self.learned_from)
+            accepted = len(found.distances)
+        else:
+            share = rule.share(usable)
+            if rule.nearest is None and int(np.ceil(share * usable)) < least:
+                raise _too_few(rule, int(np.ceil(share * usable)), usable, least, self)
+            found = nearest_share(
+                share, self.target, self.distance, self.simulations, self.distances, self.learned_from
+            )
+            accepted = rule.count(found.usable)
+        if accepted < least:
+            raise _too_few(rule, accepted, found.usable, least, self)
+        return found.first(accepted)
+
+    def verdict(self, found: Nearest) -> Verdict:
+        share = len(found.distances) / found.usable
+        alike = likeness(self.target, self.distance, self.sampled, share)
+        return rejection_verdict(alike, len(found.distances), found.usable)
+
+    def facts(self, found: Nearest, tolerance: float) -> dict[str, Any]:
+        counts = {
+            "simulations that failed": len(self.simulations) - int(self.simulations.ok.sum()),
+            "simulations with summaries that are not finite": found.lost,
+            "summaries that do not vary": int((~self.distance.used).sum()),
+            "simulations that the summaries were learned from": len(self.learned_from),
+        }
+        learned = {} if self.note is None else {"learned": self.note}
+        return {
+            "simulations": found.usable,
+            "simulator": self.target.simulator.name,
+            "accepted": len(found.distances),
+            "tolerance": tolerance,
+            "summaries": int(self.distance.used.sum()),
+            "left_out": " and ".join(f"{count} {what}" for what, count in counts.items() if count),
+            **learned,
+        }
 
 
-def _scaled(aim: Target, simulations: Simulations) -> _Scaled:
-    theta, y = simulations.usable()
-    summaries, target = aim.summarise(y), aim.summaries
-    finite = np.isfinite(summaries).all(axis=1)
-    theta, summaries = theta[finite], summaries[finite]
-    if not len(theta) or not np.isfinite(target).all():
-        raise TooFewSimulationsError(
-            "the summaries of the observation, or of all simulations, are not finite: ABC needs them."
+def _too_few(
+    rule: Acceptance, accepted: int, usable: int, least: int, search: _Search
+) -> TooFewSimulationsError:
+    if rule.epsilon is not None:
+        near = np.sort(search.distances)
+        at = near[min(int(np.ceil(least / usable * len(near))), len(near) - 1)]
+        return TooFewSimulationsError(
+            f"an epsilon of {rule.epsilon:g} accepts {accepted} of {usable:,} simulations, but {least} are "
+            f"needed. Raise it (about {at:.3g} accepts as many) or simulate more."
         )
-    distances = np.abs(summaries - np.median(summaries, axis=0))
-    mad = np.median(distances, axis=0)
-    mad = np.where(mad > 0, mad, distances.mean(axis=0))
-    varies = mad > 0
-    counts = {
-        "simulations with summaries that are not finite": int((~finite).sum()),
-        "summaries that do not vary": int((~varies).sum()),
-    }
-    left_out = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return _Scaled(theta, summaries[:, varies] / mad[varies], target[varies] / mad[varies], left_out)
-
-
-def _number_accepted(quantile: float, scaled: _Scaled, *, adjusted: bool) -> int:
-    n, k = scaled.summaries.shape
-    accepted = int(np.ceil(quantile * n))
-    least = max(_LEAST_ACCEPTED, 2 * (k + 1) if adjusted else 0)
-    if accepted < least:
-        raise TooFewSimulationsError(
-            f"a quantile of {quantile:g} accepts {accepted} of {n:,} simulations, but {least} are needed. "
-            "Raise the quantile or simulate more."
-        )
-    return accepted
-
-
-def _adjusted(prior: Prior, theta: F, offsets: F, distances: F) -> tuple[F, F]:
-    """theta moved to the observed summaries, and the Epanechnikov weights. distances: ascending."""
-    tolerance = distances[-1]
-    kernel = np.ones(len(distances))
-    if 0 < tolerance < np.inf:
-        kernel = 1 - np.square(distances / tolerance)
-    if not np.isfinite(tolerance) or not kernel.any():
-        raise ObservationError(
-            "the observed data are too far from all simulations for a linear adjustment. "
-            "Check their units, or pass adjust=None."
-        )
-    z, _ = prior.to_unconstrained(theta)
-    root = np.sqrt(kernel)[:, None]
-    regressors = np.concatenate([np.ones((len(z), 1)), offsets], axis=1)
-    coefficients, *_ = np.linalg.lstsq(root * regressors, root * z, rcond=None)
-    return prior.from_unconstrained(z - offsets @ coefficients[1:]), kernel / kernel.sum()
-
-
-def _verdict(summaries: F, tolerance: float, accepted: int, seed: int) -> Verdict:
-    """Rank the tolerance among those of simulated data sets, with as many simulations accepted."""
-    n, usual = len(summaries), _usual_tolerances(summaries, accepted, seed)
-    smaller = float((usual < tolerance).mean())
-    p = (1 + (usual >= tolerance).sum()) / (1 + len(usual))
-    found = f"the tolerance {tolerance:.3g} is at quantile {smaller:.3f} of those of simulated data sets"
-    if tolerance / max(float(usual.max()), 1e-300) > _FAR or p <= _DISTRUST_AT:
-        far = "no simulation comes near the observation. Check the data, the prior and the simulator"
-        return Verdict("do not trust", f"{found}: {far}.", smaller)
-    if accepted > _LARGE_SHARE * n:
-        near = "are" if accepted == n else "may be closer to"
-        few = f"{accepted:,} of {n:,} simulations were accepted, so these {near} draws from the prior"
-        return Verdict("do not trust" if accepted == n else "caution", f"{few}. Simulate more.", smaller)
-    if p <= _CAUTION_AT:
-        return Verdict("caution", f"{found}: few simulations come near the observation.", smaller)
-    return Verdict("trust", f"{found}.", smaller)
-
-
-def _usual_tolerances(summaries: F, accepted: int, seed: int) -> F:
-    """The tolerance of each of up to 500 simulated data sets, which is not among the accepted itself."""
-    n = len(summaries)
-    chosen = stream(seed, "abc pseudo-observations").choice(n, min(_PSEUDO_OBSERVATIONS, n), replace=False)
-    furthest = min(accepted, n - 1) - 1
-    squares = np.square(summaries).sum(axis=1)
-    usual = np.empty(len(chosen))
-    for i, row in enumerate(chosen):
-        others = squares - 2 * summaries @ summaries[row] + squares[row]
-        others[row] = np.inf
-        usual[i] = np.sqrt(max(np.partition(others, furthest)[furthest], 0))
-    return usual
+    what = f"nearest={rule.nearest}" if rule.nearest is not None else f"a quantile of {rule.share(usable):g}"
+    return TooFewSimulationsError(
+        f"{what} accepts {accepted} of {usable:,} simulations, but {least} are needed. Raise it or simulate "
+        "more."
+    )

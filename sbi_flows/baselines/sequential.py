@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
+from sbi_flows.baselines.adjusted_particles import with_moved_moments
 from sbi_flows.baselines.budget import SpentError
 from sbi_flows.baselines.distance import Distance
 from sbi_flows.baselines.generations import Generation
+from sbi_flows.baselines.likeness import likeness
 from sbi_flows.baselines.region import Region
-from sbi_flows.baselines.rejection import _verdict
 from sbi_flows.baselines.runs import Runs
 from sbi_flows.baselines.settings import ABCSettings
+from sbi_flows.baselines.verdict import data_verdict
 from sbi_flows.errors import ObservationError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.rng import stream
@@ -24,22 +27,23 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.verdict import Verdict
 
 LEAST_PARTICLES = 20
-_SEEN = 20_000
+_SEEN, _LIKENESS, _MOST_GIVEN = 20_000, 4_000, 100_000
 
 
 class LowAcceptanceError(Exception):
     """A generation that has begun accepts too few."""
 
 
+class StuckError(Exception):
+    """All that are accepted are equally far, or too many are."""
+
+
 @dataclass(frozen=True)
 class Ended:
-    """The last generation, why it is the last, and whether it was completed with fewer simulations than it
-    is due, because the budget was out.
-    """
+    """The last generation, and why it is the last."""
 
     generation: Generation
     why: Note
-    cut: bool = False
 
 
 Step = Callable[[Generation, Runs, ABCSettings], tuple[Generation, bool]]
@@ -66,29 +70,42 @@ def run_generations(start: Generation, step: Step, runs: Runs, settings: ABCSett
         except LowAcceptanceError:
             least = settings.least_acceptance
             return Ended(present, Note("acceptance too low", least=least, dropped=present.number + 1))
-        if cut:
-            return Ended(following, Note("budget spent", what="simulations", dropped=None), cut=True)
-        if following.region.size >= present.region.size:
+        except StuckError:
             return Ended(present, Note("tolerance stays", tolerance=present.region.tolerances[-1]))
+        following = judged(following, runs, settings)
+        if cut:
+            return Ended(following, Note("budget spent", what="simulations", dropped=None))
         present = following
         save(present)
 
 
+def judged(made: Generation, runs: Runs, settings: ABCSettings) -> Generation:
+    """The generation, with the moments in its record by which convergence is judged."""
+    if settings.adjust is None:
+        return made
+    return with_moved_moments(made, runs.simulator.prior, settings.adjust, runs.seed)
+
+
 class PriorSet(NamedTuple):
-    """Usable simulations from the prior: z (n, u) and summaries (n, k)."""
+    """Usable simulations from the prior: z (n, u), y (n, *event) and summaries (n, k)."""
 
     z: F
+    y: NDArray[Any]
     summaries: F
 
 
 def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSet:
-    """New simulations, or those that are there. Raises `TooFewSimulationsError` for fewer than 20."""
+    """New simulations, or the first 100,000 of those that are there.
+
+    Raises `TooFewSimulationsError` for fewer than 20.
+    """
     prior = runs.simulator.prior
     if simulations is None:
         theta = prior.sample(rows, stream(runs.seed, "abc prior"))
         y, ok = runs.simulated(theta, 0, 0)
     else:
-        theta, y, ok = simulations.theta, simulations.flat_y, simulations.ok
+        first = np.arange(min(len(simulations), _MOST_GIVEN))
+        (theta, y), ok = simulations.gather(first), simulations.ok[first]
     summaries = runs.summarised(y, ok)
     z, _ = prior.to_unconstrained(theta)
     usable = np.isfinite(summaries).all(axis=1) & np.isfinite(z).all(axis=1)
@@ -97,7 +114,7 @@ def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSe
             f"only {usable.sum()} of {len(theta):,} simulations from the prior can be used, and "
             f"{LEAST_PARTICLES} are needed. Correct the simulator, or simulate more."
         )
-    return PriorSet(z[usable], summaries[usable])
+    return PriorSet(z[usable], y[usable], summaries[usable])
 
 
 def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | None) -> Generation:
@@ -120,14 +137,16 @@ def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | Non
         seen=seen_of(first.summaries),
         records=(),
     )
-    return made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made)
+    return judged(made.recorded(acceptance=float(kept.mean()), simulations=runs.budget.made), runs, settings)
 
 
 def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
     """Particles from the prior, each with several data sets, all of which are accepted."""
     prior, m, n = runs.simulator.prior, settings.data_sets or 1, settings.particles or 0
     theta = prior.sample(n, stream(runs.seed, "abc prior"))
-    summaries = runs.at(np.repeat(theta, m, axis=0), 0, 0).reshape(n, m, -1)
+    y, ok = runs.simulated(np.repeat(theta, m, axis=0), 0, 0)
+    rows = runs.summarised(y, ok)
+    summaries, usable = rows.reshape(n, m, -1), np.isfinite(rows).all(axis=1)
     z, _ = prior.to_unconstrained(theta)
     ran = np.isfinite(summaries).all(axis=2).sum(axis=1) * np.isfinite(z).all(axis=1)
     z, summaries, ran = z[ran > 0], summaries[ran > 0], ran[ran > 0]
@@ -137,7 +156,7 @@ def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
             "needed. Correct the simulator, or give more particles."
         )
     flat = seen_of(summaries.reshape(-1, summaries.shape[2]))
-    first = PriorSet(z, seen_of(summaries[:, 0]))
+    first = PriorSet(z, y[usable], rows[usable])
     distance = Distance.of(flat, runs.target.summaries)
     made = Generation(
         number=0,
@@ -154,9 +173,8 @@ def several_sets(runs: Runs, settings: ABCSettings) -> Generation:
 
 def on_data(runs: Runs, distance: Distance, first: PriorSet) -> Verdict:
     """The verdict on the observation among simulations from the prior."""
-    offsets = distance.offsets(first.summaries)
-    nearest = float(np.sort(distance(first.summaries))[LEAST_PARTICLES - 1])
-    return _verdict(offsets, nearest, LEAST_PARTICLES, runs.seed)
+    share = LEAST_PARTICLES / len(first.summaries)
+    return data_verdict(likeness(runs.target, distance, first.y[:_LIKENESS], share))
 
 
 def seen_of(summaries: F) -> F:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from sbi_flows.arrays import integer, real
+from sbi_flows.baselines.adjustment import Adjustment, check_adjustment
 from sbi_flows.errors import SettingsError
 from sbi_flows.simulation.settings import SimulateSettings
 
@@ -17,7 +18,7 @@ _SYNTHETIC = ("synthetic_likelihood",)
 _BY_DISTANCE = ("rejection", *_SEQUENTIAL)
 BELONGS: dict[str, tuple[str, ...]] = {
     "quantile": ("rejection",),
-    "adjust": ("rejection",),
+    "adjust": _BY_DISTANCE,
     "epsilon": _BY_DISTANCE,
     "distance": _SEQUENTIAL,
     "particles": _SEQUENTIAL,
@@ -42,20 +43,22 @@ class ABCSettings:
 
     Of rejection, see `sf.rejection_abc`:
 
-    quantile, adjust: the share accepted, 0.01; and the regression adjustment, none.
+    quantile: the share accepted: 0.01, or what accepts 100 where that is more.
 
     Of rejection, smc and pmc:
 
-    epsilon: the tolerance to reach, in units of the distance under the prior. smc and pmc stop there; it needs
-        distance="fixed". None: as small as the budget allows.
+    adjust: regression adjustment of the draws: "linear", "ridge" or "neural". None.
+
+    epsilon: the tolerance to reach, in units of the distance under the prior. smc and pmc stop there; there
+        it needs distance="fixed". None: as small as the budget allows.
 
     Of smc and pmc:
 
     particles: how many draws a generation has: a twentieth of n_simulations, from 100 to 1,000; 1,000 where
         only the minutes are given.
     alpha: the share of them, by effective number, that the next tolerance lets survive. 0.5.
-    distance: "adaptive": scaled by the simulations of each generation (Prangle 2017); "fixed": by those of the
-        first, from the prior. "adaptive".
+    distance: "adaptive": scaled by the simulations of each generation (Prangle 2017); "fixed": by those of
+        the first, from the prior. "adaptive".
     least_acceptance: the acceptance rate below which no further generation begins. 0.003.
 
     Of smc:
@@ -64,28 +67,30 @@ class ABCSettings:
 
     Of synthetic_likelihood:
 
-    simulations_each: how many estimate the mean and the covariance of k summaries at each theta: k^2 / 3, from
-        20 to 500 and at least k + 8, where the estimate is unbiased; 2 k, from 20 to 500, where it shrinks.
+    simulations_each: how many estimate the mean and the covariance of k summaries at each theta: k^2 / 3,
+        from 20 to 500 and at least k + 8, where the estimate is unbiased; 2 k, from 20 to 500, where it
+        shrinks.
     chains: how many run in lock step. 4.
     warmup: the steps of each chain in which the proposal adapts, and which are left out: a third of all; 250
         where only the minutes are given.
-    pilot: simulations from the prior, of which the nearest start the chains: a tenth of n_simulations, from 200
-        to 2,000; 1,000 where only the minutes are given.
-    covariance: "unbiased": of the density (Price et al. 2018); "plug-in" (Wood 2010); "shrinkage": the plug-in
-        with correlations shrunk by what the pilot says (Warton 2008). "unbiased" for up to 30 summaries, else
-        "shrinkage".
+    pilot: simulations from the prior, of which the nearest start the chains: a tenth of n_simulations, from
+        200 to 2,000; 1,000 where only the minutes are given.
+    covariance: "unbiased": of the density (Price et al. 2018); "plug-in" (Wood 2010); "shrinkage": the
+        plug-in with correlations shrunk by what the pilot says (Warton 2008). "unbiased" for up to 30
+        summaries, else "shrinkage".
 
     Of all:
 
     summaries: "declared", "data", a function of events (n, *event) to (n, k), or a posterior, whose summary
-        network it then is. None: those that the simulator declares, else the data themselves.
+        network it then is; of rejection also "semi-automatic". None: those that the simulator declares, else
+        the data themselves.
     simulate: `sf.SimulateSettings`, as of `sf.simulate`.
 
     Raises `SettingsError`.
     """
 
     quantile: float | None = None
-    adjust: str | None = None
+    adjust: Adjustment | None = None
     epsilon: float | None = None
     particles: int | None = None
     alpha: float | None = None
@@ -112,6 +117,7 @@ class ABCSettings:
                 f"alpha must be at most {_LARGEST_ALPHA:g}, or the tolerance would hardly fall; got "
                 f"{self.alpha:g}."
             )
+        check_adjustment(self.adjust)
         _check_word("distance", self.distance, ("adaptive", "fixed"))
         _check_word("covariance", self.covariance, _COVARIANCES)
         if self.simulate is not None and not isinstance(self.simulate, SimulateSettings):

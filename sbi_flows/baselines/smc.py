@@ -4,15 +4,15 @@ Computing 22:1009).
     pi_t(z, y_1..m)  proportional to  p(z) prod_j p(y_j | theta) sum_j 1{s(y_j) in A_t}
     w_t = w_{t-1} (share of the m data sets in A_t) / (share in A_{t-1})
 
-The tolerance of A_t is the one at which the effective number of particles is alpha times what it was. Where it
-falls to half of the particles they are resampled. Each is then moved by Metropolis-Hastings steps that leave
-pi_t invariant,
+The tolerance of A_t is the one at which the effective number of particles is alpha times what it was. Where
+it falls to half of the particles they are resampled. Each is then moved by Metropolis-Hastings steps that
+leave pi_t invariant,
 
     z' = z + L(z) e,   accepted with probability min(1, p(z') q(z | z') m' / (p(z) q(z' | z) m)),
 
 m and m' the numbers of data sets in A_t. z are unconstrained coordinates, so that no proposal leaves the
-prior; L follows the particles near z (`kernel`). Proposals that the prior alone rejects are not simulated. The
-number of steps is such that about 80% of particles move, by the acceptance of the first step (Drovandi &
+prior; L follows the particles near z (`kernel`). Proposals that the prior alone rejects are not simulated.
+The number of steps is such that about 80% of particles move, by the acceptance of the first step (Drovandi &
 Pettitt 2011, Biometrics 67:225).
 """
 
@@ -22,6 +22,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
 from sbi_flows.baselines.budget import SIMULATIONS, SpentError
@@ -30,12 +31,12 @@ from sbi_flows.baselines.generations import Generation, log_prior
 from sbi_flows.baselines.kernel import Kernel
 from sbi_flows.baselines.region import Region
 from sbi_flows.baselines.runs import Runs
-from sbi_flows.baselines.sequential import LowAcceptanceError, next_distance, seen_of
+from sbi_flows.baselines.sequential import LowAcceptanceError, StuckError, next_distance, seen_of
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.rng import stream
 
 _UNMOVED, _MOVED_ENOUGH = 0.2, 0.5
-_RESAMPLE = 0.5
+_RESAMPLE, _FEWEST = 0.5, 0.1
 _MOST_STEPS = 10_000
 
 
@@ -43,14 +44,14 @@ def smc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
     """The next generation, and whether it was completed with fewer steps than it is due, because no
     simulations are left.
 
-    Raises `SpentError`, `LowAcceptanceError`, `TooManyFailuresError`.
+    Raises `SpentError`, `LowAcceptanceError`, `StuckError`, `TooManyFailuresError`.
     """
     number, particles = present.number + 1, settings.particles or 0
     distance = next_distance(present, settings)
     region, weights = _tightened(present, distance, settings)
     kernel = Kernel.around(*replace(present, weights=weights).merged())
     rng = stream(runs.seed, f"abc smc {number}")
-    if 1 / np.square(weights).sum() <= _RESAMPLE * particles * (1 + 1e-9) or len(weights) != particles:
+    if 1 / np.square(weights).sum() <= _RESAMPLE * particles * (1 + 1e-9):
         chosen = _systematic(weights, particles, rng)
         weights = np.full(particles, 1 / particles)
     else:
@@ -96,6 +97,10 @@ def _tightened(present: Generation, distance: Distance, settings: ABCSettings) -
             high = middle
         else:
             low = middle + 1
+    if low == len(candidates) - 1:  # many are equally far
+        low -= 1
+        if low < 0 or effective(candidates[low]) < _FEWEST * n:
+            raise StuckError
     tolerance = max(float(candidates[low]), settings.epsilon or 0.0)
     return present.region.within(distance, tolerance), weighted(tolerance)
 
@@ -114,7 +119,7 @@ class _Moves:
     simulated: int = 0
     accepted: int = 0
     seen: list[F] = field(default_factory=list)
-    moved: F = field(init=False)
+    moved: NDArray[np.bool_] = field(init=False)
     _log_prior: F = field(init=False)
     _alive: F = field(init=False)
 
@@ -150,7 +155,8 @@ class _Moves:
 
     def _inside(self, summaries: F) -> F:
         n, m, k = summaries.shape
-        return self.region.inside(summaries.reshape(n * m, k)).reshape(n, m).sum(axis=1).astype(np.float64)
+        inside = self.region.inside(summaries.reshape(n * m, k)).reshape(n, m)
+        return np.asarray(inside.sum(axis=1), dtype=np.float64)
 
 
 def _moved(moves: _Moves, settings: ABCSettings) -> bool:
@@ -169,7 +175,7 @@ def _moved(moves: _Moves, settings: ABCSettings) -> bool:
     return False
 
 
-def _systematic(weights: F, n: int, rng: np.random.Generator) -> F:
+def _systematic(weights: F, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """n rows, each as often as its weight says, to within one."""
     positions = (np.arange(n) + rng.random()) / n
-    return np.minimum(np.searchsorted(np.cumsum(weights), positions), len(weights) - 1)
+    return np.asarray(np.minimum(np.searchsorted(np.cumsum(weights), positions), len(weights) - 1))

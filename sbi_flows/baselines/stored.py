@@ -1,6 +1,6 @@
 """The finished generations of a run on disk, so that the same call resumes after a kill.
 
-    store/0003.generation               particles, regions and records of generation 3; it appears by one rename
+    store/0003.generation               particles, regions, records; it appears by one rename
     store/generation_0003/0000.bank     the simulations of call 0 of generation 3 (`simulation.bank`)
 
 A generation counts once its file is there. What was simulated of the next one is in its banks.
@@ -43,7 +43,7 @@ class Store:
             "cause": runs.cause,
             "made": runs.budget.made,
             "seconds": runs.budget.used,
-            **facts,
+            "facts": facts,
         }
         write_file(_file(self.path, number), arrays if fill is None else {**arrays, "fill": fill}, manifest)
 
@@ -65,7 +65,7 @@ class Store:
             runs.cause = manifest["cause"]
             runs.budget.made, runs.budget.before = manifest["made"], manifest["seconds"]
             runs.refill(arrays.pop("fill", None))
-            return int(manifest["number"]), arrays, manifest
+            return int(manifest["number"]), arrays, manifest["facts"]
         return None
 
     def _check(self, there: dict[str, Any]) -> None:
@@ -76,8 +76,8 @@ class Store:
         ]
         if different:
             raise BankMismatchError(
-                f"{self.path} is the store of another run ({'; '.join(different)[:500]}). Choose another folder, "
-                "or repeat that call."
+                f"{self.path} is the store of another run ({'; '.join(different)[:500]}). Choose another "
+                "folder, or repeat that call."
             )
 
 

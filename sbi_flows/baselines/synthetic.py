@@ -3,8 +3,8 @@
     p(z) N(s(y); mean(theta), S(theta)),   mean and S of n simulations at each theta
 
 A pilot set from the prior says where to start: n simulations at each of the 20 nearest give the units of the
-summaries there, the shrinkage, and the best starting points. In the end the summaries at the posterior mean are
-tested for being normal: each by Shapiro and Wilk's W, all together by Mardia's kurtosis (Mardia 1970,
+summaries there, the shrinkage, and the best starting points. In the end the summaries at the posterior mean
+are tested for being normal: each by Shapiro and Wilk's W, all together by Mardia's kurtosis (Mardia 1970,
 Biometrika 57:519).
 """
 
@@ -79,7 +79,9 @@ def _started(runs: Runs, settings: ABCSettings, simulations: Simulations | None)
     each = settings.simulations_each or usual_simulations_each(k, kind)
     count, pilot = settings.chains or 0, settings.pilot or 0
     made = 0 if simulations is not None else pilot
-    what = f"a pilot of {made:,}, {_NEAREST} x {each} at its nearest, and {_LEAST_STEPS} steps of {count} x {each}"
+    what = (
+        f"a pilot of {made:,}, {each} at its {_NEAREST} nearest, and {_LEAST_STEPS} steps of {count} x {each}"
+    )
     check_some_budget(runs.budget, made + each * (_NEAREST + _LEAST_STEPS * count) + _AT_MODE, what)
     runs.text = "the pilot set"
     first = prior_set(runs, pilot, simulations)
@@ -107,7 +109,7 @@ def _started(runs: Runs, settings: ABCSettings, simulations: Simulations | None)
     warmup = settings.warmup or (_TIMED_WARMUP if steps is None else max(steps // 3, _LEAST_STEPS // 3))
     start = (z[best], prior[best], found.asked[best], found.plug_in[best])
     scale = 2.38 / np.sqrt(z.shape[1]) / 2
-    chains = Chains(runs, estimator, each, warmup, *start, np.linalg.cholesky(covariance), scale)
+    chains = Chains(runs, estimator, each, warmup, *start, np.asarray(np.linalg.cholesky(covariance)), scale)
     return chains, on_data(runs, distance, first)
 
 

@@ -14,7 +14,7 @@ unbiased (Ghurye & Olkin 1969; Price, Drovandi, Lee & Nott 2018, JCGS 27:1), for
 
 shrinkage (Warton 2008): the plug-in with S = D (g R + (1 - g) I) D, R the correlations, D the sds
 
-Simulations that failed count as those that would not give s: the estimate is multiplied by the share that ran.
+Simulations that failed count as such that do not give s: the estimate is multiplied by the share that ran.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Estimates(NamedTuple):
 
 
 class Estimator(NamedTuple):
-    """kind: of the estimate. floor (k,): added to the variances, so that a summary that happens not to vary is
-    no infinite density. keep: g of the shrinkage.
+    """kind: of the estimate. floor (k,): added to the variances, so that a summary that happens not to vary
+    gives no infinite density. keep: g of the shrinkage.
     """
 
     kind: Covariance

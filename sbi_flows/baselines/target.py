@@ -105,7 +105,7 @@ def _medians(values: F) -> F:
 
 def _function(simulator: Simulator, summaries: object) -> Callable[[NDArray[Any]], F] | None:
     """The function of y, None for y itself. Raises `SettingsError`."""
-    if summaries is None or summaries == DECLARED:
+    if summaries is None or (isinstance(summaries, str) and summaries == DECLARED):
         if summaries is not None and simulator.summaries is None:
             raise SettingsError(
                 f"{simulator.name} declares no summaries: pass @sf.simulator(prior, summaries=...), or "

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from sbi_flows.cli.abc_verbs import abc_verb
 from sbi_flows.cli.check_verbs import check_verb, learning_curve_verb, recalibrate_verb
 from sbi_flows.cli.comparison_verbs import compare_verb, study_verb
 from sbi_flows.cli.fit_verbs import demo_verb, fit_verb, infer_verb
@@ -61,7 +62,7 @@ def main(debug: bool) -> None:
 
 
 for _verb in (
-    *(list_verb, simulate_verb, fit_verb, infer_verb, refine_verb),
+    *(list_verb, simulate_verb, fit_verb, infer_verb, refine_verb, abc_verb),
     *(check_verb, compare_verb, study_verb, recalibrate_verb, learning_curve_verb, demo_verb),
 ):
     _verb.callback = printed(_verb.callback)

@@ -88,6 +88,11 @@ def fraction(name: str, help: str, default: float) -> Option:
     return _shown(name, click.FloatRange(0, 1), help, default)
 
 
+def share(name: str, help: str) -> Option:
+    """An option that is a number above 0 and at most 1."""
+    return _shown(name, click.FloatRange(0, 1, min_open=True), help, None)
+
+
 def choice(name: str, among: list[str], help: str, default: str) -> Option:
     """An option that is one of several words."""
     return _shown(name, click.Choice(among), help, default)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
 import sbi_flows as sf
 from sbi_flows.cli import options
+from sbi_flows.cli.execution import Execution, execution, executor_of
 from sbi_flows.cli.inputs import all_of_bank, load_simulator
 from sbi_flows.cli.paths import check_bank_place
 from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_from, say
-from sbi_flows.errors import SettingsError
 from sbi_flows.problem.plugins import Plugin, list_plugins
 
 
@@ -52,33 +49,14 @@ def _listed(names: Iterable[str]) -> str:
     return f"{first}, ..., {others[-1]}" if len(others) > 5 else ", ".join([first, *others])
 
 
-@dataclass(frozen=True)
-class _Execution:
-    """Where the simulator runs, and when it is stopped."""
-
-    workers: int | None
-    scheduler: str | None
-    time_limit: float | None
-    max_failures: float
-
-
 @click.command("simulate")
 @options.simulator
 @options.integer("-n", 1, "Simulations that the bank should hold.", required=True)
 @options.output("Folder of the bank; an existing bank is resumed or extended.")
-@options.grouped(
-    "execution",
-    _Execution,
-    options.integer(
-        "--workers", 1, "Local processes. [default: this one if that is quick enough, else one per core]"
-    ),
-    click.option("--scheduler", help="Address of a Dask scheduler, tcp://host:8786 (needs the extra dask)."),
-    options.positive("--time-limit", "Seconds that one call of the simulator may take."),
-    options.fraction("--max-failures", "Stop when more than this fraction of simulations fails.", 0.5),
-)
+@execution
 @options.seed
 @options.json
-def simulate_verb(simulator: str, n: int, output: Path, execution: _Execution, seed: int) -> Answer:
+def simulate_verb(simulator: str, n: int, output: Path, where: Execution, seed: int) -> Answer:
     """Simulate N pairs (theta, y) into a bank.
 
     The same command resumes after a stop, and a larger -n extends the bank. A vectorised simulator fills
@@ -89,7 +67,7 @@ def simulate_verb(simulator: str, n: int, output: Path, execution: _Execution, s
     with (
         on_stop(lambda: resumes_from(output) if output.is_dir() else NOTHING_SAVED),
         bar("simulating") as advance,
-        _executor(execution.scheduler) as executor,
+        executor_of(where.scheduler) as executor,
     ):
         loaded = load_simulator(simulator)
         asked = sf.simulate(
@@ -98,9 +76,9 @@ def simulate_verb(simulator: str, n: int, output: Path, execution: _Execution, s
             seed=seed,
             store=output,
             executor=executor,
-            workers=execution.workers,
-            time_limit=execution.time_limit,
-            max_failures=execution.max_failures,
+            workers=where.workers,
+            time_limit=where.time_limit,
+            max_failures=where.max_failures,
             progress=lambda done, total: advance(done, total, ""),
         )
         there = all_of_bank(output, asked)
@@ -112,21 +90,3 @@ def simulate_verb(simulator: str, n: int, output: Path, execution: _Execution, s
     why = "whole blocks are kept" if held - n < there.block_size else "the bank held more already"
     more = f"; {n:,} were asked for, {why}" if held > n else ""
     return Answer(record, (f"{output}: {held:,} simulations of {loaded.name} in the bank ({counts}){more}",))
-
-
-@contextmanager
-def _executor(scheduler: str | None) -> Iterator[Any]:
-    if scheduler is None:
-        yield None
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise SettingsError("--scheduler needs Dask: pip install 'sbi_flows[dask]'.") from error
-    try:
-        client = Client(scheduler, timeout="20s")
-    except (OSError, TimeoutError, ValueError) as error:
-        why = f"no Dask scheduler answers there ({error})"
-        raise SettingsError(f"--scheduler {scheduler}: {why}. Start one: `dask scheduler`.") from error
-    with client:
-        yield client.get_executor(pure=False)

@@ -25,14 +25,13 @@ from sbi_flows.misspecification.cloud import SAME, TrainingCloud
 from sbi_flows.misspecification.critic import Critic
 from sbi_flows.misspecification.patterns import Patterns
 from sbi_flows.misspecification.scores import NormalScores
+from sbi_flows.nets.scaling import UNLIKE
 from sbi_flows.verdict import Level, Verdict
 
 CAUTION_AT, DISTRUST_AT, FAR = 0.01, 0.001, 1.5
 _HANDICAP = np.array([0.5, 0.0])
 _UNLIKE = (
-    "values are negative or fractional, which the simulated counts never are",
-    "values are zero or negative, which the simulated ones never are",
-    "values differ from the one value that the simulations have there",
+    *UNLIKE,
     "declared summaries are not finite, which those of the simulations always are",
     "values are missing, which were never missing in training",
     "values are there, which were always missing in training",

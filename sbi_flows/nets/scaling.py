@@ -37,6 +37,11 @@ _ROWS_TO_LOOK_AT = 20_000
 _ROWS_AT_ONCE = 8192
 _ROUNDING, _NOTHING, _MOST_NEW = 1e-3, 1e-9, 0.001
 _LARGEST = 1e140
+UNLIKE = (
+    "values are negative or fractional, which the simulated counts never are",
+    "values are zero or negative, which the simulated ones never are",
+    "values differ from the one value that the simulations have there",
+)  # what `Scaler.unlike` counts
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def opened(executors: Executors) -> Iterator[Executor]:
 
 
 def shut_down(executor: Any) -> None:
-    """End an executor at once: loky kills its workers, the standard pools drop what has not begun, Dask's has no
-    options.
+    """End an executor at once: loky kills its workers, the standard pools drop what has not begun, and
+    Dask's has no options.
     """
     for options in ({"wait": True, "kill_workers": True}, {"wait": False, "cancel_futures": True}):
         try:

@@ -152,3 +152,23 @@ def make_awful(library: str | None, **changes: Any) -> sf.Simulator:
         return y
 
     return awful
+
+
+@sf.simulator(PRIOR, event_shape=(3,))
+def waiting(theta: dict[str, Any], rng: np.random.Generator) -> F:
+    """Takes 5 ms a call, and 5% of its rows have no value."""
+    time.sleep(0.005)
+    y = numbers(theta, rng)
+    y[rng.random(len(y)) < 0.05, 0] = np.nan
+    return y
+
+
+@sf.simulator(PRIOR, vectorized=False, event_shape=(3,))
+def awkward(theta: dict[str, Any], rng: np.random.Generator) -> F:
+    """5% of the rows raise and 1% hang, wherever theta is."""
+    y, kind = numbers(theta, rng), rng.random()
+    if kind < 0.05:
+        raise ValueError("no value")
+    if kind < 0.06:
+        time.sleep(1e6)
+    return y
