@@ -19,7 +19,7 @@ predicts around those observed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,12 +114,25 @@ def ricker_log_likelihood(
 
 
 def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int) -> F:
-    rows = len(theta)
     log_r, sigma, rho = (column[:, None] for column in theta.T)
-    log_population = np.full((rows, particles), np.log(n0))
+
+    def move(log_population: F) -> F:
+        noise = rng.standard_normal(log_population.shape)
+        return np.asarray(log_population + (log_r - np.exp(log_population) + sigma * noise))
+
+    return poisson_filter(move, np.full((len(theta), particles), np.log(n0)), rho, y, rng)
+
+
+def poisson_filter(move: Callable[[F], F], log_population: F, rho: F, y: F, rng: np.random.Generator) -> F:
+    """log of an unbiased estimate of p(y | theta), (rows,), of counts y_t ~ Poisson(rho N_t), (T,).
+
+    move: log N_t -> log N_{t+1}, (rows, particles), drawn; log_population: at t = 0; rho: (rows, 1).
+    Resampling is systematic.
+    """
+    rows, particles = log_population.shape
     total = np.zeros(rows)
     for count in y:
-        log_population += log_r - np.exp(log_population) + sigma * rng.standard_normal((rows, particles))
+        log_population = move(log_population)
         if np.isnan(count):
             continue
         log_weight = count * log_population - rho * np.exp(log_population)
