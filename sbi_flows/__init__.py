@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sbi_flows.calibration.recalibrate import recalibrate as recalibrate
     from sbi_flows.calibration.result import Check as Check
     from sbi_flows.comparison.compare import compare as compare
+    from sbi_flows.comparison.models.compare import compare_models as compare_models
+    from sbi_flows.comparison.models.request import ModelChoiceSettings as ModelChoiceSettings
+    from sbi_flows.comparison.models.result import ModelComparison as ModelComparison
     from sbi_flows.comparison.result import Comparison as Comparison
     from sbi_flows.draws import Draws as Draws
     from sbi_flows.npe.settings import FitSettings as FitSettings
@@ -62,6 +65,9 @@ _PUBLIC = {
     "calibration.recalibrate": "Recalibration recalibrate",
     "calibration.result": "Check",
     "comparison.compare": "compare",
+    "comparison.models.compare": "compare_models",
+    "comparison.models.request": "ModelChoiceSettings",
+    "comparison.models.result": "ModelComparison",
     "comparison.result": "Comparison",
     "draws": "Draws",
     "npe.settings": "FitSettings",

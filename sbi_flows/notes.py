@@ -256,6 +256,39 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
     "importance proposal": "the neural posterior as an importance proposal here: efficiency "
     "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
+    "simulating model": "simulating {simulations:,} of model {model!r} ...",
+    "model failed": "model {model!r}: {failed:,} of {n:,} simulations failed and are left out. If a run "
+    "that fails counts against the model, its log evidence is {lower:.2g} nats lower",
+    "classifier trained": "classifier, network {network} of {networks}: held-out loss {loss:.4f} nats",
+    "classifier scaled": "classifier, scaled by held-out simulations: {how} (temperature {temperature:.3f}, "
+    "{gain:.5f} nats better)",
+    "fitting for evidence": "evidence: fitting a small posterior to {simulations:,} simulations of "
+    "{model!r}, to propose from (seconds to minutes; posteriors= takes one that you have) ...",
+    "evaluating likelihoods": "evidence: about {draws:,} likelihoods of {model!r}, about {seconds:.2g} s ...",
+    "evidence left out": "evidence: {reason}",
+    "gaps of the observation": "the simulations have the gaps of the observation: probabilities are for its "
+    "observed part",
+    "ABC of models": lambda summaries, declared: (
+        f"ABC by {summaries} {'declared summaries' if declared else 'values of y'}: where they do not "
+        f"suffice to "
+        "tell the models apart, no number of simulations makes its probabilities right (Robert et al. 2011)"
+    ),
+    "model favoured": "the classifier gives {model!r} the probability {p:.3f} ± {error:.3f}",
+    "models look like the data": lambda models: (
+        f"the data look like simulations of {' and of '.join(map(repr, models))}"
+    ),
+    "classifier calibrated": "the classifier passes its test of calibration on {n:,} held-out simulations "
+    "(p = {p:.2g})",
+    "no model like the data": "no model looks like the data, so that their probabilities mean nothing. For "
+    "{model!r}, the nearest: {text}",
+    "favoured model unlike the data": "but the favoured model {model!r} does not look like the data: {text}",
+    "classifier not calibrated": "the classifier is not calibrated on {n:,} held-out simulations (p = "
+    "{p:.2g}): its best temperature is {temperature:.2f}, which gains {gain:.3f} nats. Simulate more",
+    "methods differ": "{method} differs: it gives {model!r} {other:.3f}, the classifier {p:.3f}",
+    "model probability uncertain": "the probability of {model!r} has a standard error of {error:.2f}. "
+    "Simulate more",
+    "failures favour a model": "{share:.1%} of the simulations of {model!r} failed, more than of others; "
+    "left out, they favour it. print(simulations.failures()) shows where",
 }
 
 

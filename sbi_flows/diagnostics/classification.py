@@ -1,17 +1,20 @@
 """Are the class probabilities of a classifier calibrated? Tests on m held-out rows with known classes.
 
-If p_ik is P(class k | row i), the class of row i is drawn from p_i. Three statistics, each with its exact null
-distribution or a bound on its tail that holds for any m:
+If p_ik is P(class k | row i), the class of row i is drawn from p_i. Three statistics, each with its exact
+null distribution or a bound on its tail that holds for any m:
 
-    confidence    sum_i log p_{i, k_i}, against its mean over k_i ~ p_i: low where probabilities are too extreme,
+    confidence    sum_i log p_{i, k_i}, against its mean over k_i ~ p_i: low where probabilities are too
+    extreme,
                   high where they are not extreme enough (the score test of a temperature)
     bias          the number of rows of each class, against sum_i p_ik
-    reliability   in each bin of p_ik, the number of rows of class k: a sum of independent Bernoulli variables,
+    reliability   in each bin of p_ik, the number of rows of class k: a sum of independent Bernoulli
+    variables,
                   whose distribution is computed exactly
 
 Tails of the first two are bounded by Chernoff, P(S >= x) <= exp(K(t) - t x) for every t, with K the cumulant
-generating function of S: never below the true p-value. The largest size of a fault is the gain in log score of
-the best temperature and biases on the same rows (Guo et al. 2017, 1706.04599; Brocker & Smith 2007 for bands).
+generating function of S: never below the true p-value. The largest size of a fault is the gain in log score
+of the best temperature and biases on the same rows (Guo et al. 2017, 1706.04599; Brocker & Smith 2007 for
+bands).
 """
 
 from __future__ import annotations
@@ -62,9 +65,9 @@ class Reliability:
 class ClassCalibration:
     """What the tests found.
 
-    p: of all three together. confidence: observed minus expected log score per row, in nats; negative where the
-    classifier is overconfident. gain: nats per row that the best temperature and biases gain on these rows.
-    temperature: the best one; above 1 where the classifier is overconfident. curves: of each class.
+    p: of all three together. confidence: observed minus expected log score per row, in nats; negative where
+    the classifier is overconfident. gain: nats per row that the best temperature and biases gain on these
+    rows. temperature: the best one; above 1 where the classifier is overconfident. curves: of each class.
     """
 
     n: int
@@ -76,7 +79,7 @@ class ClassCalibration:
 
     @property
     def level(self) -> Level:
-        """ "trust" unless a fault is significant and not slight."""
+        """The level is "trust" unless a fault is significant and not slight."""
         if self.p > FALSE_ALARM or self.gain <= _SLIGHT:
             return "trust"
         return "caution" if self.gain <= _LARGE else "do not trust"
@@ -84,7 +87,8 @@ class ClassCalibration:
 
 @dataclass(frozen=True)
 class Scaling:
-    """log p_k = log_softmax(l_k / temperature + b_k): beta = 1 / temperature, then b_1, ..., b_{K-1} (b_0 = 0).
+    """log p_k = log_softmax(l_k / temperature + b_k): beta = 1 / temperature, then b_1, ..., b_{K-1} (b_0 =
+    0).
 
     covariance: of these numbers, from the Fisher information.
     """
@@ -105,8 +109,8 @@ class Scaling:
         for _ in range(_NEWTON_STEPS):
             gradient, information = _derivatives(design, numbers, labels)
             gradient -= _RIDGE * (numbers - np.eye(k)[0, free])
-            step = np.linalg.solve(information + _RIDGE * np.eye(len(free)), gradient)
-            step *= _shortened(design, numbers, labels, step)
+            step: F = np.linalg.solve(information + _RIDGE * np.eye(len(free)), gradient)
+            step = np.asarray(_shortened(design, numbers, labels, step) * step)
             numbers = numbers + step
             if np.abs(step).max() < _ENOUGH:
                 break
@@ -212,7 +216,9 @@ def _bins(p: F) -> list[Int[np.ndarray, " rows"]]:
 
 
 def _reliability(p: F, is_class: NDArray[np.bool_], comparisons: int) -> tuple[Reliability, float]:
-    """The curve of one class, and the smallest two-sided p-value of a bin. comparisons: bins of all classes."""
+    """The curve of one class, and the smallest two-sided p-value of a bin. comparisons: bins of all
+    classes.
+    """
     columns: list[Sequence[float]] = []
     smallest = 1.0
     for rows in _bins(p):

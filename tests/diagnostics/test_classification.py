@@ -1,4 +1,6 @@
-"""The judge of class probabilities: a calibrated, an overconfident, an underconfident and a biased classifier."""
+"""The judge of class probabilities: a calibrated, an overconfident, an underconfident and a biased
+classifier.
+"""
 
 from __future__ import annotations
 

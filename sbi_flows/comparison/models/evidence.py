@@ -1,0 +1,111 @@
+"""The evidence of each model by its likelihood: importance sampling from a posterior of each model.
+
+    p(y | k) = integral of p(y | theta, k) p(theta | k) dtheta  ~  mean_i w_i
+
+with the weights of `comparison.exact`; the likelihood may be an unbiased estimate. The error of log p(y | k)
+is sqrt(1 / ESS - 1 / n), to first order. Unlike the classifier and ABC, this is exact as n grows, whatever
+the networks.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from sbi_flows.comparison.exact import exact_draws
+from sbi_flows.comparison.models.choice import ModelChoice
+from sbi_flows.comparison.models.request import Models
+from sbi_flows.errors import SettingsError, SimulatorContractError
+from sbi_flows.notes import Notes
+from sbi_flows.npe.settings import FitSettings
+from sbi_flows.posterior.fit import fit
+from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import stream
+from sbi_flows.simulation.simulations import Simulations
+
+_TIMED = 20
+_PROPOSAL = FitSettings(flow="nsf", size="small", members=1)
+
+
+@dataclass(frozen=True)
+class EvidenceRequest:
+    """draws: parameters per model. seconds: for all models, None without a limit."""
+
+    draws: int
+    seed: int
+    seconds: float | None = None
+
+
+def evidence_of_models(
+    models: Models, banks: dict[str, Simulations], request: EvidenceRequest, notes: Notes
+) -> ModelChoice | None:
+    """By importance sampling; None, with a note, where a model has no likelihood or it fails."""
+    without = [name for name, simulator in models.simulators.items() if simulator.log_likelihood is None]
+    if without:
+        notes.note("evidence left out", reason=f"no log_likelihood of {', '.join(map(repr, without))}")
+        return None
+    found = []
+    for name, simulator in models.simulators.items():
+        own = int(stream(request.seed, f"evidence of model {name}").integers(2**31))
+        try:
+            posterior = models.posteriors.get(name)
+            if posterior is None:
+                posterior = _fitted(simulator, name, banks[name], models, own, notes)
+            draws = _affordable(simulator, models, request, notes, name)
+            found.append(_log_evidence(simulator, posterior, models, draws, own))
+        except Exception as error:  # of the user's function, or of an observation that a posterior refuses
+            notes.note("evidence left out", reason=f"of {name!r}, {type(error).__name__}: {error}")
+            return None
+    values, errors, ess = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    return ModelChoice(values, np.diag(np.square(errors)), models.prior, {"ess": ess.tolist()})
+
+
+def _fitted(
+    simulator: Simulator, name: str, bank: Simulations, models: Models, seed: int, notes: Notes
+) -> Posterior:
+    """A small posterior of one model, to propose from: its quality decides the error, not the answer."""
+    notes.say("fitting for evidence", model=name, simulations=int(bank.ok.sum()))
+    like = models.events.unpack(models.observed) if np.isnan(models.observed).any() else None
+    return fit(simulator, simulations=bank, seed=seed, like=like, settings=_PROPOSAL, say=None)
+
+
+def _affordable(
+    simulator: Simulator, models: Models, request: EvidenceRequest, notes: Notes, name: str
+) -> int:
+    """How many draws, said with the time that their likelihoods take. Raises `SettingsError`."""
+    likelihood = simulator.log_likelihood
+    if likelihood is None:
+        raise SettingsError(f"{name!r} has no log_likelihood.")
+    rng = stream(request.seed, f"time of the likelihood of {name}")
+    theta = simulator.prior.as_mapping(simulator.prior.sample(_TIMED, rng))
+    began = time.monotonic()
+    likelihood(theta, models.observed, rng)
+    each = (time.monotonic() - began) / _TIMED
+    draws = request.draws
+    if request.seconds is not None:
+        draws = min(draws, int(request.seconds / len(models.names) / max(each, 1e-9) / 1.5))
+        if draws < 100:
+            raise SettingsError(f"time is left for {draws} evaluations of the likelihood only")
+    notes.say("evaluating likelihoods", model=name, draws=draws, seconds=1.4 * draws * each)
+    return draws
+
+
+def _log_evidence(
+    simulator: Simulator, posterior: Posterior, models: Models, n: int, seed: int
+) -> tuple[float, float, float]:
+    """log p(y), its standard error, and the effective sample size."""
+    plain = Simulator(
+        simulator.function,
+        simulator.prior,
+        vectorized=simulator.vectorized,
+        log_likelihood=simulator.log_likelihood,
+    )
+    plain.know(simulator.events)
+    draws = exact_draws(plain, posterior, models.observed, n, seed=seed)
+    if draws is None or draws.weights is None:
+        raise SimulatorContractError(f"{simulator.name}: no importance weights.")
+    ess = float(1 / np.square(draws.weights).sum())
+    return float(draws.facts["log_evidence"]), float(np.sqrt(max(1 / ess - 1 / len(draws), 0))), ess
