@@ -262,8 +262,8 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "classifier trained": "classifier, network {network} of {networks}: held-out loss {loss:.4f} nats",
     "classifier scaled": "classifier, scaled by held-out simulations: {how} (temperature {temperature:.3f}, "
     "{gain:.5f} nats better)",
-    "fitting for evidence": "evidence: fitting a small posterior to {simulations:,} simulations of "
-    "{model!r}, to propose from (seconds to minutes; posteriors= takes one that you have) ...",
+    "fitting for evidence": "evidence: fitting a small posterior of {model!r} to {simulations:,} "
+    "simulations, about {rows:,} rows of training, to propose from; posteriors= takes one that you have ...",
     "evaluating likelihoods": "evidence: about {draws:,} likelihoods of {model!r}, about {seconds:.2g} s ...",
     "evidence left out": "evidence: {reason}",
     "gaps of the observation": "the simulations have the gaps of the observation: probabilities are for its "

@@ -76,6 +76,8 @@ def compare_verb(
 ) -> Answer:
     """Compare a posterior with ABC and, where there is a likelihood, the exact one.
 
+    This compares methods for one simulator; to compare simulators as models of the data, see `models`.
+
     Of data made of several arrays give one file for each: counts=counts.csv map=map.npy.
     """
     check_output(output, posterior, *tables.files, bank, reference, endings=(".html",))

@@ -47,7 +47,8 @@ def compare(
 ) -> Comparison:
     """Compare the neural posterior with rejection ABC, plain and adjusted, and with the exact posterior.
 
-    The last needs a simulator that has a `log_likelihood` or an `exact_posterior`.
+    The last needs a simulator that has a `log_likelihood` or an `exact_posterior`. This compares methods for
+    one simulator; which of several simulators made the data, `sf.compare_models` answers.
 
     simulations: for ABC; None repeats those that the posterior was trained on (at most 100,000). With those
         that were made elsewhere no simulator is needed; what would be simulated is then left out.

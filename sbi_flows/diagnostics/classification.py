@@ -109,8 +109,8 @@ class Scaling:
         for _ in range(_NEWTON_STEPS):
             gradient, information = _derivatives(design, numbers, labels)
             gradient -= _RIDGE * (numbers - np.eye(k)[0, free])
-            step: F = np.linalg.solve(information + _RIDGE * np.eye(len(free)), gradient)
-            step = np.asarray(_shortened(design, numbers, labels, step) * step)
+            step = np.linalg.solve(information + _RIDGE * np.eye(len(free)), gradient).astype(np.float64)
+            step *= _shortened(design, numbers, labels, step)
             numbers = numbers + step
             if np.abs(step).max() < _ENOUGH:
                 break
@@ -125,7 +125,7 @@ class Scaling:
         """The one that changes nothing."""
         return cls(np.eye(k)[0], np.zeros((k, k)))
 
-    def __call__(self, logits: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
+    def __call__(self, logits: Float[np.ndarray, "*rows k"]) -> Float[np.ndarray, "*rows k"]:
         """Scaled logits, with mean 0 before the biases."""
         centred = logits - logits.mean(axis=-1, keepdims=True)
         return np.asarray(self.numbers[0] * centred + np.concatenate([[0.0], self.numbers[1:]]))

@@ -42,22 +42,30 @@ from sbi_flows.training.loop import TrainOptions, losses, train
 from sbi_flows.training.rows import TensorRows
 
 _LEAST_MEMBERS = 2
+_SQUARES = 16
 _ROWS_AT_ONCE = 2048
 
 
 class ClassNetwork(nn.Module):
-    """Logits (rows, classes) from s(y): a linear path and a layer of hidden units."""
+    """Logits (rows, classes) from s(y): a linear path, squares of linear combinations, and a layer of hidden
+    units.
+
+    Where models are Gaussian, logits are quadratic in y, also far out where few simulations lie.
+    """
 
     def __init__(self, summary: nn.Module, features: int, width: int, classes: int) -> None:
         super().__init__()
         self.summary = summary
         self.linear = nn.Linear(features, classes)
+        self.combined, self.squares = nn.Linear(features, _SQUARES), nn.Linear(_SQUARES, classes, bias=False)
         self.first, self.last = nn.Linear(features, width), nn.Linear(width, classes)
         nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.squares.weight)
 
     def forward(self, *data: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows classes"]:
         features = self.summary(*data)
-        out: Tensor = self.linear(features) + self.last(nn.functional.silu(self.first(features)))
+        hidden = self.last(nn.functional.silu(self.first(features)))
+        out: Tensor = self.linear(features) + self.squares(self.combined(features).square()) + hidden
         return out
 
 

@@ -25,9 +25,10 @@ from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
+from sbi_flows.training.settings import TrainSettings
 
 _TIMED = 20
-_PROPOSAL = FitSettings(flow="nsf", size="small", members=1)
+_ROWS_SEEN, _MOST_EPOCHS, _BATCH = 200_000, 100, 128
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def evidence_of_models(
         try:
             posterior = models.posteriors.get(name)
             if posterior is None:
-                posterior = _fitted(simulator, name, banks[name], models, own, notes)
+                posterior = _fitted(name, banks[name], models, request, own, notes)
             draws = _affordable(simulator, models, request, notes, name)
             found.append(_log_evidence(simulator, posterior, models, draws, own))
         except Exception as error:  # of the user's function, or of an observation that a posterior refuses
@@ -64,12 +65,20 @@ def evidence_of_models(
 
 
 def _fitted(
-    simulator: Simulator, name: str, bank: Simulations, models: Models, seed: int, notes: Notes
+    name: str, bank: Simulations, models: Models, request: EvidenceRequest, seed: int, notes: Notes
 ) -> Posterior:
     """A small posterior of one model, to propose from: its quality decides the error, not the answer."""
-    notes.say("fitting for evidence", model=name, simulations=int(bank.ok.sum()))
+    simulator, usable = models.simulators[name], int(bank.ok.sum())
+    notes.say("fitting for evidence", model=name, simulations=usable, rows=_ROWS_SEEN)
     like = models.events.unpack(models.observed) if np.isnan(models.observed).any() else None
-    return fit(simulator, simulations=bank, seed=seed, like=like, settings=_PROPOSAL, say=None)
+    if request.seconds is not None:
+        minutes = request.seconds / len(models.names) / 2 / 60
+        settings = FitSettings(flow="nsf", size="small", members=1)
+        return fit(simulator, minutes=minutes, seed=seed, like=like, settings=settings, say=None)
+    epochs = min(max(_ROWS_SEEN // usable, 1), _MOST_EPOCHS)
+    training = TrainSettings(epochs=epochs, batch_size=_BATCH)
+    settings = FitSettings(flow="nsf", size="small", members=1, train=training)
+    return fit(simulator, simulations=bank, seed=seed, like=like, settings=settings, say=None)
 
 
 def _affordable(
@@ -86,7 +95,7 @@ def _affordable(
     each = (time.monotonic() - began) / _TIMED
     draws = request.draws
     if request.seconds is not None:
-        draws = min(draws, int(request.seconds / len(models.names) / max(each, 1e-9) / 1.5))
+        draws = min(draws, int(request.seconds / len(models.names) / max(each, 1e-9) / 3))
         if draws < 100:
             raise SettingsError(f"time is left for {draws} evaluations of the likelihood only")
     notes.say("evaluating likelihoods", model=name, draws=draws, seconds=1.4 * draws * each)

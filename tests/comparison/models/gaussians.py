@@ -1,7 +1,7 @@
 """Two Gaussian models whose evidence is known: a constant, and a line.
 
-    y_i = m + e_i                 m ~ N(0, 1), e_i ~ N(0, 1)                      y ~ N(0, I + 1 1')
-    y_i = m + b x_i + e_i         b ~ N(0, 1) too, x_i from -1 to 1               y ~ N(0, I + 1 1' + x x')
+y_i = m + e_i                 m ~ N(0, 1), e_i ~ N(0, 1)                      y ~ N(0, I + 1 1')
+y_i = m + b x_i + e_i         b ~ N(0, 1) too, x_i from -1 to 1               y ~ N(0, I + 1 1' + x x')
 """
 
 from __future__ import annotations

@@ -1,0 +1,174 @@
+"""Model choice against exact evidence: `python -m tests.benchmarks.models gaussian | series | classic`.
+
+gaussian: two Gaussian models in closed form (`tests.comparison.models.gaussians`); 1,000 data sets.
+series: the Ricker and the Gompertz map, 27 counts; held-out series of either; exact evidence by importance
+sampling with particle filters.
+classic: the same of 100 counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+
+import sbi_flows as sf
+from sbi_flows.comparison.models.evidence import EvidenceRequest, evidence_of_models
+from sbi_flows.comparison.models.request import checked_models
+from sbi_flows.notes import Notes
+from simulators.gompertz import gompertz, gompertz_tits
+from simulators.ricker import great_tits, ricker
+
+from ..comparison.models.gaussians import MODELS, log_evidence
+
+PAIRS = {
+    "series": {"ricker": great_tits, "gompertz": gompertz_tits},
+    "classic": {"ricker": ricker, "gompertz": gompertz},
+}
+_NO_EVIDENCE = sf.ModelChoiceSettings(evidence=False)
+
+
+def compared(models: Any, y: Any, n: int, seed: int) -> sf.ModelComparison:
+    return sf.compare_models(models, y, n_simulations=n, seed=seed, settings=_NO_EVIDENCE)
+
+
+def fresh(models: Any, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Data sets of every model, and the number of the model of each."""
+    y = [sf.simulate(model, each, seed=seed + i).flat_y for i, model in enumerate(models.values())]
+    return np.concatenate(y), np.repeat(np.arange(len(y)), each)
+
+
+def factors(choice: sf.ModelComparison, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+    """log Bayes factors of the second model against the first, their errors, and how models look."""
+    found = choice.predict(y)
+    second = found[found["model"] == choice.names[1]]
+    looks = [found[found["model"] == name]["looks_like"].tolist() for name in choice.names]
+    columns = (second[name].to_numpy() for name in ("log_bayes_factor", "log_bayes_factor_error"))
+    factor, error = columns
+    return factor, error, looks
+
+
+def calibration(choice: sf.ModelComparison) -> dict[str, Any]:
+    test = choice.calibration_test
+    inside = all(curve.inside for curve in test.curves)
+    return {"n": test.n, "p": test.p, "inside": inside, "temperature": test.temperature, "gain": test.gain}
+
+
+def gaussian(n: int, sets: int, seed: int) -> dict[str, Any]:
+    y, _ = fresh(MODELS, sets // 2, 1000 + seed)
+    began = time.monotonic()
+    choice = compared(MODELS, y[0], n, seed)
+    took = time.monotonic() - began
+    factor, error, _ = factors(choice, y)
+    exact = np.diff(log_evidence(y))[:, 0]
+    off = np.abs(factor - exact)
+    worst = int(off.argmax())
+    bins = [(-5, 0), (0, 2), (2, 4), (4, 8), (8, 40)]
+    by_size = {
+        f"{low} to {high}": [int(k.sum()), float(off[k].mean()) if k.any() else None]
+        for low, high in bins
+        for k in [(exact >= low) & (exact < high)]
+    }
+    return {
+        "sets": len(y), "mean": off.mean(), "median": np.median(off), "largest": off[worst],
+        "exact_there": exact[worst], "by_exact_factor": by_size, "within_two_errors": (off < 2 * error).mean(),
+        "calibration": calibration(choice), "seconds": took,
+    }  # fmt: skip
+
+
+def aliens(steps: int, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Series of counts that neither map makes."""
+    t = np.arange(steps)
+    season = np.exp(4 + 1.5 * np.sin(2 * np.pi * t / 9 + rng.uniform(0, 6, (count, 1))))
+    growth = np.exp(1 + 0.15 * t * 27 / steps)
+    walk = 100 + np.cumsum(rng.choice([-1, 1], (count, steps)), axis=1)
+    blocks = np.repeat(rng.choice([20.0, 200.0], (count, steps // 9 + 1)), 9, axis=1)[:, :steps]
+    return {
+        "season": rng.poisson(season).astype(float),
+        "growth": rng.poisson(np.broadcast_to(growth, (count, steps))).astype(float),
+        "walk of plus or minus one": walk.astype(float),
+        "two levels": rng.poisson(blocks).astype(float),
+        "one outlier of 50 times": outlier(great_tits if steps == 27 else ricker, count),
+    }
+
+
+def outlier(simulator: Any, count: int) -> np.ndarray:
+    y = sf.simulate(simulator, count, seed=77).flat_y.astype(float)
+    y[:, y.shape[1] // 2] = 50 * y.max(axis=1) + 1000
+    return y
+
+
+def series(pair: str, n: int, sets: int, seed: int, draws: int) -> dict[str, Any]:
+    models = PAIRS[pair]
+    y, truth = fresh(models, sets // 2, 2000 + seed)
+    began = time.monotonic()
+    choice = compared(models, y[0], n, seed)
+    took = time.monotonic() - began
+    factor, _, _ = factors(choice, y)
+    strange = aliens(y.shape[1], 50, np.random.default_rng(seed))
+    calls = {name: called(choice, rows) for name, rows in strange.items()}
+    found = {
+        "calibration": calibration(choice), "seconds": took, "alien_share_called": calls,
+        "own_share_called": called(choice, y), "networks": np.mean((factor > 0) == truth),
+        "verdict_of_first": choice.verdict.text,
+    }  # fmt: skip
+    print(json.dumps(found, default=float, indent=1), flush=True)
+    banks = {name: sf.simulate(model, n, seed=5 + i) for i, (name, model) in enumerate(models.items())}
+    settings = sf.FitSettings(size="small", members=1, flow="nsf", train=sf.TrainSettings(epochs=40))
+    posteriors = {
+        name: sf.fit(models[name], simulations=bank, seed=6, settings=settings, say=None)
+        for name, bank in banks.items()
+    }
+    exact, errors, kept = [], [], []
+    for i in np.random.default_rng(0).permutation(len(y)):
+        asked = checked_models(models, y[i], banks, posteriors, None)
+        evidence = evidence_of_models(asked, banks, EvidenceRequest(draws, int(i)), Notes())
+        if evidence is not None:
+            value, error = evidence.log_bayes_factors(0)
+            exact.append(value[1]), errors.append(error[1]), kept.append(i)
+        if len(kept) % 20 == 0:
+            done = compare(np.array(exact), np.array(errors), factor[kept], truth[kept])
+            print(json.dumps(done, default=float), flush=True)
+    return {**found, **compare(np.array(exact), np.array(errors), factor[kept], truth[kept])}
+
+
+def called(choice: sf.ModelComparison, y: np.ndarray) -> dict[str, float]:
+    """Shares of data sets that no model looks like, at caution and at do not trust."""
+    looks = np.array(factors(choice, y)[2])
+    return {
+        "caution or worse": float((looks != "trust").all(axis=0).mean()),
+        "do not trust": float((looks == "do not trust").all(axis=0).mean()),
+    }
+
+
+def compare(exact: np.ndarray, errors: np.ndarray, factor: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    right, by_exact = (factor > 0) == truth, (exact > 0) == truth
+    return {
+        "n": len(exact), "right_by_networks": right.mean(), "right_by_evidence": by_exact.mean(),
+        "difference": right.mean() - by_exact.mean(),
+        "error_of_difference": (right.astype(float) - by_exact).std() / np.sqrt(len(exact)),
+        "same_choice": (right == by_exact).mean(), "mean_error_of_factor": np.abs(factor - exact).mean(),
+        "median_error_of_factor": np.median(np.abs(factor - exact)), "monte_carlo_error": np.median(errors),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["gaussian", *PAIRS])
+    parser.add_argument("-n", type=int, default=10_000)
+    parser.add_argument("--sets", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=1000)
+    given = parser.parse_args()
+    if given.what == "gaussian":
+        found = gaussian(given.n, given.sets, given.seed)
+    else:
+        found = series(given.what, given.n, given.sets, given.seed, given.draws)
+    print(json.dumps(found, default=float, indent=1))
+
+
+if __name__ == "__main__":
+    main()

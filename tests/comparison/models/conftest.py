@@ -1,0 +1,23 @@
+"""One comparison of the two Gaussian models with small networks, made once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sbi_flows as sf
+
+from .gaussians import MODELS, X
+
+SMALL = sf.FitSettings(
+    width=32, summary_features=8, members=2, train=sf.TrainSettings(epochs=15, batch_size=64)
+)
+QUICK = sf.ModelChoiceSettings(networks=SMALL, evidence_draws=400)
+WITHOUT_EVIDENCE = sf.ModelChoiceSettings(networks=SMALL, evidence=False)
+Y = 0.3 + 1.2 * X + np.array([0.2, -0.5, 0.4, 0.1, -0.7, 0.5, 0.0, -0.1])
+
+
+@pytest.fixture(scope="package")
+def choice() -> sf.ModelComparison:
+    """Constant or line, at data of a line."""
+    return sf.compare_models(MODELS, Y, n_simulations=2000, seed=1, settings=QUICK)

@@ -1,0 +1,216 @@
+"""A comparison from end to end, against two Gaussian models in closed form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from scipy.stats import norm
+
+import sbi_flows as sf
+from sbi_flows.errors import ObservationError, SimulationWarning
+
+from .conftest import QUICK, SMALL, WITHOUT_EVIDENCE, Y
+from .gaussians import MODELS, POINTS, constant, line, log_evidence
+
+EXACT = float(np.diff(log_evidence(Y))[0, 0])
+
+
+def row(choice: sf.ModelComparison, by: str, model: str = "line") -> Any:
+    table = choice.table
+    return table[(table["by"] == by) & (table["model"] == model)].iloc[0]
+
+
+def again(**given: Any) -> sf.ModelComparison:
+    asked = {"n_simulations": 500, "seed": 1, "settings": WITHOUT_EVIDENCE, **given}
+    return sf.compare_models(asked.pop("models", MODELS), asked.pop("y_obs", Y), **asked)
+
+
+def test_every_method_finds_the_bayes_factor(choice: sf.ModelComparison) -> None:
+    """The evidence within 4.5 of its own errors; networks within 0.5 nats, as small as they are."""
+    evidence = row(choice, "evidence")
+    assert abs(evidence["log_bayes_factor"] - EXACT) < 4.5 * evidence["log_bayes_factor_error"]
+    assert evidence["log_bayes_factor_error"] < 0.1
+    assert abs(row(choice, "classifier")["log_bayes_factor"] - EXACT) < 0.5
+    for method in ("ABC", "ABC, logistic"):
+        found = row(choice, method)
+        assert abs(found["log_bayes_factor"] - EXACT) < 4.5 * found["log_bayes_factor_error"] + 0.3
+
+
+def test_what_is_found_is_said(choice: sf.ModelComparison) -> None:
+    assert choice.verdict.ok, choice.verdict
+    assert set(choice.model_verdicts) == {"constant", "line"}
+    assert sum(choice.probabilities.values()) == pytest.approx(1)
+    assert repr(choice).startswith("ModelComparison(constant 0.")
+    assert "log_bayes_factor" in choice._repr_html_()
+    assert set(choice.table["by"]) == {"classifier", "ABC", "ABC, logistic", "evidence"}
+    assert {note.kind for note in choice.notes} >= {
+        "classifier trained",
+        "classifier scaled",
+        "ABC of models",
+    }
+    curve = choice.calibration
+    assert (curve["low"] <= curve["predicted"]).all()
+    assert (curve["predicted"] <= curve["high"]).all()
+    assert choice.calibration_test.level == "trust"
+    assert choice.calibration_test.n == 800
+
+
+def test_the_page_holds_the_answer(choice: sf.ModelComparison, tmp_path: Path) -> None:
+    choice.to_html(tmp_path / "models.html")
+    page = (tmp_path / "models.html").read_text()
+    assert page.count("<svg") == 3
+    for text in (
+        "constant",
+        "line",
+        "evidence",
+        "Is the classifier calibrated?",
+        choice.verdict.level.capitalize(),
+    ):
+        assert text in page
+    assert "<script" not in page
+
+
+def test_prior_probabilities_enter_by_bayes_alone(choice: sf.ModelComparison) -> None:
+    """The same simulations and networks: every factor is the same number, every probability follows."""
+    other = sf.compare_models(
+        MODELS,
+        Y,
+        n_simulations=2000,
+        seed=1,
+        settings=sf.ModelChoiceSettings(networks=SMALL, evidence=False),
+        prior_probabilities={"line": 0.9, "constant": 0.1},
+    )
+    for by in ("classifier", "ABC", "ABC, logistic"):
+        before, after = row(choice, by), row(other, by)
+        assert after["log_bayes_factor"] == before["log_bayes_factor"]
+        assert logit(after["probability"]) == pytest.approx(before["log_bayes_factor"] + np.log(9), abs=1e-9)
+
+
+def test_other_data_are_answered_without_simulating(choice: sf.ModelComparison) -> None:
+    y = np.stack([Y, np.zeros(POINTS), 40 + np.arange(POINTS) ** 3])
+    found = choice.predict(y)
+    first = found[found["observation"] == 0].set_index("model")
+    assert first.loc["line", "probability"] == pytest.approx(choice.probabilities["line"])
+    assert found[found["observation"] == 2]["looks_like"].tolist() == ["do not trust"] * 2
+    assert len(choice.predict(Y)) == 2
+    with pytest.raises(ObservationError):
+        choice.predict(np.where(np.arange(POINTS) == 1, np.nan, Y))
+
+
+def test_data_of_no_model_are_called() -> None:
+    choice = again(y_obs=np.array([9.0, -9, 9, -9, 9, -9, 9, -9]))
+    assert choice.verdict.level == "do not trust"
+    assert choice.verdict.text.count("no model looks like the data") == 1 or "No model" in choice.verdict.text
+
+
+def test_the_bytes_depend_on_the_seed_alone() -> None:
+    one, other = again(), again(workers=2)
+    assert one.table.equals(other.table)
+    assert one.verdict == other.verdict
+    assert not again(seed=2).table.equals(one.table)
+
+
+def test_the_order_of_the_models_changes_only_the_order() -> None:
+    """Simulations are the same; networks differ in what they start from."""
+    other = again(models={"line": line, "constant": constant})
+    banks = other.models.names
+    assert banks == ("line", "constant")
+    assert other.table["against"].iloc[0] == "line"
+
+
+def test_given_simulations_and_pairs_made_elsewhere_need_no_simulator() -> None:
+    banks = {name: sf.simulate(model, 500, seed=4 + i) for i, (name, model) in enumerate(MODELS.items())}
+    by_simulator = again(simulations=banks)
+    alone = again(models=dict.fromkeys(MODELS), simulations=banks, settings=QUICK)
+    assert alone.probabilities == by_simulator.probabilities
+    (note,) = (note for note in alone.notes if note.kind == "evidence left out")
+    assert "log_likelihood" in note
+
+
+def test_missing_values_are_left_out_of_the_simulations_too(choice: sf.ModelComparison) -> None:
+    """Without all slopes: only the middle was observed, which says nothing about the line."""
+    y = np.where(np.abs(np.linspace(-1, 1, POINTS)) < 0.2, Y, np.nan)
+    found = again(y_obs=y, n_simulations=1000)
+    assert "gaps of the observation" in {note.kind for note in found.notes}
+    assert abs(row(found, "classifier")["log_bayes_factor"]) < 0.35
+    assert len(found.predict(y)) == 2
+    with pytest.raises(ObservationError, match="other gaps"):
+        found.predict(Y)
+
+
+@sf.simulator(sf.Prior(m=norm(0, 1)), event_shape=(POINTS,))
+def failing(theta: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
+    """A constant that fails for large m."""
+    y = np.asarray(theta["m"])[:, None] + rng.standard_normal((len(theta["m"]), POINTS))
+    return np.where(np.asarray(theta["m"])[:, None] > 0.5, np.nan, y)
+
+
+def test_a_model_that_fails_often_is_a_reason_for_caution() -> None:
+    with pytest.warns(SimulationWarning):
+        found = again(models={"line": line, "failing": failing})
+    assert found.verdict.level != "trust"
+    assert "failed" in found.verdict.text
+    assert any(note.kind == "model failed" and note.values["model"] == "failing" for note in found.notes)
+
+
+def test_a_likelihood_that_raises_leaves_the_rest() -> None:
+    def broken(theta: Any, y: Any, rng: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    one = sf.Simulator(line.function, line.prior, event_shape=(POINTS,), log_likelihood=broken)
+    found = again(models={"constant": constant, "line": one}, settings=QUICK)
+    assert "evidence" not in found.methods
+    (note,) = (note for note in found.notes if note.kind == "evidence left out")
+    assert "ZeroDivisionError: by zero" in note
+
+
+def test_a_passed_posterior_is_used_for_the_evidence() -> None:
+    posteriors = {
+        name: sf.fit(model, n_simulations=1000, seed=2, settings=SMALL_FIT, say=None)
+        for name, model in MODELS.items()
+    }
+    said: list[str] = []
+    found = again(posteriors=posteriors, settings=QUICK, say=said.append)
+    evidence = row(found, "evidence")
+    assert abs(evidence["log_bayes_factor"] - EXACT) < 4.5 * evidence["log_bayes_factor_error"]
+    assert not any("fitting a small posterior" in text for text in said)
+    assert any("likelihoods of 'line'" in text for text in said)
+
+
+SMALL_FIT = sf.FitSettings(
+    width=16, layers=2, summary_features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64)
+)
+
+
+def test_minutes_are_obeyed_in_words_not_in_a_stopwatch() -> None:
+    """No time is asserted: what is made by the clock is an answer of the same form."""
+    found = sf.compare_models(MODELS, Y, minutes=0.05, seed=1, settings=WITHOUT_EVIDENCE)
+    assert set(found.probabilities) == {"constant", "line"}
+
+
+@sf.simulator(sf.Prior(m=norm(0, 1)), data={"a": sf.Vector(), "b": sf.Series()})
+def of_two(theta: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Two arrays."""
+    m = theta["m"][:, None]
+    return {"a": m + rng.standard_normal((len(m), 3)), "b": m + rng.standard_normal((len(m), 12))}
+
+
+@sf.simulator(sf.Prior(m=norm(0, 3)), data={"a": sf.Vector(), "b": sf.Series()})
+def of_two_wide(theta: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The same with a wider prior: a model of its own."""
+    m = theta["m"][:, None]
+    return {"a": m + rng.standard_normal((len(m), 3)), "b": m + rng.standard_normal((len(m), 12))}
+
+
+@pytest.mark.slow
+def test_data_of_several_arrays_are_compared_as_well() -> None:
+    """y ~ N(0, I + s^2 1 1'): at a mean of 0, the narrow prior is the better model."""
+    y = {"a": np.zeros(3), "b": np.zeros(12)}
+    found = again(models={"narrow": of_two, "wide": of_two_wide}, y_obs=y, n_simulations=1000)
+    exact = -0.5 * (np.log1p(15 * 9) - np.log1p(15))
+    assert abs(row(found, "classifier", "wide")["log_bayes_factor"] - exact) < 0.6
+    assert found.probabilities["narrow"] == pytest.approx(expit(-exact), abs=0.12)
