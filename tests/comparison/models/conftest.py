@@ -10,7 +10,7 @@ import sbi_flows as sf
 from .gaussians import MODELS, X
 
 SMALL = sf.FitSettings(
-    width=32, summary_features=8, members=2, train=sf.TrainSettings(epochs=15, batch_size=64)
+    width=32, summary_features=8, members=2, train=sf.TrainSettings(epochs=10, batch_size=64)
 )
 QUICK = sf.ModelChoiceSettings(networks=SMALL, evidence_draws=400)
 WITHOUT_EVIDENCE = sf.ModelChoiceSettings(networks=SMALL, evidence=False)
@@ -18,6 +18,21 @@ Y = 0.3 + 1.2 * X + np.array([0.2, -0.5, 0.4, 0.1, -0.7, 0.5, 0.0, -0.1])
 
 
 @pytest.fixture(scope="package")
-def choice() -> sf.ModelComparison:
-    """Constant or line, at data of a line."""
-    return sf.compare_models(MODELS, Y, n_simulations=2000, seed=1, settings=QUICK)
+def said() -> list[str]:
+    """What was said while `choice` was made."""
+    return []
+
+
+@pytest.fixture(scope="package")
+def choice(said: list[str]) -> sf.ModelComparison:
+    """Constant or line, at data of a line, with quick posteriors to propose from."""
+    fitted = sf.FitSettings(
+        width=16, layers=2, summary_features=8, members=1, train=sf.TrainSettings(epochs=4, batch_size=64)
+    )
+    posteriors = {
+        name: sf.fit(model, n_simulations=500, seed=2, settings=fitted, say=None)
+        for name, model in MODELS.items()
+    }
+    return sf.compare_models(
+        MODELS, Y, n_simulations=1500, seed=1, settings=QUICK, posteriors=posteriors, say=said.append
+    )
