@@ -250,6 +250,35 @@ def _arviz() -> Any:
     return arviz
 
 
+@dataclass(frozen=True)
+class ChainDiagnostics:
+    """Of several Markov chains, the worst over the columns: rank-normalised split R-hat, and the effective
+    sample sizes of bulk and tails (Vehtari et al. 2021, 1903.08008).
+    """
+
+    rhat: float
+    bulk: float
+    tail: float
+
+    @property
+    def ess(self) -> float:
+        """The smaller of the two effective sample sizes."""
+        return min(self.bulk, self.tail)
+
+
+def diagnose_chains(values: Float[np.ndarray, "chains steps d"]) -> ChainDiagnostics:
+    """What ArviZ says of them; a column that never moves has R-hat infinite and effective size 0."""
+    arviz, found = _arviz(), []
+    for column in np.moveaxis(values, 2, 0):
+        if (np.ptp(column, axis=1) == 0).any():
+            found.append((np.inf, 0.0, 0.0))
+            continue
+        bulk, tail = (float(arviz.ess(column, method=method)) for method in ("bulk", "tail"))
+        found.append((float(arviz.rhat(column)), bulk, tail))
+    table = np.nan_to_num(np.array(found), nan=np.inf)
+    return ChainDiagnostics(float(table[:, 0].max()), float(table[:, 1].min()), float(table[:, 2].min()))
+
+
 def _table(
     values: NDArray[np.float64], weights: NDArray[np.float64], names: tuple[str, ...], ess: float
 ) -> pandas.DataFrame:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.sentences_of_models import SENTENCES_OF_MODELS
+
 Say = Callable[[str], None]
 
 SIZE_REASONS = {
@@ -243,6 +245,25 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
         f"posterior predictive check: {failed:,} of {n:,} predicted data sets are not finite and left out; "
         f"the simulator fails at {failed / n:.1%} of the neural posterior's draws"
     ),
+    "exact round": "proposal {round}: {evaluations:,} evaluations of the likelihood, efficiency "
+    "{efficiency:.1%}",
+    "exact draws": "{evaluations:,} evaluations of the likelihood, {ess:,.0f} effective draws",
+    "exact chains": "chains: {evaluations:,} evaluations of the likelihood, R-hat {rhat:.3f}, {ess:,.0f} "
+    "effective draws",
+    "data of another model": "But the data are unlike the simulations, and draws that are exact under this "
+    "model say nothing of whether it is right: {text}",
+    "exact, closed form": "draws from the posterior in closed form",
+    "exact, weights": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} "
+    "effective of {draws:,} draws, k-hat {k_hat:.2f})",
+    "exact, chains": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} effective "
+    "draws of Markov chains, R-hat {rhat:.3f})",
+    "not exact, few draws": "not exact yet: means to {error:.2f} posterior sd ({ess:,.0f} effective of "
+    "{draws:,} draws, k-hat {k_hat:.2f}). Give more minutes, or n_simulations",
+    "not exact, k-hat": "not exact: k-hat {k_hat:.2f} is above 0.7, so the {draws:,} weighted draws may miss "
+    "part of the posterior, or the likelihood's estimate is too noisy. Give more minutes or n_simulations, "
+    "or a less noisy likelihood",
+    "not exact, chains": "not exact: R-hat {rhat:.3f} should be below 1.01, and {ess:,.0f} effective draws "
+    "of the Markov chains at least 400. Give more minutes or n_simulations, or a less noisy likelihood",
     "unlikely data": "it predicts data unlike those observed (p = {p:.2g}; worst predicted: {worst}). Check "
     "the simulator",
     "networks disagree": _networks_disagree,
@@ -256,39 +277,7 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
     "importance proposal": "the neural posterior as an importance proposal here: efficiency "
     "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
-    "simulating model": "simulating {simulations:,} of model {model!r} ...",
-    "model failed": "model {model!r}: {failed:,} of {n:,} simulations failed and are left out. If a run "
-    "that fails counts against the model, its log evidence is {lower:.2g} nats lower",
-    "classifier trained": "classifier, network {network} of {networks}: held-out loss {loss:.4f} nats",
-    "classifier scaled": "classifier, scaled by held-out simulations: {how} (temperature {temperature:.3f}, "
-    "{gain:.5f} nats better)",
-    "fitting for evidence": "evidence: fitting a small posterior of {model!r} to {simulations:,} "
-    "simulations, about {rows:,} rows of training, to propose from; posteriors= takes one that you have ...",
-    "evaluating likelihoods": "evidence: about {draws:,} likelihoods of {model!r}, about {seconds:.2g} s ...",
-    "evidence left out": "evidence: {reason}",
-    "gaps of the observation": "the simulations have the gaps of the observation: probabilities are for its "
-    "observed part",
-    "ABC of models": lambda summaries, declared: (
-        f"ABC by {summaries} {'declared summaries' if declared else 'values of y'}: where they do not "
-        f"suffice to "
-        "tell the models apart, no number of simulations makes its probabilities right (Robert et al. 2011)"
-    ),
-    "model favoured": "the classifier gives {model!r} the probability {p:.3f} ± {error:.3f}",
-    "models look like the data": lambda models: (
-        f"the data look like simulations of {' and of '.join(map(repr, models))}"
-    ),
-    "classifier calibrated": "the classifier passes its test of calibration on {n:,} held-out simulations "
-    "(p = {p:.2g})",
-    "no model like the data": "no model looks like the data, so that their probabilities mean nothing. For "
-    "{model!r}, the nearest: {text}",
-    "favoured model unlike the data": "but the favoured model {model!r} does not look like the data: {text}",
-    "classifier not calibrated": "the classifier is not calibrated on {n:,} held-out simulations (p = "
-    "{p:.2g}): its best temperature is {temperature:.2f}, which gains {gain:.3f} nats. Simulate more",
-    "methods differ": "{method} differs: it gives {model!r} {other:.3f}, the classifier {p:.3f}",
-    "model probability uncertain": "the probability of {model!r} has a standard error of {error:.2f}. "
-    "Simulate more",
-    "failures favour a model": "{share:.1%} of the simulations of {model!r} failed, more than of others; "
-    "left out, they favour it. print(simulations.failures()) shows where",
+    **SENTENCES_OF_MODELS,
 }
 
 

@@ -51,7 +51,7 @@ def simulate_gompertz(
 def gompertz_log_likelihood(
     theta: Mapping[str, F], y: NDArray[np.floating], rng: np.random.Generator, particles: int = PARTICLES
 ) -> F:
-    """log of an unbiased estimate of p(y | theta) in nats, (n,), for one series y (T,), by the bootstrap
+    """log of an unbiased estimate of p(y | theta) in nats, (n,), for one series y (T,), by the
     particle filter of Ricker's map. Steps at which y is NaN were not observed.
     """
     columns = np.stack([np.atleast_1d(theta[name]) for name in ("a", "k", "sigma")], axis=1)
@@ -64,8 +64,7 @@ def _filter(theta: F, y: F, rng: np.random.Generator, particles: int) -> F:
     a, k, sigma = (column[:, None] for column in theta.T)
     log_k = np.log(k)
 
-    def move(log_population: F) -> F:
-        noise = rng.standard_normal(log_population.shape)
+    def move(log_population: F, noise: F) -> F:
         return np.asarray(log_population + a * (log_k - log_population) + sigma * noise)
 
     return poisson_filter(move, np.repeat(log_k, particles, axis=1), np.ones_like(k), y, rng)

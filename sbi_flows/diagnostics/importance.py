@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-_LEAST_TAIL, _PRIOR_WEIGHTS = 5, 10
+_LEAST_TAIL, _PRIOR_WEIGHTS, _ZERO = 5, 10, 1e-9
 
 
 def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
@@ -34,7 +34,7 @@ def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"
         return np.full(rows, np.nan)
     largest = np.sort(log_weights, axis=1)[:, -tail - 1 :]
     weights = np.exp(largest - largest[:, -1:])
-    return np.array([_shape(row[1:] - row[0]) for row in weights])
+    return np.array([_tail(row[1:] - row[0])[0] for row in weights])
 
 
 def pareto_k(log_weights: Float[np.ndarray, " s"]) -> float:
@@ -43,12 +43,33 @@ def pareto_k(log_weights: Float[np.ndarray, " s"]) -> float:
     return np.inf if np.isnan(found) else found
 
 
-def _shape(tail: Float[np.ndarray, " n"]) -> float:
-    """k of a GPD fitted to ascending numbers, none below 0."""
+def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """Log weights of which the M largest are replaced by the expected order statistics of the fitted GPD, and
+    none is above the largest before; as they are if s < 25 or the largest do not differ.
+    """
+    s = len(log_weights)
+    tail = int(min(s / 5, 3 * np.sqrt(s)))
+    if tail < _LEAST_TAIL:
+        return log_weights
+    order = np.argsort(log_weights)
+    largest = log_weights[order[-1]]
+    weights = np.exp(log_weights[order[-tail - 1 :]] - largest)
+    k, sigma = _tail(weights[1:] - weights[0])
+    if not np.isfinite(k):
+        return log_weights
+    at = -np.log1p(-(np.arange(tail) + 0.5) / tail)  # quantiles of an exponential distribution
+    excesses = sigma * (np.expm1(k * at) / k if abs(k) > _ZERO else at)
+    out = log_weights.copy()
+    out[order[-tail:]] = largest + np.minimum(np.log(weights[0] + excesses), 0.0)
+    return out
+
+
+def _tail(tail: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """k and sigma of a GPD fitted to ascending numbers, none below 0; k is -inf where they do not differ."""
     n = len(tail)
     quartile = tail[int(n / 4 + 0.5) - 1]
     if not quartile > 0 or not tail[-1] > 0:
-        return -np.inf
+        return -np.inf, 0.0
     points = 30 + int(np.sqrt(n))
     b = 1 / tail[-1] + (1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))) / (3 * quartile)
     b = b[b != 0]
@@ -57,4 +78,4 @@ def _shape(tail: Float[np.ndarray, " n"]) -> float:
     weights = np.exp(log_profile - log_profile.max())
     best = float((weights * b).sum() / weights.sum())
     found = float(np.log1p(-best * tail).mean())
-    return (n * found + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS)
+    return (n * found + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS), -found / best

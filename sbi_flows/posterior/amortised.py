@@ -112,7 +112,8 @@ class Amortised:
         seed = check_seed(seed)
         stack, single = self._stack(y_obs)
         n = _draws_that_fit(n, len(stack) * self.prior.d)
-        contexts, verdicts = self._recognised(stack)
+        contexts, recognised = self._recognised(stack)
+        verdicts = [self._covering(verdict) for verdict in recognised]
         theta = self._density.draw(contexts, n, seed)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         facts = {name: self.facts[name] for name in ("simulations", "simulator")}
@@ -168,7 +169,12 @@ class Amortised:
     @torch_defaults()
     def verdicts(self, y_obs: Any) -> tuple[Verdict, ...]:
         """The verdict on each event of a stack, or on one event, without drawing."""
-        return tuple(self._recognised(self._stack(y_obs)[0])[1])
+        return tuple(map(self._covering, self._recognised(self._stack(y_obs)[0])[1]))
+
+    @torch_defaults()
+    def verdict_on_data(self, y: F) -> Verdict:
+        """Whether y (*event,) looks like the simulations, whatever the fit learned of them."""
+        return self._recognised(y[None])[1][0]
 
     @torch_defaults()
     def sample_members(self, y_obs: Any, n: int, *, seed: int = 0) -> F:
@@ -206,7 +212,7 @@ class Amortised:
             if self.detector.patterns is not None:
                 unlike.append(self.detector.patterns.unlike(part.events))
             verdicts += self.detector.verdicts(features, np.column_stack(unlike))
-        return torch.cat(contexts), [self._covering(verdict) for verdict in verdicts]
+        return torch.cat(contexts), verdicts
 
     def _covering(self, verdict: Verdict) -> Verdict:
         """The verdict with what it covers: the data alone, and how much the fit learned. It is never better

@@ -4,17 +4,27 @@ is one, else by further simulations.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sbi_flows.arrays import F
-from sbi_flows.draws import Draws
+from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError
+from sbi_flows.exact.closed_form import closed_form
+from sbi_flows.exact.exact import sample_exact
+from sbi_flows.exact.settings import Wanted
+from sbi_flows.notes import Note
 from sbi_flows.posterior.amortised import Amortised
+from sbi_flows.posterior.proposal import NeuralProposal
 from sbi_flows.posterior.request import METHODS, Method, RefineRequest
 from sbi_flows.posterior.rounds import refine_by_rounds
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.simulator import Simulator
+from sbi_flows.rng import stream
+from sbi_flows.verdict import LEVELS, Verdict
+
+_EVALUATIONS_A_DRAW, _LEAST_DRAWS = 50, 2000
 
 
 def refine(posterior: Amortised, y_obs: Any, simulator: Simulator, request: RefineRequest) -> Draws:
@@ -23,12 +33,65 @@ def refine(posterior: Amortised, y_obs: Any, simulator: Simulator, request: Refi
     method = _method(simulator, request.method)
     if method == "rounds":
         return refine_by_rounds(posterior, y, simulator, request)
-    return refine_by_likelihood(posterior, y, simulator, request)
+    draws = exact_draws(posterior, y, simulator, replace(request, method=method))
+    return replace(draws, verdict=_with_data(draws.verdict, posterior.verdict_on_data(y)))
 
 
-def refine_by_likelihood(posterior: Amortised, y: F, simulator: Simulator, request: RefineRequest) -> Draws:
-    """Draws from the exact posterior at y (*event,)."""
-    raise SettingsError("refining by the likelihood is not there yet.")
+def exact_draws(posterior: Amortised, y: F, simulator: Simulator, request: RefineRequest) -> Draws:
+    """Draws from the exact posterior at y (*event,), with a verdict on their Monte Carlo error alone.
+
+    `facts`: log_evidence and its log_evidence_error in nats; ess, k_hat of the weights; error, of a posterior
+    mean in posterior sd; rhat, bulk_ess, tail_ess where Markov chains were needed; noise, the variance of the
+    log-likelihood's estimate; evaluations and seconds; efficiency and pareto_k of q alone as a proposal.
+    """
+    method = _method(simulator, request.method)
+    if method == "rounds":
+        raise SettingsError(f"{simulator.name} declares neither log_likelihood nor exact_posterior.")
+    if method == "closed form":
+        theta = closed_form(simulator, y, request.n, stream(request.seed, "exact"))
+        verdict = Verdict("trust", f"{Note('exact, closed form')}.")
+        return _draws(posterior, theta, None, "exact, closed form", verdict, {})
+    ess = request.settings.ess or 2 * request.n
+    wanted = Wanted(
+        n=request.n,
+        ess=ess,
+        evaluations=request.n_simulations or _EVALUATIONS_A_DRAW * max(ess, _LEAST_DRAWS),
+        seconds=None if request.minutes is None else 60 * request.minutes,
+        chains=request.settings.chains,
+        seed=request.seed,
+        say=request.say,
+        place=request.where,
+    )
+    q = NeuralProposal(posterior, posterior.events.unpack(y))
+    found = sample_exact(simulator, y, q, wanted)
+    judged = found.monte_carlo
+    return _draws(posterior, found.theta, found.weights, judged.origin, judged.verdict, found.facts)
+
+
+def _draws(
+    posterior: Amortised, theta: F, weights: F | None, origin: str, verdict: Verdict, facts: dict[str, Any]
+) -> Draws:
+    prior = posterior.prior
+    return Draws(
+        values=theta,
+        groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
+        names=prior.names,
+        labels=prior.labels,
+        verdict=verdict,
+        origin=origin,
+        weights=weights,
+        verdicts=(verdict,),
+        facts={"simulations": 0, **facts},
+    )
+
+
+def _with_data(exactness: Verdict, data: Verdict) -> Verdict:
+    """The verdict on the draws and that on the data, with the worse level of the two."""
+    if data.ok:
+        return replace(exactness, quantile=data.quantile)
+    level = max(exactness.level, data.level, key=LEVELS.index)
+    text = exactness.text[0].upper() + exactness.text[1:]
+    return Verdict(level, f"{text} {Note('data of another model', text=data.text)}", data.quantile)
 
 
 def found_simulator(posterior: Amortised, simulator: Simulator | None) -> Simulator:

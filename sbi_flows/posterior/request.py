@@ -23,13 +23,13 @@ _MOST_CHAINS = 64
 class RefineSettings:
     """How `posterior.refine` works: what is rarely changed.
 
-    ess: the effective sample size at which importance sampling stops. None: twice the number of draws.
+    ess: the effective sample size at which the likelihood is asked no further. None: 2 n.
     chains: how many chains run where importance sampling is not enough.
     simulate: how simulations are made, for the method "rounds".
     """
 
     ess: int | None = None
-    chains: int = 4
+    chains: int = 16
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:

@@ -97,7 +97,7 @@ def compare_models(
     clock.stop(ABC)
     if settings.evidence:
         budget = None if seconds is None else max(_EVIDENCE * seconds, seconds - clock.total)
-        draws = EvidenceRequest(settings.evidence_draws, seed, budget)
+        draws = EvidenceRequest(settings.evidence_ess, settings.evidence_draws, seed, budget)
         evidence = evidence_of_models(found, banks, draws, notes)
         if evidence is not None:
             methods[EVIDENCE] = evidence

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.comparison.models.choice import ModelChoice
 from sbi_flows.comparison.models.request import Models
-from sbi_flows.errors import SettingsError, SimulatorContractError
+from sbi_flows.errors import SettingsError
 from sbi_flows.notes import Notes
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.fit import fit
 from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.refine import exact_draws
+from sbi_flows.posterior.request import RefineRequest, RefineSettings
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
@@ -33,8 +34,11 @@ _ROWS_SEEN, _MOST_EPOCHS, _BATCH = 200_000, 100, 128
 
 @dataclass(frozen=True)
 class EvidenceRequest:
-    """draws: parameters per model. seconds: for all models, None without a limit."""
+    """ess: the effective sample size wanted of each model. draws: at most so many evaluations of its
+    likelihood. seconds: for all models, None without a limit.
+    """
 
+    ess: int
     draws: int
     seed: int
     seconds: float | None = None
@@ -56,12 +60,14 @@ def evidence_of_models(
             if posterior is None:
                 posterior = _fitted(name, banks[name], models, request, own, notes)
             draws = _affordable(simulator, models, request, notes, name)
-            found.append(_log_evidence(simulator, posterior, models, draws, own))
+            found.append(_found(simulator, posterior, models, draws, request, own))
         except Exception as error:  # of the user's function, or of an observation that a posterior refuses
             notes.note("evidence left out", reason=f"of {name!r}, {type(error).__name__}: {error}")
             return None
-    values, errors, ess = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
-    return ModelChoice(values, np.diag(np.square(errors)), models.prior, {"ess": ess.tolist()})
+    values, errors, ess, k_hat = (np.array(column) for column in zip(*found, strict=True))
+    facts = {"ess": ess.tolist(), "k_hat": k_hat.tolist()}
+    notes.note("evidence found", models=list(models.names), errors=errors.tolist(), k_hat=k_hat.tolist())
+    return ModelChoice(values, np.diag(np.square(errors)), models.prior, facts)
 
 
 def _fitted(
@@ -98,23 +104,28 @@ def _affordable(
         draws = min(draws, int(request.seconds / len(models.names) / max(each, 1e-9) / 3))
         if draws < 100:
             raise SettingsError(f"time is left for {draws} evaluations of the likelihood only")
-    notes.say("evaluating likelihoods", model=name, draws=draws, seconds=1.4 * draws * each)
+    notes.say("evaluating likelihoods", model=name, draws=draws, seconds=draws * each)
     return draws
 
 
-def _log_evidence(
-    simulator: Simulator, posterior: Posterior, models: Models, n: int, seed: int
-) -> tuple[float, float, float]:
-    """log p(y), its standard error, and the effective sample size."""
-    plain = Simulator(
-        simulator.function,
-        simulator.prior,
-        vectorized=simulator.vectorized,
-        log_likelihood=simulator.log_likelihood,
+def _found(
+    simulator: Simulator,
+    posterior: Posterior,
+    models: Models,
+    draws: int,
+    request: EvidenceRequest,
+    seed: int,
+) -> tuple[float, float, float, float]:
+    """log p(y), its standard error, the effective sample size and k-hat."""
+    asked = RefineRequest(
+        method="likelihood",
+        n=request.ess // 2,
+        n_simulations=draws,
+        minutes=None if request.seconds is None else request.seconds / len(models.names) / 2 / 60,
+        seed=seed,
+        settings=RefineSettings(ess=request.ess),
     )
-    plain.know(simulator.events)
-    draws = exact_draws(plain, posterior, models.observed, n, seed=seed)
-    if draws is None or draws.weights is None:
-        raise SimulatorContractError(f"{simulator.name}: no importance weights.")
-    ess = float(1 / np.square(draws.weights).sum())
-    return float(draws.facts["log_evidence"]), float(np.sqrt(max(1 / ess - 1 / len(draws), 0))), ess
+    facts = exact_draws(posterior, models.observed, simulator, asked).facts
+    names = ("log_evidence", "log_evidence_error", "ess", "k_hat")
+    value, error, ess, k_hat = (float(facts[name]) for name in names)
+    return value, error, ess, k_hat

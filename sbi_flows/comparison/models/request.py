@@ -30,14 +30,17 @@ class ModelChoiceSettings:
     networks: size, number and training of the classifier's networks; a flow there is of no use and refused.
     abc_quantile: the share of all simulations that ABC accepts, though at least 200 simulations.
     evidence: whether the evidence is computed where every model has a log_likelihood.
-    evidence_draws: parameters at which each likelihood is evaluated, in two rounds.
+    evidence_ess: the effective sample size wanted of each model: the error of its log evidence is about
+        1 / sqrt(evidence_ess) nats.
+    evidence_draws: evaluations of each likelihood at most.
     simulate: how simulations are made. Raises `SettingsError`.
     """
 
     networks: FitSettings = field(default_factory=FitSettings)
     abc_quantile: float = 0.01
     evidence: bool = True
-    evidence_draws: int = 2000
+    evidence_ess: int = 400
+    evidence_draws: int = 20_000
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +53,8 @@ class ModelChoiceSettings:
         real("abc_quantile", self.abc_quantile, positive=True, most=1)
         if not isinstance(self.evidence, bool):
             raise SettingsError(f"evidence must be True or False, got {self.evidence!r}.")
-        integer("evidence_draws", self.evidence_draws, 100)
+        integer("evidence_ess", self.evidence_ess, 100)
+        integer("evidence_draws", self.evidence_draws, 1000)
         if not (self.simulate is None or isinstance(self.simulate, SimulateSettings)):
             raise SettingsError(f"simulate must be sf.SimulateSettings(...), got {self.simulate!r}.")
 

@@ -14,7 +14,7 @@ from sbi_flows.verdict import LEVELS, Level, Verdict
 
 CLASSIFIER, ABC, ADJUSTED, EVIDENCE = "classifier", "ABC", "ABC, logistic", "evidence"
 Reason = tuple[Level, Note]
-_APART, _ERRORS, _GOOD_ESS = 0.1, 3.0, 50
+_APART, _ERRORS, _GOOD_K = 0.1, 3.0, 0.7
 _UNCERTAIN = 0.2
 _OFTEN = 0.05
 
@@ -91,8 +91,7 @@ def _of_methods(names: tuple[str, ...], methods: Mapping[str, ModelChoice]) -> l
             continue
         p, other = float(classifier.probabilities[k]), float(choice.probabilities[k])
         note = Note("methods differ", method=method, model=names[k], p=p, other=other)
-        ess = min(choice.facts.get("ess", [np.inf]))
-        exact = method == EVIDENCE and ess >= _GOOD_ESS
+        exact = method == EVIDENCE and max(choice.facts["k_hat"]) <= _GOOD_K
         opposite = exact and (p - 0.5) * (other - 0.5) < 0 and apart[k] > 0.5
         reasons.append(("do not trust" if opposite else "caution" if exact else "trust", note))
     return reasons

@@ -12,7 +12,7 @@ from .gaussians import MODELS, X
 SMALL = sf.FitSettings(
     width=32, summary_features=8, members=2, train=sf.TrainSettings(epochs=10, batch_size=64)
 )
-QUICK = sf.ModelChoiceSettings(networks=SMALL, evidence_draws=400)
+QUICK = sf.ModelChoiceSettings(networks=SMALL, evidence_ess=200)
 WITHOUT_EVIDENCE = sf.ModelChoiceSettings(networks=SMALL, evidence=False)
 Y = 0.3 + 1.2 * X + np.array([0.2, -0.5, 0.4, 0.1, -0.7, 0.5, 0.0, -0.1])
 

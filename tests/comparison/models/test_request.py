@@ -80,7 +80,8 @@ def test_budgets_are_checked(n: Any, minutes: Any, words: str) -> None:
         ({"networks": sf.FitSettings(flow="maf")}, "no flow"),
         ({"abc_quantile": 0}, "abc_quantile"),
         ({"evidence": 1}, "True or False"),
-        ({"evidence_draws": 3}, "100"),
+        ({"evidence_draws": 3}, "1000"),
+        ({"evidence_ess": 3}, "100"),
         ({"simulate": 7}, "SimulateSettings"),
     ],
 )

@@ -38,7 +38,7 @@ def verdict(**given: Any) -> Verdict:
 
 
 def test_nothing_against_it_is_trust() -> None:
-    found = verdict(methods={CLASSIFIER: by(2.0), EVIDENCE: by(2.05, ess=[900, 800]), ABC: by(2.1, 0.2)})
+    found = verdict(methods={CLASSIFIER: by(2.0), EVIDENCE: by(2.05, k_hat=[0.1, 0.3]), ABC: by(2.1, 0.2)})
     assert found.ok
     assert "'b' the probability 0.881" in found.text
 
@@ -65,9 +65,9 @@ def test_each_reason(given: dict[str, Any], level: Level, words: str) -> None:
 @pytest.mark.parametrize(
     ("method", "other", "level"),
     [
-        (EVIDENCE, by(0.5, ess=[900, 900]), "caution"),
-        (EVIDENCE, by(-3.0, ess=[900, 900]), "do not trust"),
-        (EVIDENCE, by(-3.0, ess=[900, 3]), "trust"),
+        (EVIDENCE, by(0.5, k_hat=[0.1, 0.2]), "caution"),
+        (EVIDENCE, by(-3.0, k_hat=[0.1, 0.2]), "do not trust"),
+        (EVIDENCE, by(-3.0, k_hat=[0.1, 0.9]), "trust"),
         (ABC, by(-3.0), "trust"),
     ],
 )
@@ -79,5 +79,5 @@ def test_a_method_that_differs_is_said(method: str, other: ModelChoice, level: L
 
 
 def test_a_difference_within_errors_is_not_said() -> None:
-    found = verdict(methods={CLASSIFIER: by(2.0), EVIDENCE: by(0.5, 2.0, ess=[900, 900])})
+    found = verdict(methods={CLASSIFIER: by(2.0), EVIDENCE: by(0.5, 2.0, k_hat=[0.1, 0.2])})
     assert "differs" not in found.text

@@ -1,0 +1,1 @@
+"""Exact inference where the likelihood can be computed, or estimated without bias."""
