@@ -41,6 +41,8 @@ SENTENCES_OF_MODELS: dict[str, str | Callable[..., str]] = {
     "methods differ": "{method} differs: it gives {model!r} {other:.3f}, the classifier {p:.3f}",
     "model probability uncertain": "the probability of {model!r} has a standard error of {error:.2f}. "
     "Simulate more",
+    "factor extrapolated": "a log Bayes factor of {factor:.1f} nats is beyond the {limit:.1f} that {n:,} "
+    "held-out simulations can test: its sign is sure, its size is not",
     "failures favour a model": "{share:.1%} of the simulations of {model!r} failed, more than of others; "
     "left out, they favour it. print(simulations.failures()) shows where",
 }

@@ -16,7 +16,6 @@ they were not fitted to.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,29 +69,40 @@ class ClassNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
-    """A trained ensemble.
-
-    members: networks in float64. scaling: of the mean logits. log_shares (K,): of the models among the
-    simulations. calibration: tests on held-out rows. check: the best scaling on the rows of the tests, whose
-    distance from none is the error of calibration.
-    """
+class Ensemble:
+    """members: networks in float64. inputs: what they take of y."""
 
     members: tuple[ClassNetwork, ...]
     inputs: Inputs
-    scaling: Scaling
-    log_shares: Float[np.ndarray, " k"]
-    calibration: ClassCalibration
-    check: Scaling
 
     def logits(self, y: Shaped[np.ndarray, "n *event"]) -> Float[np.ndarray, "members n k"]:
-        """Scaled logits of each member, with mean 0 over the models."""
+        """Of each member, with mean 0 over the models."""
         parts = []
         with torch.no_grad(), torch_threads(1):
             for i in range(0, len(y), _ROWS_AT_ONCE):
                 data = [torch.from_numpy(part) for part in self.inputs(y[i : i + _ROWS_AT_ONCE]).parts]
                 parts.append(np.stack([member(*data).numpy() for member in self.members]))
-        return _centred(self.scaling(np.concatenate(parts, axis=1)))
+        return _centred(np.concatenate(parts, axis=1))
+
+    def summary(self, *data: Tensor) -> Tensor:
+        """s(y) of all members."""
+        return torch.cat([member.summary(*data) for member in self.members], dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained ensemble, scaled and tested.
+
+    scaling: of the logits. log_shares (K,): of the models among the simulations. calibration: tests on
+    held-out rows. check: the best scaling on the rows of the tests, whose distance from none is the error of
+    calibration.
+    """
+
+    ensemble: Ensemble
+    scaling: Scaling
+    log_shares: Float[np.ndarray, " k"]
+    calibration: ClassCalibration
+    check: Scaling
 
     def log_evidence(
         self, y: Shaped[np.ndarray, "n *event"]
@@ -100,10 +110,10 @@ class Classifier:
         """log p(y | k) up to a constant of each row, in nats, and the covariance of its errors: of the
         members around their mean, and of the calibration.
         """
-        logits = self.logits(y)
+        logits = _centred(self.scaling(self.ensemble.logits(y)))
         mean = logits.mean(axis=0)
         apart = logits - mean
-        spread = np.einsum("mnk,mnl->nkl", apart, apart) / (len(logits) - 1)
+        spread = np.einsum("mnk,mnl->nkl", apart, apart) / max(len(logits) - 1, 1)
         return mean - self.log_shares, spread + np.stack([self._error(row) for row in mean])
 
     def _error(self, logits: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
@@ -116,11 +126,8 @@ class Classifier:
 
     def view(self) -> View:
         """What the networks see, for a detector of unusual data."""
-        learned = sum(member.linear.in_features for member in self.members)
-        return View(self._summary, self.inputs, learned)
-
-    def _summary(self, *data: Tensor) -> Tensor:
-        return torch.cat([member.summary(*data) for member in self.members], dim=-1)
+        learned = sum(member.linear.in_features for member in self.ensemble.members)
+        return View(self.ensemble.summary, self.ensemble.inputs, learned)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,27 +183,19 @@ def learn_classifier(pool: Pool, request: Request, notes: Notes, seconds: float 
             loss = float(losses(network, _cross_entropy, rows.valid).mean())
         notes.note("classifier trained", network=k + 1, networks=members, loss=loss)
         networks.append(copy.deepcopy(network).double().eval().requires_grad_(False))
-    return _calibrated(networks, inputs, pool, rows.valid_rows, notes)
+    return _calibrated(Ensemble(tuple(networks), inputs), pool, rows.valid_rows, notes)
 
 
 def _calibrated(
-    networks: Sequence[ClassNetwork],
-    inputs: Inputs,
-    pool: Pool,
-    valid_rows: Int[np.ndarray, " v"],
-    notes: Notes,
+    ensemble: Ensemble, pool: Pool, valid_rows: Int[np.ndarray, " v"], notes: Notes
 ) -> Classifier:
     """Scaled by the rows on which training was validated, and tested on those held out."""
-    k = len(pool.counts)
     valid, test = pool.training[valid_rows], pool.held_out
-    nothing = check_classes(np.zeros((1, k)), np.zeros(1, dtype=np.int64))
+    scaling = _chosen_scaling(ensemble.logits(pool.y[valid]).mean(axis=0), pool.labels[valid], notes)
+    logits = scaling(ensemble.logits(pool.y[test])).mean(axis=0)
     shares = np.log(pool.counts / pool.counts.sum())
-    raw = Classifier(tuple(networks), inputs, Scaling.none(k), shares, nothing, Scaling.none(k))
-    scaling = _chosen_scaling(raw.logits(pool.y[valid]).mean(axis=0), pool.labels[valid], notes)
-    scaled = replace(raw, scaling=scaling)
-    logits = scaled.logits(pool.y[test]).mean(axis=0)
-    calibration = check_classes(logits, pool.labels[test])
-    return replace(scaled, calibration=calibration, check=Scaling.of(logits, pool.labels[test]))
+    tested, best = check_classes(logits, pool.labels[test]), Scaling.of(logits, pool.labels[test])
+    return Classifier(ensemble, scaling, shares, tested, best)
 
 
 def _chosen_scaling(logits: Float[np.ndarray, "m k"], labels: Int[np.ndarray, " m"], notes: Notes) -> Scaling:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from sbi_flows.arrays import F
+from sbi_flows.arrays import F, real
 from sbi_flows.baselines.target import Target
 from sbi_flows.comparison.models.choice import ModelChoice
 from sbi_flows.comparison.models.classifier import Classifier, learn_classifier
@@ -33,7 +33,7 @@ from sbi_flows.simulation.settings import Place
 from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import stand_in
 
-_SIMULATING, _TRAINING, _EVIDENCE = 0.3, 0.35, 0.3  # of the time; the rest is for detectors and ABC
+_SIMULATING, _TRAINING = 0.3, 0.35  # of the time; the rest is for detectors, ABC and evidence
 _COMPARED = 20
 
 
@@ -72,38 +72,68 @@ def compare_models(
     and training raise. What a likelihood raises is not lost: `.notes` says it.
     """
     check_where(place)
-    settings = _checked(settings)
-    found = checked_models(models, y_obs, simulations, posteriors, prior_probabilities)
-    n, seed = checked_number(n_simulations, minutes, found), check_seed(seed)
-    seconds = None if minutes is None else 60 * float(minutes)
-    clock, notes = _Clock(), Notes(say)
-    banks = simulations_of(found, n, _SIMULATING * (seconds or 0), seed, notes, settings.simulate, **place)
+    asked = _Asked(
+        models=checked_models(models, y_obs, simulations, posteriors, prior_probabilities),
+        settings=_checked(settings),
+        seed=check_seed(seed),
+        seconds=None if minutes is None else 60 * real("minutes", minutes, positive=True),
+        notes=Notes(say),
+    )
+    n, clock = checked_number(n_simulations, minutes, asked.models), _Clock()
+    banks = simulations_of(
+        asked.models,
+        n,
+        asked.part(_SIMULATING) or 0,
+        asked.seed,
+        asked.notes,
+        asked.settings.simulate,
+        **place,
+    )
     clock.stop("simulate")
+    return _compared(asked, banks, clock)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The models, and how they are compared. seconds: of all of it, by the clock."""
+
+    models: Models
+    settings: ModelChoiceSettings
+    seed: int
+    seconds: float | None
+    notes: Notes
+
+    def part(self, share: float) -> float | None:
+        """A share of the seconds."""
+        return None if self.seconds is None else share * self.seconds
+
+
+def _compared(asked: _Asked, banks: dict[str, Simulations], clock: _Clock) -> ModelComparison:
+    models, seed, notes = asked.models, asked.seed, asked.notes
     with torch_defaults():
-        pool = Pool.of(banks, found, seed)
-        if np.isnan(found.observed).any():
+        pool = Pool.of(banks, models, seed)
+        if np.isnan(models.observed).any():
             notes.note("gaps of the observation")
-        shared = shared_summaries(found, pool)
-        request = Request(
-            settings=settings.networks, seed=seed, events=found.events, declared=shared, say=say
-        )
-        limit = None if seconds is None else _TRAINING * seconds
-        classifier = learn_classifier(pool, request, notes, limit)
+        shared = shared_summaries(models, pool)
+        request = Request(settings=asked.settings.networks, seed=seed, events=models.events, declared=shared)
+        classifier = learn_classifier(pool, request, notes, asked.part(_TRAINING))
         clock.stop(CLASSIFIER)
-        likeness = Likeness.of(pool, found.names, classifier, seed, seconds)
+        likeness = Likeness.of(pool, models.names, classifier, seed, asked.seconds)
         clock.stop("detectors")
-    methods = {CLASSIFIER: _by_classifier(classifier, found)}
-    nearest = _by_abc(found, pool, banks, shared, settings, methods, notes)
+    methods = {CLASSIFIER: _by_classifier(classifier, models)}
+    target = _target(models, banks, shared)
+    nearest = _by_abc(models, pool, target, asked.settings.abc_quantile, methods, notes)
     clock.stop(ABC)
-    if settings.evidence:
-        budget = None if seconds is None else max(_EVIDENCE * seconds, seconds - clock.total)
-        draws = EvidenceRequest(settings.evidence_ess, settings.evidence_draws, seed, budget)
-        evidence = evidence_of_models(found, banks, draws, notes)
-        if evidence is not None:
-            methods[EVIDENCE] = evidence
+    if asked.settings.evidence:
+        left = None if asked.seconds is None else max(asked.seconds - clock.total, 0.0)
+        request_of_evidence = EvidenceRequest(
+            asked.settings.evidence_ess, asked.settings.evidence_draws, seed, left
+        )
+        evidence = evidence_of_models(models, banks, request_of_evidence, notes)
+        methods |= {} if evidence is None else {EVIDENCE: evidence}
         clock.stop(EVIDENCE)
     return ModelComparison(
-        models=found,
+        models=models,
         methods=methods,
         classifier=classifier,
         likeness=likeness,
@@ -163,28 +193,28 @@ def shared_summaries(models: Models, pool: Pool) -> Summaries | None:
 
 def _by_classifier(classifier: Classifier, models: Models) -> ModelChoice:
     log_evidence, covariance = classifier.log_evidence(models.observed[None])
-    facts = {"networks": len(classifier.members)}
+    facts = {"networks": len(classifier.ensemble.members)}
     return ModelChoice(log_evidence[0], covariance[0], models.prior, facts)
 
 
-def _by_abc(
-    models: Models,
-    pool: Pool,
-    banks: Mapping[str, Simulations],
-    shared: Summaries | None,
-    settings: ModelChoiceSettings,
-    methods: dict[str, ModelChoice],
-    notes: Notes,
-) -> dict[str, F]:
-    """Add what ABC says to `methods`; return the nearest simulations of each model, none where ABC fails."""
+def _target(models: Models, banks: Mapping[str, Simulations], shared: Summaries | None) -> Target:
+    """What ABC aims at: the summaries that all models declare, else y itself."""
     name = models.names[0]
     simulator = models.simulators[name] if shared is not None else stand_in(banks[name])
+    return Target(simulator, models.observed)
+
+
+def _by_abc(
+    models: Models, pool: Pool, target: Target, quantile: float, methods: dict[str, ModelChoice], notes: Notes
+) -> dict[str, F]:
+    """Add what ABC says to `methods`; return the nearest simulations of each model, none where ABC fails."""
     try:
-        nearest = Nearest(pool, Target(simulator, models.observed), settings.abc_quantile)
+        nearest = Nearest(pool, target, quantile)
         methods[ABC] = nearest.shares(models.prior)
         methods[ADJUSTED] = nearest.regressed(models.prior)
     except (ObservationError, TooFewSimulationsError) as error:
         notes.note("ABC left out", reason=str(error))
         return {}
-    notes.note("ABC of models", summaries=nearest.summaries.shape[1], declared=shared is not None)
+    declared = target.simulator.summaries is not None
+    notes.note("ABC of models", summaries=nearest.summaries.shape[1], declared=declared)
     return {model: nearest.nearest_of(pool, k) for k, model in enumerate(models.names)}

@@ -171,7 +171,9 @@ class ModelComparison:
 
         none = np.empty((0, *self.models.observed.shape))
         predicted = {name: self.nearest.get(name, none) for name in self.names}
-        return arrays_shown(self.models.events, self.classifier.inputs, self.models.observed, predicted)
+        return arrays_shown(
+            self.models.events, self.classifier.ensemble.inputs, self.models.observed, predicted
+        )
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the page as one self-contained HTML file. Raises `StorageError`."""

@@ -34,6 +34,7 @@ def verdict_on(
         *_of_calibration(calibration),
         *_of_methods(names, methods),
         *_of_errors(names, methods[CLASSIFIER]),
+        *_of_resolution(methods[CLASSIFIER], calibration.n),
         *_of_failures(failed),
     ]
     level: Level = max((level for level, _ in reasons), key=LEVELS.index, default="trust")
@@ -103,6 +104,12 @@ def _of_errors(names: tuple[str, ...], choice: ModelChoice) -> list[Reason]:
     if error <= _UNCERTAIN:
         return []
     return [("caution", Note("model probability uncertain", model=names[k], error=error))]
+
+
+def _of_resolution(choice: ModelChoice, n: int) -> list[Reason]:
+    """Odds beyond n to 1 are not tested by n held-out simulations: this is said, and is no reason."""
+    factor, limit = float(np.ptp(choice.log_evidence)), float(np.log(n))
+    return [("trust", Note("factor extrapolated", factor=factor, limit=limit, n=n))] if factor > limit else []
 
 
 def _of_failures(failed: Mapping[str, float]) -> list[Reason]:

@@ -53,6 +53,7 @@ def test_nothing_against_it_is_trust() -> None:
         ({"calibration": BAD}, "do not trust", "not calibrated"),
         ({"failed": {"a": 0.3, "b": 0.0}}, "caution", "30.0% of the simulations of 'a' failed"),
         ({"failed": {"a": 0.3, "b": 0.3}}, "trust", "calibration"),
+        ({"methods": {CLASSIFIER: by(9.0)}}, "trust", "beyond the 6.9 that 1,000 held-out"),
         ({"methods": {CLASSIFIER: by(0.5, 1.5)}}, "caution", "standard error"),
     ],
 )
