@@ -23,9 +23,8 @@ SENTENCES_OF_MODELS: dict[str, str | Callable[..., str]] = {
     "gaps of the observation": "the simulations have the gaps of the observation: probabilities are for its "
     "observed part",
     "ABC of models": lambda summaries, declared: (
-        f"ABC by {summaries} {'declared summaries' if declared else 'values of y'}: where they do not "
-        f"suffice to "
-        "tell the models apart, no number of simulations makes its probabilities right (Robert et al. 2011)"
+        f"ABC by {summaries} {'declared summaries' if declared else 'values of y'}: where they do not tell "
+        "the models apart, no number of simulations makes its probabilities right (Robert et al. 2011)"
     ),
     "model favoured": "the classifier gives {model!r} the probability {p:.3f} ± {error:.3f}",
     "models look like the data": lambda models: (
@@ -42,7 +41,7 @@ SENTENCES_OF_MODELS: dict[str, str | Callable[..., str]] = {
     "model probability uncertain": "the probability of {model!r} has a standard error of {error:.2f}. "
     "Simulate more",
     "factor extrapolated": "a log Bayes factor of {factor:.1f} nats is beyond the {limit:.1f} that {n:,} "
-    "held-out simulations can test: its sign is sure, its size is not",
+    "held-out simulations can test: its size is extrapolated",
     "failures favour a model": "{share:.1%} of the simulations of {model!r} failed, more than of others; "
-    "left out, they favour it. print(simulations.failures()) shows where",
+    "left out, which favours it. print(simulations.failures()) shows where",
 }

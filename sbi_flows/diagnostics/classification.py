@@ -4,12 +4,10 @@ If p_ik is P(class k | row i), the class of row i is drawn from p_i. Three stati
 null distribution or a bound on its tail that holds for any m:
 
     confidence    sum_i log p_{i, k_i}, against its mean over k_i ~ p_i: low where probabilities are too
-    extreme,
-                  high where they are not extreme enough (the score test of a temperature)
+                  extreme, high where they are not extreme enough (the score test of a temperature)
     bias          the number of rows of each class, against sum_i p_ik
     reliability   in each bin of p_ik, the number of rows of class k: a sum of independent Bernoulli
-    variables,
-                  whose distribution is computed exactly
+                  variables, whose distribution is computed exactly
 
 Tails of the first two are bounded by Chernoff, P(S >= x) <= exp(K(t) - t x) for every t, with K the cumulant
 generating function of S: never below the true p-value. The largest size of a fault is the gain in log score
@@ -79,7 +77,7 @@ class ClassCalibration:
 
     @property
     def level(self) -> Level:
-        """The level is "trust" unless a fault is significant and not slight."""
+        """At worst "do not trust"; "trust" unless a fault is significant and not slight."""
         if self.p > FALSE_ALARM or self.gain <= _SLIGHT:
             return "trust"
         return "caution" if self.gain <= _LARGE else "do not trust"
@@ -87,10 +85,9 @@ class ClassCalibration:
 
 @dataclass(frozen=True)
 class Scaling:
-    """log p_k = log_softmax(l_k / temperature + b_k): beta = 1 / temperature, then b_1, ..., b_{K-1} (b_0 =
-    0).
+    """log p = log_softmax(beta l + b), beta = 1 / temperature, b_0 = 0.
 
-    covariance: of these numbers, from the Fisher information.
+    numbers: beta, b_1, ..., b_{K-1}. covariance: of these, from the Fisher information.
     """
 
     numbers: F

@@ -28,7 +28,6 @@ PAIRS = {
     "series": {"ricker": great_tits, "gompertz": gompertz_tits},
     "classic": {"ricker": ricker, "gompertz": gompertz},
 }
-_NO_EVIDENCE = sf.ModelChoiceSettings(evidence=False)
 
 
 def quicker(model: sf.Simulator, particles: int) -> sf.Simulator:
@@ -42,8 +41,13 @@ def quicker(model: sf.Simulator, particles: int) -> sf.Simulator:
     return sf.Simulator(model.function, model.prior, log_likelihood=log_likelihood, **parts)
 
 
-def compared(models: Any, y: Any, n: int, seed: int) -> sf.ModelComparison:
-    return sf.compare_models(models, y, n_simulations=n, seed=seed, settings=_NO_EVIDENCE)
+def compared(models: Any, y: Any, n: int, seed: int, epochs: int | None) -> sf.ModelComparison:
+    """epochs: of two networks, instead of the package's own choice."""
+    networks = sf.FitSettings()
+    if epochs is not None:
+        networks = sf.FitSettings(members=2, train=sf.TrainSettings(epochs=epochs, weight_decay=0.1))
+    settings = sf.ModelChoiceSettings(networks=networks, evidence=False)
+    return sf.compare_models(models, y, n_simulations=n, seed=seed, settings=settings)
 
 
 def fresh(models: Any, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +72,11 @@ def calibration(choice: sf.ModelComparison) -> dict[str, Any]:
     return {"n": test.n, "p": test.p, "inside": inside, "temperature": test.temperature, "gain": test.gain}
 
 
-def gaussian(n: int, sets: int, seed: int) -> dict[str, Any]:
+def gaussian(given: argparse.Namespace) -> dict[str, Any]:
+    n, sets, seed = given.n, given.sets, given.seed
     y, _ = fresh(MODELS, sets // 2, 1000 + seed)
     began = time.monotonic()
-    choice = compared(MODELS, y[0], n, seed)
+    choice = compared(MODELS, y[0], n, seed, given.epochs)
     took = time.monotonic() - began
     factor, error, _ = factors(choice, y)
     exact = np.diff(log_evidence(y))[:, 0]
@@ -118,7 +123,7 @@ def series(pair: str, given: argparse.Namespace) -> dict[str, Any]:
     models = {name: quicker(model, given.particles) for name, model in PAIRS[pair].items()}
     y, truth = fresh(models, sets // 2, 2000 + seed)
     began = time.monotonic()
-    choice = compared(models, y[0], n, seed)
+    choice = compared(models, y[0], n, seed, given.epochs)
     took = time.monotonic() - began
     factor, _, _ = factors(choice, y)
     strange = aliens(y.shape[1], 50, np.random.default_rng(seed))
@@ -130,7 +135,7 @@ def series(pair: str, given: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     print(json.dumps(found, default=float, indent=1), flush=True)
     banks = {name: sf.simulate(model, n, seed=5 + i) for i, (name, model) in enumerate(models.items())}
-    settings = sf.FitSettings(size="small", members=1, flow="nsf", train=sf.TrainSettings(epochs=40))
+    settings = sf.FitSettings(size="small", members=1, flow="nsf", train=sf.TrainSettings(epochs=20))
     posteriors = {
         name: sf.fit(models[name], simulations=bank, seed=6, settings=settings, say=None)
         for name, bank in banks.items()
@@ -175,12 +180,10 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draws", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--particles", type=int, default=1000)
     given = parser.parse_args()
-    if given.what == "gaussian":
-        found = gaussian(given.n, given.sets, given.seed)
-    else:
-        found = series(given.what, given)
+    found = gaussian(given) if given.what == "gaussian" else series(given.what, given)
     print(json.dumps(found, default=float, indent=1))
 
 

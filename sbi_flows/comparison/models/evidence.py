@@ -2,9 +2,8 @@
 
     p(y | k) = integral of p(y | theta, k) p(theta | k) dtheta  ~  mean_i w_i
 
-with the weights of `comparison.exact`; the likelihood may be an unbiased estimate. The error of log p(y | k)
-is sqrt(1 / ESS - 1 / n), to first order. Unlike the classifier and ABC, this is exact as n grows, whatever
-the networks.
+with the weights of `exact`, whose k-hat says whether their error can be relied on; the likelihood may be an
+unbiased estimate. Unlike the classifier and ABC, this is exact as draws grow, whatever the networks.
 """
 
 from __future__ import annotations
