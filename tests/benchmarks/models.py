@@ -143,7 +143,7 @@ def series(pair: str, given: argparse.Namespace) -> dict[str, Any]:
     exact, errors, kept = [], [], []
     for i in np.random.default_rng(0).permutation(len(y)):
         asked = checked_models(models, y[i], banks, posteriors, None)
-        evidence = evidence_of_models(asked, banks, EvidenceRequest(100, draws, int(i)), Notes())
+        evidence, _ = evidence_of_models(asked, banks, EvidenceRequest(100, draws, int(i)), Notes())
         if evidence is not None:
             value, error = evidence.log_bayes_factors(0)
             exact.append(value[1]), errors.append(error[1]), kept.append(i)

@@ -95,7 +95,7 @@ class Classifier:
 
     scaling: of the logits. log_shares (K,): of the models among the simulations. calibration: tests on
     held-out rows. check: the best scaling on the rows of the tests, whose distance from none is the error of
-    calibration.
+    calibration. unseen: places in the pool of rows that no network was trained on.
     """
 
     ensemble: Ensemble
@@ -103,6 +103,7 @@ class Classifier:
     log_shares: Float[np.ndarray, " k"]
     calibration: ClassCalibration
     check: Scaling
+    unseen: Int[np.ndarray, " u"]
 
     def log_evidence(
         self, y: Shaped[np.ndarray, "n *event"]
@@ -195,7 +196,7 @@ def _calibrated(
     logits = scaling(ensemble.logits(pool.y[test])).mean(axis=0)
     shares = np.log(pool.counts / pool.counts.sum())
     tested, best = check_classes(logits, pool.labels[test]), Scaling.of(logits, pool.labels[test])
-    return Classifier(ensemble, scaling, shares, tested, best)
+    return Classifier(ensemble, scaling, shares, tested, best, np.concatenate([test, valid]))
 
 
 def _chosen_scaling(logits: Float[np.ndarray, "m k"], labels: Int[np.ndarray, " m"], notes: Notes) -> Scaling:

@@ -16,10 +16,12 @@ from sbi_flows.comparison.models.classifier import Classifier, learn_classifier
 from sbi_flows.comparison.models.evidence import EvidenceRequest, evidence_of_models
 from sbi_flows.comparison.models.likeness import Likeness
 from sbi_flows.comparison.models.pool import Pool, simulations_of
+from sbi_flows.comparison.models.predictions import Predictions
 from sbi_flows.comparison.models.request import ModelChoiceSettings, Models, checked_models, checked_number
 from sbi_flows.comparison.models.result import ModelComparison
 from sbi_flows.comparison.models.shares import Nearest
 from sbi_flows.comparison.models.verdict import ABC, ADJUSTED, CLASSIFIER, EVIDENCE
+from sbi_flows.draws import Draws
 from sbi_flows.errors import ObservationError, SbiFlowsError, SettingsError, TooFewSimulationsError
 from sbi_flows.machine import torch_defaults
 from sbi_flows.notes import Notes, Say
@@ -34,7 +36,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.simulation.stand_in import stand_in
 
 _SIMULATING, _TRAINING = 0.3, 0.35  # of the time; the rest is for detectors, ABC and evidence
-_COMPARED = 20
+_COMPARED, _DRAWS = 20, 1000
 
 
 def compare_models(
@@ -124,20 +126,19 @@ def _compared(asked: _Asked, banks: dict[str, Simulations], clock: _Clock) -> Mo
     target = _target(models, banks, shared)
     nearest = _by_abc(models, pool, target, asked.settings.abc_quantile, methods, notes)
     clock.stop(ABC)
-    if asked.settings.evidence:
-        left = None if asked.seconds is None else max(asked.seconds - clock.total, 0.0)
-        request_of_evidence = EvidenceRequest(
-            asked.settings.evidence_ess, asked.settings.evidence_draws, seed, left
-        )
-        evidence = evidence_of_models(models, banks, request_of_evidence, notes)
-        methods |= {} if evidence is None else {EVIDENCE: evidence}
-        clock.stop(EVIDENCE)
+    draws = _by_evidence(asked, banks, methods, clock) if asked.settings.evidence else {}
+    for name, posterior in models.posteriors.items():
+        if name not in draws:
+            draws[name] = posterior.sample(models.events.unpack(models.observed), _DRAWS, seed=seed)
+    predictions = Predictions.of(models, draws, seed, notes)
+    clock.stop("predictions")
     return ModelComparison(
         models=models,
         methods=methods,
         classifier=classifier,
         likeness=likeness,
         nearest=nearest,
+        predictions=predictions,
         counts={name: (len(bank), int(bank.ok.sum())) for name, bank in banks.items()},
         notes=tuple(notes),
         seconds=clock.parts,
@@ -195,6 +196,20 @@ def _by_classifier(classifier: Classifier, models: Models) -> ModelChoice:
     log_evidence, covariance = classifier.log_evidence(models.observed[None])
     facts = {"networks": len(classifier.ensemble.members)}
     return ModelChoice(log_evidence[0], covariance[0], models.prior, facts)
+
+
+def _by_evidence(
+    asked: _Asked, banks: dict[str, Simulations], methods: dict[str, ModelChoice], clock: _Clock
+) -> dict[str, Draws]:
+    """Add the evidence to `methods`, where there is one; return draws of the posteriors."""
+    settings = asked.settings
+    left = None if asked.seconds is None else max(asked.seconds - clock.total, 0.0)
+    request = EvidenceRequest(settings.evidence_ess, settings.evidence_draws, asked.seed, left)
+    found, draws = evidence_of_models(asked.models, banks, request, asked.notes)
+    if found is not None:
+        methods[EVIDENCE] = found
+    clock.stop(EVIDENCE)
+    return draws
 
 
 def _target(models: Models, banks: Mapping[str, Simulations], shared: Summaries | None) -> Target:

@@ -15,6 +15,7 @@ import numpy as np
 
 from sbi_flows.comparison.models.choice import ModelChoice
 from sbi_flows.comparison.models.request import Models
+from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError
 from sbi_flows.notes import Notes
 from sbi_flows.npe.settings import FitSettings
@@ -28,6 +29,7 @@ from sbi_flows.simulation.simulations import Simulations
 from sbi_flows.training.settings import TrainSettings
 
 _TIMED = 20
+_FACTS = ("log_evidence", "log_evidence_error", "ess", "k_hat")
 _ROWS_SEEN, _MOST_EPOCHS, _BATCH = 200_000, 100, 128
 
 
@@ -45,13 +47,15 @@ class EvidenceRequest:
 
 def evidence_of_models(
     models: Models, banks: dict[str, Simulations], request: EvidenceRequest, notes: Notes
-) -> ModelChoice | None:
-    """By importance sampling; None, with a note, where a model has no likelihood or it fails."""
+) -> tuple[ModelChoice | None, dict[str, Draws]]:
+    """By importance sampling, with draws of each posterior; None, with a note, where a model has no
+    likelihood or it fails.
+    """
     without = [name for name, simulator in models.simulators.items() if simulator.log_likelihood is None]
     if without:
         notes.note("evidence left out", reason=f"no log_likelihood of {', '.join(map(repr, without))}")
-        return None
-    found = []
+        return None, {}
+    found, all_draws = [], {}
     for name, simulator in models.simulators.items():
         own = int(stream(request.seed, f"evidence of model {name}").integers(2**31))
         try:
@@ -59,14 +63,16 @@ def evidence_of_models(
             if posterior is None:
                 posterior = _fitted(name, banks[name], models, request, own, notes)
             draws = _affordable(simulator, models, request, notes, name)
-            found.append(_found(simulator, posterior, models, draws, request, own))
+            asked = _request(models, draws, request, own)
+            all_draws[name] = exact_draws(posterior, models.observed, simulator, asked)
+            found.append([float(all_draws[name].facts[fact]) for fact in _FACTS])
         except Exception as error:  # of the user's function, or of an observation that a posterior refuses
             notes.note("evidence left out", reason=f"of {name!r}, {type(error).__name__}: {error}")
-            return None
+            return None, all_draws
     values, errors, ess, k_hat = (np.array(column) for column in zip(*found, strict=True))
     facts = {"ess": ess.tolist(), "k_hat": k_hat.tolist()}
     notes.note("evidence found", models=list(models.names), errors=errors.tolist(), k_hat=k_hat.tolist())
-    return ModelChoice(values, np.diag(np.square(errors)), models.prior, facts)
+    return ModelChoice(values, np.diag(np.square(errors)), models.prior, facts), all_draws
 
 
 def _fitted(
@@ -107,16 +113,8 @@ def _affordable(
     return draws
 
 
-def _found(
-    simulator: Simulator,
-    posterior: Posterior,
-    models: Models,
-    draws: int,
-    request: EvidenceRequest,
-    seed: int,
-) -> tuple[float, float, float, float]:
-    """log p(y), its standard error, the effective sample size and k-hat."""
-    asked = RefineRequest(
+def _request(models: Models, draws: int, request: EvidenceRequest, seed: int) -> RefineRequest:
+    return RefineRequest(
         method="likelihood",
         n=request.ess // 2,
         n_simulations=draws,
@@ -124,7 +122,3 @@ def _found(
         seed=seed,
         settings=RefineSettings(ess=request.ess),
     )
-    facts = exact_draws(posterior, models.observed, simulator, asked).facts
-    names = ("log_evidence", "log_evidence_error", "ess", "k_hat")
-    value, error, ess, k_hat = (float(facts[name]) for name in names)
-    return value, error, ess, k_hat

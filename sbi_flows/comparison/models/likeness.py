@@ -21,7 +21,7 @@ from sbi_flows.misspecification.learn import View, features, learn
 from sbi_flows.rng import stream
 from sbi_flows.verdict import LEVELS, Verdict
 
-_MOST_TRAINING, _MOST_HELD_OUT = 4000, 2000
+_MOST_TRAINING, _MOST_HELD_OUT = 4000, 3000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ class Likeness:
         cls, pool: Pool, names: tuple[str, ...], classifier: Classifier, seed: int, seconds: float | None
     ) -> Likeness:
         """Learn them. seconds: of the whole comparison, by the clock."""
-        view = classifier.view()
+        view, trained = classifier.view(), np.setdiff1d(pool.training, classifier.unseen)
         detectors = {}
         for k, name in enumerate(names):
-            train = pool.of_model(k, pool.training, _MOST_TRAINING)
-            held_out = pool.of_model(k, pool.held_out, _MOST_HELD_OUT)
+            train = pool.of_model(k, trained, _MOST_TRAINING)
+            held_out = pool.of_model(k, classifier.unseen, _MOST_HELD_OUT)
             own = int(stream(seed, f"detector of model {name}").integers(2**31))
             detectors[name] = learn(view, train, held_out, own, seconds)
         return cls(view, detectors)

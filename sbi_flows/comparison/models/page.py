@@ -20,7 +20,9 @@ from sbi_flows.verdict import Verdict
 
 @dataclass(frozen=True, eq=False)
 class ModelsPage:
-    """What the page says. shown: arrays of the data for figures; none without ABC."""
+    """What the page says. shown: arrays of the data for figures, perhaps none. predicted: models of which
+    they show posterior predictions, and not the nearest simulations.
+    """
 
     names: tuple[str, ...]
     methods: Mapping[str, ModelChoice]
@@ -28,6 +30,7 @@ class ModelsPage:
     model_verdicts: Mapping[str, Verdict]
     calibration: ClassCalibration
     shown: Sequence[DataArray]
+    predicted: tuple[str, ...]
     notes: Sequence[Note]
     facts: Mapping[str, str]
 
@@ -50,12 +53,24 @@ class ModelsPage:
                 for name in self.names
             ],
             observed=data_figures(self.shown, colours) if self.shown else None,
-            more=f" {caption}" if caption else "",
+            more=" ".join(filter(None, [self._of_figure(), caption])),
             reliability=reliability_figure(self._curves()),
             calibration=self._of_calibration(),
             notes=self.notes,
             facts=self.facts,
         )
+
+    def _of_figure(self) -> str:
+        others = [name for name in self.names if name not in self.predicted]
+        said = []
+        if self.predicted:
+            said.append(f"Of {', '.join(self.predicted)}: data simulated at draws of its posterior.")
+        if others:
+            said.append(
+                f"Of {', '.join(others)}: the 200 simulations of the prior that are nearest by the distance "
+                f"of ABC."
+            )
+        return " ".join(said)
 
     def _lead(self) -> str:
         each = [

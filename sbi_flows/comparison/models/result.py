@@ -15,6 +15,7 @@ from sbi_flows.arrays import F
 from sbi_flows.comparison.models.choice import ModelChoice
 from sbi_flows.comparison.models.classifier import Classifier
 from sbi_flows.comparison.models.likeness import Likeness
+from sbi_flows.comparison.models.predictions import Predictions
 from sbi_flows.comparison.models.request import Models
 from sbi_flows.comparison.models.verdict import CLASSIFIER, verdict_on
 from sbi_flows.diagnostics.classification import ClassCalibration
@@ -36,7 +37,8 @@ class ModelComparison:
     """Which of several models made one observation.
 
     methods: what each method says, by its name: "classifier", "ABC", "ABC, logistic", "evidence".
-    nearest: the simulations of each model that are nearest to the data, (n, *event).
+    nearest: the simulations of each model that are nearest to the data, (n, *event). predictions: of models
+    whose posterior is known.
     counts: simulations of each model, and how many of them can be used.
     notes: what was chosen and left out, each a sentence with a `kind` and `values`. seconds: by step.
     """
@@ -46,6 +48,7 @@ class ModelComparison:
     classifier: Classifier = field(repr=False)
     likeness: Likeness = field(repr=False)
     nearest: Mapping[str, F]
+    predictions: Predictions = field(repr=False)
     counts: Mapping[str, tuple[int, int]]
     notes: tuple[Note, ...]
     seconds: Mapping[str, float]
@@ -77,10 +80,10 @@ class ModelComparison:
 
     @cached_property
     def model_verdicts(self) -> dict[str, Verdict]:
-        """For each model: does it look like the data?"""
+        """For each model: does it make such data, and does its posterior, where it is known, predict them?"""
         with torch_defaults():
             found = self.likeness.verdicts(self.models.observed[None])
-        return {name: verdicts[0] for name, verdicts in found.items()}
+        return {name: self.predictions.worsen(name, verdicts[0]) for name, verdicts in found.items()}
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -166,11 +169,14 @@ class ModelComparison:
 
     @property
     def shown(self) -> list[DataArray]:
-        """The arrays of the data, observed and of the nearest simulations of each model, for figures."""
+        """The arrays of the data, observed and predicted by each model, for figures; of a model whose
+        posterior is not known, its nearest simulations.
+        """
         from sbi_flows.posterior.data_shown import arrays_shown
 
         none = np.empty((0, *self.models.observed.shape))
-        predicted = {name: self.nearest.get(name, none) for name in self.names}
+        rows = {**self.nearest, **self.predictions.rows}
+        predicted = {name: rows.get(name, none) for name in self.names}
         return arrays_shown(
             self.models.events, self.classifier.ensemble.inputs, self.models.observed, predicted
         )
@@ -185,7 +191,8 @@ class ModelComparison:
             verdict=self.verdict,
             model_verdicts=self.model_verdicts,
             calibration=self.classifier.calibration,
-            shown=self.shown if self.nearest else [],
+            shown=self.shown if self.nearest or self.predictions.rows else [],
+            predicted=tuple(name for name in self.names if name in self.predictions.rows),
             notes=self.notes,
             facts=self._facts(),
         )
