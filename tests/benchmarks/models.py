@@ -1,9 +1,10 @@
-"""Model choice against exact evidence: `python -m tests.benchmarks.models gaussian | series | classic`.
+"""Model choice against exact evidence: `python -m tests.benchmarks.models gaussian` and so on.
 
 gaussian: two Gaussian models in closed form (`tests.comparison.models.gaussians`); 1,000 data sets.
 series: the Ricker and the Gompertz map, 27 counts; held-out series of either; exact evidence by importance
 sampling with particle filters.
 classic: the same of 100 counts.
+neither: series of 27 counts that neither map makes, and whether they are called.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import numpy as np
 
 import sbi_flows as sf
 from sbi_flows.comparison.models.evidence import EvidenceRequest, evidence_of_models
+from sbi_flows.comparison.models.predictions import Predictions
 from sbi_flows.comparison.models.request import checked_models
 from sbi_flows.notes import Notes
+from sbi_flows.verdict import LEVELS
 from simulators.gompertz import gompertz, gompertz_log_likelihood, gompertz_tits
 from simulators.ricker import great_tits, ricker, ricker_log_likelihood, ricker_summaries
 
@@ -134,23 +137,54 @@ def series(pair: str, given: argparse.Namespace) -> dict[str, Any]:
         "verdict_of_first": choice.verdict.text,
     }  # fmt: skip
     print(json.dumps(found, default=float, indent=1), flush=True)
-    banks = {name: sf.simulate(model, n, seed=5 + i) for i, (name, model) in enumerate(models.items())}
-    settings = sf.FitSettings(size="small", members=1, flow="nsf", train=sf.TrainSettings(epochs=20))
-    posteriors = {
-        name: sf.fit(models[name], simulations=bank, seed=6, settings=settings, say=None)
-        for name, bank in banks.items()
-    }
-    exact, errors, kept = [], [], []
+    banks, posteriors = proposals(models, n)
+    exact, errors, kept, sure = [], [], [], []
     for i in np.random.default_rng(0).permutation(len(y)):
         asked = checked_models(models, y[i], banks, posteriors, None)
         evidence, _ = evidence_of_models(asked, banks, EvidenceRequest(100, draws, int(i)), Notes())
         if evidence is not None:
             value, error = evidence.log_bayes_factors(0)
             exact.append(value[1]), errors.append(error[1]), kept.append(i)
+            sure.append(max(evidence.facts["k_hat"]) <= 0.7)
         if len(kept) % 20 == 0:
             done = compare(np.array(exact), np.array(errors), factor[kept], truth[kept])
             print(json.dumps(done, default=float), flush=True)
-    return {**found, **compare(np.array(exact), np.array(errors), factor[kept], truth[kept])}
+    columns = np.array(exact), np.array(errors), factor[kept], truth[kept]
+    reliable = compare(*(column[np.array(sure)] for column in columns))
+    return {**found, **compare(*columns), "where_k_hat_is_below_0.7": reliable}
+
+
+def neither(given: argparse.Namespace) -> dict[str, Any]:
+    """Series of neither map, with what detectors and predictions say of each."""
+    models = {name: quicker(model, given.particles) for name, model in PAIRS["series"].items()}
+    y, _ = fresh(models, given.sets // 2, 2000 + given.seed)
+    choice = compared(models, y[0], given.n, given.seed, given.epochs)
+    banks, posteriors = proposals(models, given.n)
+    found = {}
+    strange = aliens(y.shape[1], given.sets, np.random.default_rng(given.seed))
+    for name, rows in {"own": y, **strange}.items():
+        levels = []
+        for i, one in enumerate(rows):
+            asked = checked_models(models, one, banks, posteriors, None)
+            request, notes = EvidenceRequest(100, given.draws, i), Notes()
+            predicted = Predictions.of(asked, evidence_of_models(asked, banks, request, notes)[1], i, notes)
+            detected = choice.likeness.verdicts(one[None])
+            verdicts = {model: predicted.worsen(model, detected[model][0]) for model in models}
+            levels.append(min((v.level for v in verdicts.values()), key=LEVELS.index))
+        found[name] = {level: levels.count(level) for level in LEVELS}
+        print(json.dumps({name: found[name]}), flush=True)
+    return found
+
+
+def proposals(models: Any, n: int) -> tuple[dict[str, sf.Simulations], dict[str, sf.Posterior]]:
+    """Simulations, and small posteriors, of each model."""
+    banks = {name: sf.simulate(model, n, seed=5 + i) for i, (name, model) in enumerate(models.items())}
+    settings = sf.FitSettings(size="small", members=1, flow="nsf", train=sf.TrainSettings(epochs=20))
+    fitted = {
+        name: sf.fit(models[name], simulations=bank, seed=6, settings=settings, say=None)
+        for name, bank in banks.items()
+    }
+    return banks, fitted
 
 
 def called(choice: sf.ModelComparison, y: np.ndarray) -> dict[str, float]:
@@ -175,7 +209,7 @@ def compare(exact: np.ndarray, errors: np.ndarray, factor: np.ndarray, truth: np
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["gaussian", *PAIRS])
+    parser.add_argument("what", choices=["gaussian", "neither", *PAIRS])
     parser.add_argument("-n", type=int, default=10_000)
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
@@ -183,7 +217,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--particles", type=int, default=1000)
     given = parser.parse_args()
-    found = gaussian(given) if given.what == "gaussian" else series(given.what, given)
+    run = {"gaussian": gaussian, "neither": neither}.get(given.what)
+    found = series(given.what, given) if run is None else run(given)
     print(json.dumps(found, default=float, indent=1))
 
 
