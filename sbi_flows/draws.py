@@ -275,7 +275,7 @@ def diagnose_chains(values: Float[np.ndarray, "chains steps d"]) -> ChainDiagnos
             continue
         bulk, tail = (float(arviz.ess(column, method=method)) for method in ("bulk", "tail"))
         found.append((float(arviz.rhat(column)), bulk, tail))
-    table = np.nan_to_num(np.array(found), nan=np.inf)
+    table = np.nan_to_num(np.array(found), nan=np.inf, posinf=np.inf)
     return ChainDiagnostics(float(table[:, 0].max()), float(table[:, 1].min()), float(table[:, 2].min()))
 
 

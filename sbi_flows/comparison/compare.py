@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike
 from sbi_flows.arrays import F, integer
 from sbi_flows.baselines.rejection import rejection_abc
 from sbi_flows.comparison.agreement import agreement
-from sbi_flows.comparison.exact import exact_draws
 from sbi_flows.comparison.result import ABC, ADJUSTED, EXACT, NEURAL, Comparison
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
 from sbi_flows.draws import Draws
 from sbi_flows.errors import ObservationError, SettingsError, ShapeError, TooFewSimulationsError
 from sbi_flows.notes import Notes, Say
 from sbi_flows.posterior.posterior import Posterior, check_pair
+from sbi_flows.posterior.refine import exact_draws
+from sbi_flows.posterior.request import RefineRequest, RefineSettings
 from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -109,12 +110,11 @@ class _Results:
         self.seconds: dict[str, float] = {}
         self.left_out = Notes(lambda text: self.tell(f"left out: {text}"))
 
-    def run(self, method: str, make: Callable[[], Draws | None]) -> None:
+    def run(self, method: str, make: Callable[[], Draws]) -> None:
         self.tell(f"{method} ...")
         began = time.monotonic()
-        found = make()
-        if found is not None:
-            self.draws[method], self.seconds[method] = found, time.monotonic() - began
+        self.draws[method] = make()
+        self.seconds[method] = time.monotonic() - began
 
     def run_abc(self, bank: Simulations) -> None:
         quantile = min(1.0, max(_ABC_QUANTILE, _LEAST_ACCEPTED / max(int(bank.ok.sum()), 1)))
@@ -131,13 +131,14 @@ class _Results:
             self.left_out.note("ABC left out", reason=str(error))
 
     def run_exact(self, posterior: Posterior, n: int) -> None:
+        if self.simulator.log_likelihood is None and self.simulator.exact_posterior is None:
+            self.left_out.note("no exact method")
+            return
+        asked = RefineRequest(n=n, seed=self.seed, settings=RefineSettings(ess=n))
         try:
-            self.run(EXACT, lambda: exact_draws(self.simulator, posterior, self.y, n, seed=self.seed))
+            self.run(EXACT, lambda: exact_draws(posterior, self.y, self.simulator, asked))
         except Exception as error:  # of the user's function: what was computed before is not lost
             self.left_out.note("exact left out", reason=_reason(error))
-        else:
-            if EXACT not in self.draws:
-                self.left_out.note("no exact method")
 
     def predict(self) -> dict[str, F]:
         """Data simulated at draws of each method."""

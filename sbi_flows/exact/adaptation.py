@@ -44,9 +44,9 @@ class Adapted:
 
 
 def pilot(sources: Sources, likelihood: Likelihood, rng: np.random.Generator) -> Pool:
-    """The first draws, from q and the prior."""
+    """The first draws, from q and the prior; one at least, whatever the budget."""
     pool = Pool(sources, with_q=True)
-    size = min(first_round(sources.prior.unconstrained_dim), likelihood.budget.left)
+    size = max(1, min(first_round(sources.prior.unconstrained_dim), likelihood.budget.left))
     pool.propose(size, Mixture(sources, 1 - _PILOT_OF_Q, _PILOT_OF_Q), likelihood, rng)
     return pool
 

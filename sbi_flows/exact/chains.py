@@ -27,7 +27,7 @@ from sbi_flows.exact.proposal import Mixture
 from sbi_flows.exact.verdict import RHAT
 
 _INDEPENDENT, _SCALES, _NOISE = 0.4, np.array([1.0, 0.5, 0.1]), 1e-4
-_WARM_UP, _STAGE, _ARCHIVE = 400, 400, 2000
+_WARM_UP, _STAGE, _ARCHIVE = 200, 200, 2000
 _ROWS_A_BLOCK = 8
 
 

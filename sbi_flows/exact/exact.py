@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sbi_flows.arrays import F
-from sbi_flows.diagnostics.importance import pareto_k, smoothed
+from sbi_flows.diagnostics.importance import smoothed
 from sbi_flows.draws import ChainDiagnostics
 from sbi_flows.errors import SimulatorContractError
 from sbi_flows.exact.adaptation import Adapted, adapt, fitted, pilot, rating_of_q, to_fit
@@ -80,7 +80,7 @@ class _Run:
                 "which come from the posterior and the prior: as if the data were impossible. Look at the "
                 "likelihood and at the data."
             )
-        k = pareto_k(log_weights)
+        k = pool.k_hat()
         chains = self._chains(pool, adapted) if k > K_HAT else None
         diagnostics = None if chains is None else chains.diagnostics
         found = MonteCarlo(effective(log_weights), k, len(pool), diagnostics)
@@ -122,7 +122,7 @@ class _Run:
             self._fill(pool, adapted)
             if not len(pool):
                 break
-            if pareto_k(pool.log_weights()) <= K_HAT:
+            if pool.k_hat() <= K_HAT:
                 budget.share = 1.0
                 self._fill(pool, adapted)
                 break

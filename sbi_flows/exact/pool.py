@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
+from sbi_flows.diagnostics.importance import pareto_k
 from sbi_flows.exact.likelihood import Likelihood
 from sbi_flows.exact.proposal import Mixture, Points, Sources
 
@@ -80,6 +81,11 @@ class Pool:
     def log_weights_of_each(self) -> list[F]:
         """log(p^ p / g_r) of all draws for each mixture g_r."""
         return [self._weighed([g]) for g in self._log_g]
+
+    def k_hat(self) -> float:
+        """Of the weights; infinite where all are zero."""
+        log_weights = self.log_weights()
+        return pareto_k(log_weights) if np.isfinite(log_weights.max()) else np.inf
 
     def _weighed(self, terms: list[F]) -> F:
         log_joint = self.log_joint()

@@ -19,7 +19,7 @@ class Wanted:
     ess: float
     evaluations: int
     seconds: float | None = None
-    chains: int = 16
+    chains: int = 32
     seed: int = 0
     say: Callable[[str], None] | None = None
     place: Place = field(default_factory=lambda: Place())

@@ -11,11 +11,11 @@ from sbi_flows.arrays import integer, real
 from sbi_flows.errors import SettingsError
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.at import check_where
-from sbi_flows.simulation.settings import Place, SimulateSettings, check_place
+from sbi_flows.simulation.settings import Place, SimulateSettings, check_place, check_workers
 
 Method = Literal["closed form", "likelihood", "rounds"]
 METHODS: tuple[Method, ...] = get_args(Method)
-_LEAST_ESS, _MOST_ESS = 100, 10_000_000
+_LEAST_ESS, _MOST_ESS = 2, 10_000_000
 _MOST_CHAINS = 64
 
 
@@ -29,7 +29,7 @@ class RefineSettings:
     """
 
     ess: int | None = None
-    chains: int = 16
+    chains: int = 32
     simulate: SimulateSettings | None = None
 
     def __post_init__(self) -> None:
@@ -70,3 +70,4 @@ class RefineRequest:
         if self.store is not None:
             check_place(self.store)
         check_where(self.where)
+        check_workers(self.where.get("executor"), self.where.get("workers"))
