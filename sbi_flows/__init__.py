@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sbi_flows.calibration.recalibrate import recalibrate as recalibrate
     from sbi_flows.calibration.result import Check as Check
     from sbi_flows.comparison.compare import compare as compare
+    from sbi_flows.comparison.models.compare import compare_models as compare_models
+    from sbi_flows.comparison.models.request import ModelChoiceSettings as ModelChoiceSettings
+    from sbi_flows.comparison.models.result import ModelComparison as ModelComparison
     from sbi_flows.comparison.result import Comparison as Comparison
     from sbi_flows.comparison.study import study as study
     from sbi_flows.comparison.study_result import Study as Study
@@ -68,6 +71,9 @@ _PUBLIC = {
     "calibration.recalibrate": "Recalibration recalibrate",
     "calibration.result": "Check",
     "comparison.compare": "compare",
+    "comparison.models.compare": "compare_models",
+    "comparison.models.request": "ModelChoiceSettings",
+    "comparison.models.result": "ModelComparison",
     "comparison.result": "Comparison",
     "comparison.study": "study",
     "comparison.study_result": "Study",

@@ -19,7 +19,7 @@ predicts around those observed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +123,21 @@ def ricker_log_likelihood(
 
 
 def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int) -> F:
-    rows = len(theta)
     log_r, sigma, rho = (column[:, None] for column in theta.T)
-    log_population = np.full((rows, particles), np.log(n0))
+
+    def move(log_population: F, noise: F) -> F:
+        return np.asarray(log_population + (log_r - np.exp(log_population) + sigma * noise))
+
+    return poisson_filter(move, np.full((len(theta), particles), np.log(n0)), rho, y, rng)
+
+
+def poisson_filter(move: Callable[[F, F], F], log_population: F, rho: F, y: F, rng: np.random.Generator) -> F:
+    """log of an unbiased estimate of p(y | theta), (rows,), of counts y_t ~ Poisson(rho N_t), (T,).
+
+    move: log N_t and standard normal noise -> log N_{t+1}, all (rows, particles). log_population: log N_0.
+    rho: (rows, 1).
+    """
+    rows, particles = log_population.shape
     cumulative = np.tile(np.arange(1.0, particles + 1), (rows, 1))  # of the weights, which sum to P
     lattice, total = np.arange(particles) * _GOLDEN % 1.0, np.zeros(rows)
     for count in y:
@@ -134,7 +146,7 @@ def _filter(theta: F, y: F, rng: np.random.Generator, n0: float, particles: int)
         copies = np.diff(edges, axis=1, prepend=0)
         log_population = np.repeat(log_population.ravel(), copies.ravel()).reshape(rows, particles)
         uniform_noise = np.maximum((lattice + rng.random((rows, 1))) % 1.0, _SMALLEST)
-        log_population += log_r - np.exp(log_population) + sigma * ndtri(uniform_noise)
+        log_population = move(log_population, ndtri(uniform_noise))
         log_population.sort(axis=1)  # the weights are a function of N_t alone
         if np.isnan(count):
             cumulative = np.tile(np.arange(1.0, particles + 1), (rows, 1))

@@ -25,6 +25,7 @@ LONG_SIGNATURES: dict[str, str] = {
     "comparison.compare.compare": "what is compared with what, and on how many draws",
     "posterior.posterior.refine": "by which method, how far, and where it runs; as sf.fit and sf.simulate",
     "comparison.study.study": "as compare, on how many data sets, and where scores are kept",
+    "comparison.models.compare.compare_models": "which models, which simulations, what is known before",
     "problem.command.command_simulator": "the optional parts of a simulator, and those of a program",
     "simulation.engine.simulate": "what, how many, where, and what may go wrong",
     "simulation.simulations.from_arrays": "what the pairs are, and what they are called",

@@ -16,6 +16,7 @@ from sbi_flows.cli.abc_verbs import abc_verb
 from sbi_flows.cli.check_verbs import check_verb, learning_curve_verb, recalibrate_verb
 from sbi_flows.cli.comparison_verbs import compare_verb, study_verb
 from sbi_flows.cli.fit_verbs import demo_verb, fit_verb, infer_verb
+from sbi_flows.cli.models_verb import models_verb
 from sbi_flows.cli.refine_verb import refine_verb
 from sbi_flows.cli.simulate_verbs import list_verb, simulate_verb
 from sbi_flows.cli.terminal import NOTHING_SAVED, console, printed, show_warning
@@ -63,7 +64,7 @@ def main(debug: bool) -> None:
 
 for _verb in (
     *(list_verb, simulate_verb, fit_verb, infer_verb, refine_verb, abc_verb),
-    *(check_verb, compare_verb, study_verb, recalibrate_verb, learning_curve_verb, demo_verb),
+    *(check_verb, compare_verb, study_verb, models_verb, recalibrate_verb, learning_curve_verb, demo_verb),
 ):
     _verb.callback = printed(_verb.callback)
     main.add_command(_verb)

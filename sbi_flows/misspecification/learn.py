@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from sbi_flows.nets.inputs import Inputs
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.network import Ensemble
+from sbi_flows.problem.patterns import Observe
 from sbi_flows.rng import stream
 from sbi_flows.simulation.simulations import Simulations
 
@@ -41,8 +43,33 @@ def rows_to_learn_from(
     return train_rows, found.held_out_rows[:_MOST_HELD_OUT]
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What networks see of y: summary(*inputs(y).parts) -> (rows, learned), in float64. observe: patterns of
+    what is observed, as in training.
+    """
+
+    summary: _Summary
+    inputs: Inputs
+    learned: int
+    observe: Observe | None = None
+
+    @classmethod
+    def of(cls, found: Estimate) -> View:
+        """That of a fit."""
+        summary = copy.deepcopy(found.network).double().summary
+        learned = sum(flow.context for flow in found.network.flows())
+        return cls(summary, found.design.inputs, learned, found.design.observe)
+
+    def seen(
+        self, y: Shaped[np.ndarray, "n *event"], rng: np.random.Generator
+    ) -> Shaped[np.ndarray, "n *event"]:
+        """The events with gaps as in training."""
+        return y if self.observe is None else self.observe(y, rng)
+
+
 def learn(
-    found: Estimate,
+    view: View,
     train_y: Shaped[np.ndarray, "n *event"],
     held_out_y: Shaped[np.ndarray, "m *event"],
     seed: int,
@@ -51,25 +78,23 @@ def learn(
     """A detector from simulations that were trained on and from held-out ones. seconds: of the whole fit, by
     the clock.
     """
-    summary, inputs = copy.deepcopy(found.network).double().summary, found.design.inputs
+    inputs, features_at = view.inputs, partial(features, view.summary)
     scaler = inputs.scaler if _in_order(inputs) else Scaler.joined([inputs.scaler])
-    seen = _observed(found, train_y, stream(seed, "observed training"))
-    train, located = _features(summary, inputs, seen)
+    seen = view.seen(train_y, stream(seed, "observed training"))
+    train, located = features_at(inputs, seen)
     values, labels = corrupted(_complete(train_y), scaler, _COPIES, stream(seed, "distortions"))
     if inputs.masked:
         values[np.tile(np.isnan(train_y), (_COPIES, *(1 for _ in train_y.shape[1:])))] = np.nan
-    values = _observed(found, values, stream(seed, "observed corrupted"))
-    features, _ = _features(summary, inputs.forgiving(), values)
-    usable = np.isfinite(features).all(axis=1)
+    values = view.seen(values, stream(seed, "observed corrupted"))
+    spoilt, _ = features_at(inputs.forgiving(), values)
+    usable = np.isfinite(spoilt).all(axis=1)
     examples = Examples(
         train=train,
-        held_out=_features(summary, inputs, _observed(found, held_out_y, stream(seed, "observed held out")))[
-            0
-        ],
-        corrupted=features[usable],
+        held_out=features_at(inputs, view.seen(held_out_y, stream(seed, "observed held out")))[0],
+        corrupted=spoilt[usable],
         labels=labels[usable],
         kinds=kinds_of(scaler),
-        learned=sum(flow.context for flow in found.network.flows()),
+        learned=view.learned,
         located=located,
     )
     with torch_threads(1):
@@ -82,14 +107,6 @@ def _in_order(inputs: Inputs) -> bool:
     vectors.
     """
     return inputs.layout is None or [part.network for part in inputs.layout.parts] in (["series"], ["vector"])
-
-
-def _observed(
-    found: Estimate, y: Shaped[np.ndarray, "n *event"], rng: np.random.Generator
-) -> Shaped[np.ndarray, "n *event"]:
-    """The events with gaps as in training."""
-    observe = found.design.observe
-    return y if observe is None else observe(y, rng)
 
 
 def _complete(y: Shaped[np.ndarray, "n *event"]) -> Shaped[np.ndarray, "n *event"]:
@@ -106,11 +123,11 @@ def seconds_to_learn(network: Ensemble, inputs: Inputs, simulations: Simulations
     summary, rows = copy.deepcopy(network).double().summary, np.flatnonzero(simulations.ok)
     few = np.asarray(simulations.gather(rows[:_ROWS_TO_TIME])[1])
     began = time.monotonic()
-    _features(summary, inputs, few)
+    features(summary, inputs, few)
     per_row = (time.monotonic() - began) / len(few)
     most = min(_most_training(seconds), len(rows))
-    features = per_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
-    return features + _SECONDS_PER_PAIR * most**2 + _seconds_of_critic(seconds)
+    seconds_of_features = per_row * ((1 + _COPIES) * most + min(_MOST_HELD_OUT, len(rows)))
+    return seconds_of_features + _SECONDS_PER_PAIR * most**2 + _seconds_of_critic(seconds)
 
 
 def _most_training(seconds: float | None) -> int:
@@ -127,9 +144,10 @@ def _seconds_of_critic(seconds: float) -> float:
 
 
 @torch.no_grad()
-def _features(
+def features(
     summary: _Summary, inputs: Inputs, y: Shaped[np.ndarray, "n *event"]
 ) -> tuple[Float[np.ndarray, "n k"], int]:
+    """What a detector looks at, and how many of the columns, the first, its cloud is of."""
     parts, located = [], 0
     for i in range(0, len(y), _ROWS_AT_ONCE):
         with np.errstate(all="ignore"):  # of declared summaries of corrupted data

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.notes.of_models import SENTENCES_OF_MODELS
 from sbi_flows.notes.of_rounds import OF_ROUNDS
 
 Say = Callable[[str], None]
@@ -323,6 +324,7 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     ),
     "importance proposal": "the neural posterior as an importance proposal here: efficiency "
     "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
+    **SENTENCES_OF_MODELS,
 }
 
 

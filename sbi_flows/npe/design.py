@@ -209,8 +209,8 @@ def begin_design(prior: Prior, sample: Sample, request: Request, notes: Notes, *
 
     Raises `SettingsError` and what `Scaler.from_data` and `Declared.from_data` raise.
     """
-    kind, scaler, layout = _summary_and_scaling(request, sample.y, notes)
-    declared = _declared(request, sample, notes)
+    kind, scaler, layout = summary_and_scaling(request, sample.y, notes)
+    declared = joined_summaries(request, sample, notes)
     settings = replace(sized(request.settings, prior.unconstrained_dim, kind, timed, notes), summary=kind)
     if timed and settings.flow == "auto":
         settings = replace(settings, flow="nsf")
@@ -243,7 +243,7 @@ def _edges(prior: Prior, sample: Sample, design: Design) -> F:
     return soft_edges(prior.to_unconstrained(some.theta)[0], prior.bounded, data)
 
 
-def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None:
+def joined_summaries(request: Request, sample: Sample, notes: Notes) -> Declared | None:
     """The declared summaries that join, and what is said of them."""
     if request.declared is None:
         return None
@@ -263,9 +263,7 @@ def _declared(request: Request, sample: Sample, notes: Notes) -> Declared | None
     return found
 
 
-def _summary_and_scaling(
-    request: Request, y: NDArray[Any], notes: Notes
-) -> tuple[str, Scaler, Layout | None]:
+def summary_and_scaling(request: Request, y: NDArray[Any], notes: Notes) -> tuple[str, Scaler, Layout | None]:
     """Those that suit the data, or those of the encoder that was passed."""
     settings, encoder = request.settings, request.encoder
     if encoder is not None:

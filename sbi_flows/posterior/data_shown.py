@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sbi_flows.arrays import F
+from sbi_flows.nets.inputs import Inputs
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.data import Grid, Kind, Set
-from sbi_flows.problem.events import Table
+from sbi_flows.problem.events import Events, Table
 from sbi_flows.problem.observation import as_observed
 from sbi_flows.report.observed import DataArray
 
@@ -21,8 +22,12 @@ def data_shown(posterior: Posterior, y_obs: F, predicted: Mapping[str, F]) -> li
     were not observed are left out of the predicted ones too. What was not declared is a map where the network
     takes it for one.
     """
-    events = posterior.events
-    networks = [part.network for part in posterior.inputs.layout.parts] if posterior.inputs.layout else []
+    return arrays_shown(posterior.events, posterior.inputs, y_obs, predicted)
+
+
+def arrays_shown(events: Events, inputs: Inputs, y_obs: F, predicted: Mapping[str, F]) -> list[DataArray]:
+    """The same of events that networks take as `inputs`."""
+    networks = [part.network for part in inputs.layout.parts] if inputs.layout else []
     slices = events.slices
     found = []
     for i, table in enumerate(events.tables):

@@ -21,7 +21,7 @@ from sbi_flows.arrays import real
 from sbi_flows.errors import SettingsError, SimulationWarning, TooManyFailuresError
 from sbi_flows.machine import torch_defaults, torch_threads
 from sbi_flows.misspecification.detector import Detector
-from sbi_flows.misspecification.learn import learn, rows_to_learn_from, seconds_to_learn
+from sbi_flows.misspecification.learn import View, learn, rows_to_learn_from, seconds_to_learn
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.inputs import Inputs
 from sbi_flows.notes import Notes
@@ -241,7 +241,7 @@ def _by_the_clock(simulator: Simulator, seconds: float, request: Request) -> _Fi
 def _detector(found: Estimate, simulations: Simulations, seed: int, seconds: float | None = None) -> Detector:
     """Learn what simulated data look like, from the rows that were trained on and those held out."""
     train_y, held_out_y = (simulations.gather(rows)[1] for rows in rows_to_learn_from(found, seconds))
-    return learn(found, train_y, held_out_y, seed, seconds)
+    return learn(View.of(found), train_y, held_out_y, seed, seconds)
 
 
 @contextmanager
