@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sbi_flows.posterior.fit import fit as fit
     from sbi_flows.posterior.load import load as load
     from sbi_flows.posterior.posterior import Posterior as Posterior
+    from sbi_flows.posterior.request import RefineSettings as RefineSettings
     from sbi_flows.problem.command import command_simulator as command_simulator
     from sbi_flows.problem.data import Grid as Grid
     from sbi_flows.problem.data import Series as Series
@@ -67,6 +68,7 @@ _PUBLIC = {
     "posterior.fit": "fit",
     "posterior.load": "load",
     "posterior.posterior": "Posterior",
+    "posterior.request": "RefineSettings",
     "problem.command": "command_simulator",
     "problem.data": "Grid Series Set Vector",
     "problem.patterns": "gaps lengths",

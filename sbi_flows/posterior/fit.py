@@ -32,8 +32,9 @@ from sbi_flows.npe.online.estimate import Clock, estimate_by_clock
 from sbi_flows.npe.online.start import starting_set
 from sbi_flows.npe.request import Request
 from sbi_flows.npe.settings import FitSettings
+from sbi_flows.posterior.amortised import nothing_learned
 from sbi_flows.posterior.gain import gain_over_prior
-from sbi_flows.posterior.posterior import Posterior, nothing_learned
+from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.patterns import Observe, as_observe
 from sbi_flows.problem.patterns import like as like_patterns

@@ -37,7 +37,8 @@ from sbi_flows.nets.vector import VectorSummary
 from sbi_flows.notes import Note
 from sbi_flows.npe.design import Design
 from sbi_flows.npe.settings import DENSITIES, FitSettings
-from sbi_flows.posterior.posterior import POSTERIOR_FILE, Posterior
+from sbi_flows.posterior.posterior import Posterior
+from sbi_flows.posterior.record import POSTERIOR_FILE
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.patterns import observe_from_json
 from sbi_flows.problem.plugins import find_plugin

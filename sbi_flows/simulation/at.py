@@ -15,7 +15,7 @@ from sbi_flows.arrays import F
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import run
-from sbi_flows.simulation.settings import Request, SimulateSettings, Where
+from sbi_flows.simulation.settings import Place, Request, SimulateSettings, Where
 from sbi_flows.simulation.simulations import Simulations
 
 
@@ -55,7 +55,7 @@ def simulate_at(
     return run(request)
 
 
-def check_where(where: Where) -> None:
+def check_where(where: Place) -> None:
     """Raise `SettingsError` for what `sf.simulate` does not know."""
     if unknown := where.keys() - Where.__annotations__.keys():
         known = ", ".join(Where.__annotations__)

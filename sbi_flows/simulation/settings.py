@@ -50,13 +50,20 @@ class SimulateSettings:
             raise SettingsError(f"isolate must be True, False or None, got {self.isolate!r}.")
 
 
-class Where(TypedDict, total=False):
-    """How to simulate, for a method that simulates on its way: as the arguments of `sf.simulate`."""
+class Place(TypedDict, total=False):
+    """Where to simulate and what may go wrong, for a method with settings of its own: as the arguments of
+    `sf.simulate`.
+    """
 
     executor: Executors | None
     workers: int | None
     time_limit: float | None
     max_failures: float
+
+
+class Where(Place, total=False):
+    """How to simulate, for a method that simulates on its way: as the arguments of `sf.simulate`."""
+
     settings: SimulateSettings
 
 

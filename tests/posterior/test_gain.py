@@ -11,8 +11,8 @@ from scipy.stats import norm, uniform
 
 import sbi_flows as sf
 from sbi_flows.diagnostics.recovery import Gain
+from sbi_flows.posterior.amortised import nothing_learned
 from sbi_flows.posterior.gain import gain_over_prior
-from sbi_flows.posterior.posterior import nothing_learned
 
 QUICK = sf.FitSettings(
     width=16, layers=2, summary_features=8, members=1, flow="maf", train=sf.TrainSettings(epochs=10)

@@ -1,0 +1,72 @@
+"""What `posterior.refine` is asked for, checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from sbi_flows.arrays import integer, real
+from sbi_flows.errors import SettingsError
+from sbi_flows.rng import check_seed
+from sbi_flows.simulation.at import check_where
+from sbi_flows.simulation.settings import Place, SimulateSettings, check_place
+
+Method = Literal["closed form", "likelihood", "rounds"]
+METHODS: tuple[Method, ...] = get_args(Method)
+_LEAST_ESS, _MOST_ESS = 100, 10_000_000
+_MOST_CHAINS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    """How `posterior.refine` works: what is rarely changed.
+
+    ess: the effective sample size at which importance sampling stops. None: twice the number of draws.
+    chains: how many chains run where importance sampling is not enough.
+    simulate: how simulations are made, for the method "rounds".
+    """
+
+    ess: int | None = None
+    chains: int = 4
+    simulate: SimulateSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.ess is not None:
+            integer("ess", self.ess, _LEAST_ESS, most=_MOST_ESS)
+        integer("chains", self.chains, 2, most=_MOST_CHAINS)
+        if not (self.simulate is None or isinstance(self.simulate, SimulateSettings)):
+            raise SettingsError(f"simulate must be sf.SimulateSettings(...), got {self.simulate!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineRequest:
+    """The arguments of `posterior.refine` besides the data and the simulator. Raises `SettingsError`."""
+
+    method: Method | None = None
+    n: int = 4_000
+    n_simulations: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    settings: RefineSettings = field(default_factory=RefineSettings)
+    store: str | os.PathLike[str] | None = None
+    say: Callable[[str], None] | None = None
+    where: Place = field(default_factory=lambda: Place())
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            words = ", ".join(map(repr, METHODS))
+            raise SettingsError(f"method must be {words} or None, got {self.method!r}.")
+        object.__setattr__(self, "n", integer("n", self.n, 2))
+        if self.n_simulations is not None:
+            object.__setattr__(self, "n_simulations", integer("n_simulations", self.n_simulations))
+        if self.minutes is not None:
+            real("minutes", self.minutes, positive=True)
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        if not isinstance(self.settings, RefineSettings):
+            got = type(self.settings).__name__
+            raise SettingsError(f"settings must be sf.RefineSettings(...), got {got}.")
+        if self.store is not None:
+            check_place(self.store)
+        check_where(self.where)
