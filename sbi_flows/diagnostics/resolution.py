@@ -19,8 +19,8 @@ the spread of the L + 1 values; elsewhere e = 1. Then by Markov's inequality
     P(prod_i e_i >= 1 / alpha) <= alpha     (test by betting: Shafer 2021, doi:10.1111/rssa.12647)
 
 over data sets that R was not fitted to, with no approximation. A regression that predicts badly, as in many
-dimensions, is wide and does not bet: it accuses nobody. The mean of log e is the size of the fault, in nats
-per data set: what q loses against R, at most log(L + 1).
+dimensions, is wide and does not bet: it accuses nobody. The mean of log e over the bets is the size of the
+fault, in nats: what q loses against R, at most log(L + 1).
 """
 
 from __future__ import annotations
@@ -65,21 +65,21 @@ class Resolution:
 
     log_e (m,): log e of each data set, 0 where there was no bet.
     evidence: the log of an e-value of all, in nats; q is the posterior with p <= exp(-evidence).
-    factor: how many times as wide as the errors of R q is, where R bets (the half-width that holds 68%, of
-        both); 1 where it never bets.
-    bets: the fraction of data sets where it does.
+    bets: the fraction of data sets where R bets.
+    factor: how many times as wide q is there as the errors of R (the half-width that holds 68%, of both); 1
+        where it never bets.
     """
 
     quantity: str
     log_e: Float[np.ndarray, " m"]
     evidence: float
-    factor: float
     bets: float
+    factor: float
 
     @property
     def nats(self) -> float:
-        """What q loses against R, on average over the data sets."""
-        return float(self.log_e.mean())
+        """What q loses against R, on average over the bets."""
+        return float(self.log_e.mean() / self.bets) if self.bets > 0 else 0.0
 
     @property
     def p(self) -> float:
@@ -91,15 +91,18 @@ def resolution(
     known: Simulated, tested: Simulated, draws: Float[np.ndarray, "m n d"], names: Sequence[str]
 ) -> list[Resolution]:
     """Bets of R, fitted to `known`, on `tested`, for each parameter. draws: of q, for each tested row."""
-    if len(known.theta) < _LEAST_KNOWN:
+    known, tested = _that_vary(known, tested)
+    if len(known.theta) < _LEAST_KNOWN or not known.features:
         nothing = np.zeros(len(tested.theta))
-        return [Resolution(name, nothing, 0.0, 1.0, 0.0) for name in names]
+        return [Resolution(name, nothing, 0.0, 0.0, 1.0) for name in names]
     pool = np.concatenate([tested.theta[:, None], draws], axis=1)
     theta = known.theta.copy()
     for j in _better_as_logarithms(known.theta, pool):
         theta[:, j], pool[..., j] = np.log(theta[:, j]), np.log(pool[..., j])
     predicted = _regressions(known._replace(theta=theta), tested.features)
-    return [_bets(name, one, pool[..., j]) for j, (name, one) in enumerate(zip(names, predicted, strict=True))]
+    return [
+        _bets(name, one, pool[..., j]) for j, (name, one) in enumerate(zip(names, predicted, strict=True))
+    ]
 
 
 def crossed_resolution(
@@ -132,7 +135,19 @@ def _joined(one: Resolution, other: Resolution) -> Resolution:
     bets = one.bets, other.bets
     factor = np.average([one.factor, other.factor], weights=bets) if sum(bets) > 0 else 1.0
     log_e = np.concatenate([one.log_e, other.log_e])
-    return Resolution(one.quantity, log_e, evidence, float(factor), float(np.mean(bets)))
+    share = float(np.average(bets, weights=[len(one.log_e), len(other.log_e)]))
+    return Resolution(one.quantity, log_e, evidence, share, float(factor))
+
+
+def _that_vary(known: Simulated, tested: Simulated) -> tuple[Simulated, Simulated]:
+    """Both without columns of features, and arrays of them, that are constant in `known`."""
+    keep = [np.ptp(x, axis=0) > 0 for x in known.features]
+    arrays = [i for i, columns in enumerate(keep) if columns.any()]
+
+    def of(rows: Simulated) -> Simulated:
+        return rows._replace(features=[rows.features[i][:, keep[i]] for i in arrays])
+
+    return of(known), of(tested)
 
 
 def _better_as_logarithms(theta: F, pool: F) -> Iterator[int]:
@@ -172,7 +187,7 @@ def _bets(name: str, predicted: _Predicted, pool: F) -> Resolution:
     if betting.any():
         errors = np.abs(pool[:, 0] - predicted.centre[:, 0])[betting] / width[betting]
         factor = 1 / max(float(np.quantile(errors, _ONE_SD[1] - _ONE_SD[0])), _ROUNDING)
-    return Resolution(name, log_e, float(log_e.sum()), factor, float(betting.mean()))
+    return Resolution(name, log_e, float(log_e.sum()), float(betting.mean()), factor)
 
 
 class _Window(NamedTuple):
@@ -189,7 +204,7 @@ def _windows(known: Simulated) -> Iterator[_Window]:
     for i, x in enumerate(known.features):
         for indexes in (False, True):
             c = min(x.shape[1], d) if indexes else x.shape[1]
-            if c > 0 and (indexes or c <= _FEW_COLUMNS):
+            if indexes or c <= _FEW_COLUMNS:
                 for k in sorted({3 * (c + 1) + 4, 10 * (c + 1), n // 4, n}):
                     if c + 3 < k <= n:
                         yield _Window(i, indexes, k)
@@ -223,7 +238,7 @@ def _coordinates(known: Simulated, window: _Window) -> F:
     """The linear map from features to coordinates of unit variance, (k, c)."""
     x = known.features[window.features]
     sd = x.std(axis=0)
-    slope = np.diag(np.where(sd > 0, 1 / np.where(sd > 0, sd, 1.0), 0.0))
+    slope = np.diag(1 / np.where(sd > 0, sd, np.inf))
     if window.indexes:
         slope = slope @ _indexes((x - x.mean(axis=0)) @ slope, known.theta)
     spread = (x @ slope).std(axis=0)

@@ -29,12 +29,14 @@ from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Gain, gain
+from sbi_flows.diagnostics.resolution import LEAST_LOST, Resolution
 from sbi_flows.verdict import LEVELS, Level, Verdict
 
 FALSE_ALARM = 1e-4
 AT_OBSERVATION = (0.01, 0.001)
 _SHIFTS, _DISPERSIONS, _GAPS = (0.1, 0.3), (1.1, 1.25), (0.05, 0.15)
 _EXPLAINED, _NATS = (0.01, 0.09), (0.05, 0.3)
+_LOST = (LEAST_LOST, np.inf)
 
 _MORE = ("more simulations", "longer training")
 _BETTER_SUMMARIES = (*_MORE, "another summary network")

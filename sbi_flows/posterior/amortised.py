@@ -25,6 +25,7 @@ from sbi_flows.notes import Note
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.density import Density
+from sbi_flows.posterior.unresolved import Unresolved
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.patterns import Observe
@@ -44,6 +45,7 @@ class Amortised:
     made_of: what y is; None where nothing but its shape is known. observe: the patterns of gaps and lengths
     that it was trained for.
     noise_shift, noise_scale: mean and sd of the noise after `sf.recalibrate`, else None.
+    unresolved: parameters of which the network is known to lose what the data tell; None if there are none.
     """
 
     prior: Prior
@@ -62,6 +64,7 @@ class Amortised:
     noise_scale: F | None = None
     made_of: Events | None = None
     observe: Observe | None = None
+    unresolved: Unresolved | None = None
     _density: Density = field(init=False, repr=False)
 
     @torch_defaults()
@@ -156,6 +159,16 @@ class Amortised:
         return np.asarray(self._density.log_prob(theta[:, None], self._density.contexts(y))[:, 0])
 
     @torch_defaults()
+    def summaries_of(self, y: F) -> F:
+        """s(y) of a stack of m events as they travel, without checks, (m, k)."""
+        return np.asarray(self._density.contexts(y).numpy())
+
+    @torch_defaults()
+    def draws_of(self, y: F, n: int, seed: int) -> F:
+        """n draws for each of m events as they travel, without checks or verdicts, (m, n, d)."""
+        return self._density.draw(self._density.contexts(y), n, seed)
+
+    @torch_defaults()
     def summaries(self, y_obs: Any) -> F:
         """s(y), what the networks learned to look at, for use in ABC: (k,) for one event, (m, k) for a stack.
 
@@ -206,11 +219,13 @@ class Amortised:
             if self.detector.patterns is not None:
                 unlike.append(self.detector.patterns.unlike(part.events))
             verdicts += self.detector.verdicts(features, np.column_stack(unlike))
-        return torch.cat(contexts), [self._covering(verdict) for verdict in verdicts]
+        together = torch.cat(contexts)
+        lost = [None] * len(stack) if self.unresolved is None else self.unresolved.at(together.numpy())
+        return together, [self._covering(*pair) for pair in zip(verdicts, lost, strict=True)]
 
-    def _covering(self, verdict: Verdict) -> Verdict:
+    def _covering(self, verdict: Verdict, lost: Note | None) -> Verdict:
         """The verdict with what it covers: the data alone, and how much the fit learned. It is never better
-        than "caution" where that is nothing.
+        than "caution" where that is nothing, or less than the data tell (lost).
         """
         gain, error = (float(self.facts.get(name, np.nan)) for name in ("gain", "gain_error"))
         if not np.isfinite(gain):
@@ -222,6 +237,8 @@ class Amortised:
                 level=level,
                 text=f"{verdict.text} But {Note('nothing learned', gain=gain, error=error)}.",
             )
+        if lost is not None and verdict.level != "do not trust":
+            return replace(verdict, level="caution", text=f"{verdict.text} But {lost}.")
         if verdict.level != "trust":
             return verdict
         return replace(verdict, text=f"{verdict.text} {Note('verdict covers', gain=gain)}")
