@@ -177,7 +177,8 @@ def _training_ended(stopped: str, epochs: int, best_loss: float, best_epoch: int
 
 def _how_much(names: list[str], factors: list[float]) -> str:
     return " and ".join(
-        f"{name} about {factor:,.{0 if factor >= 10 else 1}f} times as precisely" for name, factor in zip(names, factors, strict=True)
+        f"{name} about {factor:,.{0 if factor >= 10 else 1}f} times as precisely"
+        for name, factor in zip(names, factors, strict=True)
     )
 
 

@@ -38,6 +38,7 @@ from scipy.stats import t as student
 from sbi_flows.arrays import F
 
 NEAREST = 10
+LEAST_LOST = 0.3
 _TUNING_ROWS, _TUNED_OF, _LEAST_KNOWN = 200, 5, 40
 _FEW_COLUMNS = 6
 _NUMBERS_AT_ONCE = 2_000_000
@@ -153,9 +154,9 @@ def _that_vary(known: Simulated, tested: Simulated) -> tuple[Simulated, Simulate
 def _better_as_logarithms(theta: F, pool: F) -> Iterator[int]:
     """The parameters that are positive and skewed, less so as logarithms."""
     for j, column in enumerate(theta.T):
-        if column.min() > 0 and pool[..., j].min() > 0 and skew(column) > _SKEWED:
-            if abs(skew(np.log(column))) < skew(column):
-                yield j
+        positive = column.min() > 0 and pool[..., j].min() > 0
+        if positive and skew(column) > max(_SKEWED, abs(skew(np.log(column)))):
+            yield j
 
 
 class _Predicted(NamedTuple):
@@ -175,6 +176,7 @@ class _Predicted(NamedTuple):
 
 def _bets(name: str, predicted: _Predicted, pool: F) -> Resolution:
     """log e of each row, where R is narrow enough. pool (m, 1 + L): the truth, then the draws."""
+    pool = np.where(np.isfinite(pool), pool, np.nan)
     low, high = np.quantile(pool, _ONE_SD, axis=1)
     width = (high - low) / 2
     of_r = predicted.scale[:, 0] * student.ppf(_ONE_SD[1], predicted.degrees)
@@ -246,7 +248,7 @@ def _coordinates(known: Simulated, window: _Window) -> F:
 
 
 def _indexes(x: F, theta: F) -> F:
-    """Slopes of least squares, with the penalty of the smallest generalised cross-validation error, (k, d)."""
+    """Slopes of least squares with the penalty of least generalised cross-validation error, (k, d)."""
     n = len(x)
     left, singular, right = np.linalg.svd(x, full_matrices=False)
     usable = singular > _ROUNDING * max(singular[0], _TINY)

@@ -235,10 +235,12 @@ class Amortised:
             return replace(
                 verdict,
                 level=level,
+                of_data=verdict.level,
                 text=f"{verdict.text} But {Note('nothing learned', gain=gain, error=error)}.",
             )
         if lost is not None and verdict.level != "do not trust":
-            return replace(verdict, level="caution", text=f"{verdict.text} But {lost}.")
+            text = f"{verdict.text} But {lost}."
+            return replace(verdict, level="caution", of_data=verdict.level, text=text)
         if verdict.level != "trust":
             return verdict
         return replace(verdict, text=f"{verdict.text} {Note('verdict covers', gain=gain)}")

@@ -1,4 +1,4 @@
-"""`diagnostics.resolution` after a fit: a regression on the training simulations bets against the posterior."""
+"""`diagnostics.resolution` after a fit: a regression on its simulations bets against the posterior."""
 
 from __future__ import annotations
 

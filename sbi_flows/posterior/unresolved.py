@@ -16,12 +16,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from sbi_flows.diagnostics.resolution import Resolution, evidence_near
+from sbi_flows.diagnostics.resolution import LEAST_LOST, Resolution, evidence_near
 from sbi_flows.notes import Note
 
 AT_OBSERVATION = 0.01
 _FIT = 1e-4
-_NATS = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class Unresolved:
         over all parameters; None if there are none.
         """
         least = math.log(len(found) / _FIT)
-        lost = [one for one in found if one.evidence >= least and one.nats >= _NATS]
+        lost = [one for one in found if one.evidence >= least and one.nats >= LEAST_LOST]
         if not lost:
             return None
         factors = tuple(one.factor for one in lost)
