@@ -239,7 +239,7 @@ def _at(
         outcomes.append(predictive_outcome(here.predictive_check))
     summaries = _complete(simulator.compute_summaries(np.concatenate([y_obs[None], pairs.y])))
     local = local_c2st(pairs.theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)
-    outcomes += [local_outcome(local), *_resolved_at(y_obs, posterior, pairs, measured)]
+    outcomes += [*_resolved_at(y_obs, posterior, pairs, measured), local_outcome(local)]
     return replace(here, outcomes=tuple(outcomes))
 
 

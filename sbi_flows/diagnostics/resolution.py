@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import skew
 from scipy.stats import t as student
@@ -55,7 +56,7 @@ class Simulated(NamedTuple):
     theta: Float[np.ndarray, "m d"]
     features: Sequence[Float[np.ndarray, "m k"]]
 
-    def rows(self, chosen: slice) -> Simulated:
+    def rows(self, chosen: NDArray[np.bool_]) -> Simulated:
         """Some of them."""
         return Simulated(self.theta[chosen], [x[chosen] for x in self.features])
 
@@ -112,11 +113,10 @@ def crossed_resolution(
     """The same where there are no other simulations: R of either half bets on the other, and the mean of two
     e-values is one.
     """
-    half = len(draws) // 2
-    first, second = slice(None, half), slice(half, None)
+    first = np.arange(len(draws)) < len(draws) // 2
     folds = [
-        resolution(simulated.rows(known), simulated.rows(tested), draws[tested], names)
-        for known, tested in ((second, first), (first, second))
+        resolution(simulated.rows(~tested), simulated.rows(tested), draws[tested], names)
+        for tested in (first, ~first)
     ]
     return [_joined(*both) for both in zip(*folds, strict=True)]
 
