@@ -114,9 +114,8 @@ def test_bets_are_the_same_bytes_for_any_number_of_torch_threads(limited: sf.Pos
 
 def test_gaps_are_those_of_training() -> None:
     """With one of both values missing in 30%, a is still called."""
-    posterior = sf.fit(
-        far_apart, n_simulations=800, observe=sf.gaps(share=(0, 0.3)), settings=QUICK, say=None
-    )
+    settings, gaps = replace(QUICK, train=sf.TrainSettings(epochs=15)), sf.gaps(share=(0, 0.3))
+    posterior = sf.fit(far_apart, n_simulations=600, observe=gaps, settings=settings, say=None)
     assert note_of(posterior).values["names"] == ["a"]
     assert posterior.sample([5e4, np.nan], 10).verdict.level == "caution"
 
