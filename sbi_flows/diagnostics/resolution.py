@@ -19,8 +19,7 @@ the spread of the L + 1 values; elsewhere e = 1. Then by Markov's inequality
     P(prod_i e_i >= 1 / alpha) <= alpha     (test by betting: Shafer 2021, doi:10.1111/rssa.12647)
 
 over data sets that R was not fitted to, with no approximation. A regression that predicts badly, as in many
-dimensions, is wide and does not bet: it accuses nobody. The mean of log e over the bets is the size of the
-fault, in nats: what q loses against R, at most log(L + 1).
+dimensions, is wide and does not bet: it accuses nobody.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from scipy.stats import t as student
 from sbi_flows.arrays import F
 
 NEAREST = 10
-LEAST_LOST = 0.3
+LARGE = 3.0
 _TUNING_ROWS, _TUNED_OF, _LEAST_KNOWN = 200, 5, 40
 _FEW_COLUMNS = 6
 _NUMBERS_AT_ONCE = 2_000_000
@@ -77,11 +76,6 @@ class Resolution:
     evidence: float
     bets: float
     factor: float
-
-    @property
-    def nats(self) -> float:
-        """What q loses against R, on average over the bets."""
-        return float(self.log_e.mean() / self.bets) if self.bets > 0 else 0.0
 
     @property
     def p(self) -> float:

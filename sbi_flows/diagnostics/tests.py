@@ -29,14 +29,14 @@ from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Gain, gain
-from sbi_flows.diagnostics.resolution import LEAST_LOST, Resolution
+from sbi_flows.diagnostics.resolution import LARGE, Resolution
 from sbi_flows.verdict import LEVELS, Level, Verdict
 
 FALSE_ALARM = 1e-4
 AT_OBSERVATION = (0.01, 0.001)
 _SHIFTS, _DISPERSIONS, _GAPS = (0.1, 0.3), (1.1, 1.25), (0.05, 0.15)
 _EXPLAINED, _NATS = (0.01, 0.09), (0.05, 0.3)
-_LOST = (LEAST_LOST, np.inf)
+_TIMES = (LARGE, np.inf)
 
 _MORE = ("more simulations", "longer training")
 _BETTER_SUMMARIES = (*_MORE, "another summary network")
@@ -283,8 +283,8 @@ def _density(found: Normalisation, alpha: float) -> Outcome:
 def _resolution(found: Sequence[Resolution], alpha: float) -> Outcome:
     """At most "caution": a posterior that its network limits loses information, but may be calibrated."""
     limit = float(np.log(len(found) / alpha))
-    worst = max(found, key=lambda one: (one.evidence > limit and one.nats > _LOST[0], one.evidence))
-    graded = _graded(worst.evidence > limit, worst.nats, _LOST)
+    worst = max(found, key=lambda one: (one.evidence > limit and one.factor > LARGE, one.evidence))
+    graded = _graded(worst.evidence > limit, worst.factor, _TIMES)
     sentence = f"{worst.quantity}: in {worst.bets:.0%} of the data sets a linear regression is narrower"
     if graded[2] != "trust":
         times = f"the posterior is {worst.factor:.3g} times as wide as its errors"

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from sbi_flows.diagnostics.resolution import LEAST_LOST, Resolution, evidence_near
+from sbi_flows.diagnostics.resolution import LARGE, Resolution, evidence_near
 from sbi_flows.notes import Note
 
 AT_OBSERVATION = 0.01
@@ -37,11 +37,11 @@ class Unresolved:
 
     @classmethod
     def of(cls, found: Sequence[Resolution], summaries: Float[np.ndarray, "m k"]) -> Unresolved | None:
-        """The parameters of which at least 0.3 nats per bet are lost, with a false-alarm rate of at most 1e-4
-        over all parameters; None if there are none.
+        """The parameters whose posterior is at least three times too wide where the regression bets, with a
+        false-alarm rate of at most 1e-4 over all parameters; None if there are none.
         """
         least = math.log(len(found) / _FIT)
-        lost = [one for one in found if one.evidence >= least and one.nats >= LEAST_LOST]
+        lost = [one for one in found if one.evidence >= least and one.factor >= LARGE]
         if not lost:
             return None
         factors = tuple(one.factor for one in lost)

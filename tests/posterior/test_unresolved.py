@@ -133,7 +133,7 @@ def test_a_fault_in_a_part_of_the_data_space_is_said_there_only() -> None:
     assert "a about 40 times" in here
 
 
-@pytest.mark.parametrize(("evidence", "bets", "per_bet"), [(9.0, 0.3, 2.0), (50.0, 1.0, 0.2)])
-def test_little_evidence_or_a_slight_loss_is_not_kept(evidence: float, bets: float, per_bet: float) -> None:
-    log_e = np.full(200, per_bet * bets)
-    assert Unresolved.of([Resolution("a", log_e, evidence, bets, 3.0)], np.zeros((200, 1))) is None
+@pytest.mark.parametrize(("evidence", "factor"), [(9.0, 50.0), (500.0, 2.9)])
+def test_little_evidence_or_a_slight_fault_is_not_kept(evidence: float, factor: float) -> None:
+    found = Resolution("a", np.full(200, evidence / 200), evidence, 1.0, factor)
+    assert Unresolved.of([found], np.zeros((200, 1))) is None
