@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
-from sbi_flows.diagnostics.resolution import Resolution, Simulated, resolution
+from sbi_flows.diagnostics.resolution import Simulated, resolution
 from sbi_flows.posterior.amortised import Amortised
 from sbi_flows.posterior.unresolved import Unresolved
 from sbi_flows.rng import stream
@@ -33,24 +33,6 @@ def _few_columns(parts: Any) -> list[F]:
     return [np.where(np.isfinite(x), x, 0.0)] if x.shape[1] <= _MOST_COLUMNS else []
 
 
-def bets_against(
-    posterior: Amortised,
-    simulations: Simulations,
-    train_rows: Int[np.ndarray, " n"],
-    held_out_rows: Int[np.ndarray, " m"],
-    seed: int,
-) -> tuple[list[Resolution], Float[np.ndarray, "m k"]]:
-    """Bets on at most 200 held-out simulations by a regression on at most 2,000 of those trained on, for each
-    parameter; and the summaries of the held-out ones. With gaps as in training.
-    """
-    rng = stream(seed, "resolution")
-    spaced = train_rows[:: -(-len(train_rows) // _MOST_KNOWN)]
-    known, _ = _seen(posterior, simulations, spaced, rng)
-    tested, y = _seen(posterior, simulations, held_out_rows[:_MOST_TESTED], rng)
-    draws = posterior.draws_of(y, _DRAWS, int(rng.integers(2**31)))
-    return resolution(known, tested, draws, posterior.names), tested.features[-1].astype(np.float32)
-
-
 def unresolved(
     posterior: Amortised,
     simulations: Simulations,
@@ -58,19 +40,31 @@ def unresolved(
     held_out_rows: Int[np.ndarray, " m"],
     seed: int,
 ) -> Unresolved | None:
-    """The parameters that the posterior resolves worse than a regression does."""
-    if len(train_rows) == 0 or len(held_out_rows) == 0:
+    """The parameters that the posterior resolves worse than a regression on at most 2,000 of the simulations
+    that it was trained on, by bets on at most 200 held-out ones; with gaps as in training.
+    """
+    rng = stream(seed, "resolution")
+    spaced = train_rows[:: -(-len(train_rows) // _MOST_KNOWN) or 1]
+    known = _observed(posterior, *simulations.gather(spaced), rng)
+    tested = _observed(posterior, *simulations.gather(held_out_rows[:_MOST_TESTED]), rng)
+    if min(len(known.theta), len(tested.theta)) == 0:
         return None
-    return Unresolved.of(*bets_against(posterior, simulations, train_rows, held_out_rows, seed))
+    draws = posterior.draws_of(tested.y, _DRAWS, int(rng.integers(2**31)))
+    of_known, of_tested = (Simulated(rows.theta, features(posterior, rows.y)) for rows in (known, tested))
+    found = resolution(of_known, of_tested, draws, posterior.names)
+    return Unresolved.of(found, of_tested.features[-1].astype(np.float32))
 
 
-def _seen(
-    posterior: Amortised, simulations: Simulations, rows: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Simulated, F]:
-    theta, y = simulations.gather(rows)
+class _Rows(NamedTuple):
+    theta: F
+    y: F
+
+
+def _observed(posterior: Amortised, theta: F, y: NDArray[Any], rng: np.random.Generator) -> _Rows:
+    """With gaps as in training, without what is not seen at all."""
     y = np.asarray(y, dtype=np.float64)
-    if posterior.observe is not None:
-        y = np.asarray(posterior.observe(y, rng), dtype=np.float64)
-        there = ~np.isnan(y.reshape(len(y), -1)).all(axis=1)
-        theta, y = theta[there], y[there]
-    return Simulated(theta, features(posterior, y)), y
+    if posterior.observe is None:
+        return _Rows(theta, y)
+    y = np.asarray(posterior.observe(y, rng), dtype=np.float64)
+    there = ~np.isnan(y.reshape(len(y), -1)).all(axis=1)
+    return _Rows(theta[there], y[there])
