@@ -88,14 +88,14 @@ def resolution(
 ) -> list[Resolution]:
     """Bets of R, fitted to `known`, on `tested`, for each parameter. draws: of q, for each tested row."""
     known, tested = _that_vary(known, tested)
-    if len(known.theta) < _LEAST_KNOWN or not known.features:
-        nothing = np.zeros(len(tested.theta))
-        return [Resolution(name, nothing, 0.0, 0.0, 1.0) for name in names]
     pool = np.concatenate([tested.theta[:, None], draws], axis=1)
     theta = known.theta.copy()
     for j in _better_as_logarithms(known.theta, pool):
         theta[:, j], pool[..., j] = np.log(theta[:, j]), np.log(pool[..., j])
     predicted = _regressions(known._replace(theta=theta), tested.features)
+    if not predicted:
+        nothing = np.zeros(len(tested.theta))
+        return [Resolution(name, nothing, 0.0, 0.0, 1.0) for name in names]
     return [
         _bets(name, one, pool[..., j]) for j, (name, one) in enumerate(zip(names, predicted, strict=True))
     ]
@@ -208,13 +208,18 @@ def _windows(known: Simulated) -> Iterator[_Window]:
 
 def _regressions(known: Simulated, at: Sequence[F]) -> list[_Predicted]:
     """R of each parameter at the features `at`, from the window that best predicts a fifth of the known rows
-    (200 at most), to which it is not fitted.
+    (200 at most), to which it is not fitted; none where there are too few rows.
     """
+    if len(known.theta) < _LEAST_KNOWN:
+        return []
     tuning = np.zeros(len(known.theta), dtype=bool)
     tuning[:: max(_TUNED_OF, -(-len(tuning) // _TUNING_ROWS))] = True
     fitted, left_out = known.rows(~tuning), known.rows(tuning)
     windows = list(_windows(fitted))
     maps = {(w.features, w.indexes): _coordinates(fitted, w) for w in windows}
+    windows = [w for w in windows if maps[w.features, w.indexes].shape[1]]
+    if not windows:
+        return []
 
     def predicted(window: _Window, features: Sequence[F]) -> _Predicted:
         slope = maps[window.features, window.indexes]

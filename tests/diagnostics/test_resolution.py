@@ -153,6 +153,9 @@ def test_features_that_do_not_vary_few_rows_and_draws_that_are_not_finite() -> N
     without = crossed_resolution(Simulated(theta, [np.ones((200, 2))]), draws, ["a"])
     few = crossed_resolution(Simulated(theta[:40], [y[:40]]), draws[:40], ["a"])
     assert [one.evidence for one in (*without, *few)] == pytest.approx([0, 0])
+    many = rng.standard_normal((90, 60))
+    crowded = crossed_resolution(Simulated(many, [many]), np.zeros((90, 32, 60)), ["a"] * 60)
+    assert {one.bets for one in crowded} == {0.0}
     beside = Simulated(theta, [np.column_stack([y, np.ones(200)]), np.empty((200, 0))])
     (found,) = crossed_resolution(beside, draws, ["a"])
     assert found.evidence > LEAST
