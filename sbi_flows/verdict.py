@@ -19,11 +19,13 @@ class Verdict:
     text: the reasons and the next step.
     quantile: the fraction of simulated data sets closer to the other simulations than the observation is; NaN
         where it does not apply.
+    of_data: the level of the data alone, where a fault of the fit lowers it.
     """
 
     level: Level
     text: str
     quantile: float = float("nan")
+    of_data: Level | None = None
 
     @property
     def ok(self) -> bool:

@@ -16,11 +16,13 @@ from sbi_flows.diagnostics.local import local_c2st
 from sbi_flows.diagnostics.pairs import Pairs, Progress, Sampler, draw_pairs, likelihoods
 from sbi_flows.diagnostics.predictive import PredictiveCheck, check_predictive
 from sbi_flows.diagnostics.recovery import Gain, recovery
+from sbi_flows.diagnostics.resolution import Simulated, crossed_resolution, evidence_near
 from sbi_flows.diagnostics.tests import (
     Measurements,
     Outcome,
     apply_tests,
     local_outcome,
+    local_resolution_outcome,
     measure,
     misspecification_outcome,
     overall,
@@ -28,6 +30,7 @@ from sbi_flows.diagnostics.tests import (
 )
 from sbi_flows.errors import SettingsError, TooFewSimulationsError
 from sbi_flows.notes import Note
+from sbi_flows.posterior.betting import features
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
@@ -84,7 +87,7 @@ def check(
     pairs = draw_pairs(sampler, theta, y, names=names, rng=rng, log_prob=log_prob, progress=progress)
     pairs, left_out = _with_likelihoods(pairs, simulator, n_likelihood, rng, progress)
     measured = _measured(posterior, simulator, pairs, rng)
-    here = _Here() if observed is None else _at(observed, posterior, simulator, pairs, rng)
+    here = _Here() if observed is None else _at(observed, posterior, simulator, pairs, measured, rng)
     outcomes = (*apply_tests(measured), *here.outcomes)
     gained = measured.gain or Gain(np.nan, np.nan)
     left_out = (*left_out, *here.left_out)
@@ -197,7 +200,8 @@ def _measured(
     posterior: Posterior, simulator: Simulator, pairs: Pairs, rng: np.random.Generator
 ) -> Measurements:
     prior = simulator.prior
-    return measure(
+    simulated = Simulated(pairs.theta, features(posterior, pairs.y))
+    measured = measure(
         pairs,
         rng,
         log_prob=_log_prob_of(posterior, _events(posterior, simulator))
@@ -206,6 +210,7 @@ def _measured(
         log_prior=prior.log_prob(pairs.theta),
         features=data_features(_complete(simulator.compute_summaries(pairs.y))),
     )
+    return replace(measured, resolved=crossed_resolution(simulated, pairs.draws, pairs.names))
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,12 @@ class _Here:
 
 
 def _at(
-    y_obs: F, posterior: Posterior, simulator: Simulator, pairs: Pairs, rng: np.random.Generator
+    y_obs: F,
+    posterior: Posterior,
+    simulator: Simulator,
+    pairs: Pairs,
+    measured: Measurements,
+    rng: np.random.Generator,
 ) -> _Here:
     events = _events(posterior, simulator)
     own = _sampler_of(posterior, events)(y_obs[None], _LOCAL_DRAWS, rng)[0]
@@ -229,7 +239,16 @@ def _at(
         outcomes.append(predictive_outcome(here.predictive_check))
     summaries = _complete(simulator.compute_summaries(np.concatenate([y_obs[None], pairs.y])))
     local = local_c2st(pairs.theta, pairs.draws[:, 0], summaries[1:], own, summaries[0], rng=rng)
-    return replace(here, outcomes=(*outcomes, local_outcome(local)))
+    outcomes += [*_resolved_at(y_obs, posterior, pairs, measured), local_outcome(local)]
+    return replace(here, outcomes=tuple(outcomes))
+
+
+def _resolved_at(y_obs: F, posterior: Posterior, pairs: Pairs, measured: Measurements) -> list[Outcome]:
+    places, at = features(posterior, pairs.y), features(posterior, y_obs[None])
+    if not places:
+        return []
+    log_e = np.stack([one.log_e for one in measured.resolved], axis=1)
+    return [local_resolution_outcome(pairs.names, evidence_near(log_e, places[-1], at[-1])[0])]
 
 
 def _complete(summaries: F) -> F:

@@ -103,7 +103,7 @@ class Bench:
         if draws is None:
             return None
         if method in _SEES_ONLY_SUMMARIES:
-            draws = _on_the_data(draws, self.posterior.verdicts(self.given(y))[0])
+            draws = _on_the_data(draws, self.posterior.verdict_on_data(y))
         before = 0.0
         if method in ("neural", "refined"):
             before = float(sum(self.posterior.seconds.values()))

@@ -29,17 +29,21 @@ from sbi_flows.diagnostics.normalisation import Normalisation, normalisation
 from sbi_flows.diagnostics.pairs import LogProb, Pairs
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.recovery import Gain, gain
+from sbi_flows.diagnostics.resolution import LARGE, Resolution
 from sbi_flows.verdict import LEVELS, Level, Verdict
 
 FALSE_ALARM = 1e-4
 AT_OBSERVATION = (0.01, 0.001)
 _SHIFTS, _DISPERSIONS, _GAPS = (0.1, 0.3), (1.1, 1.25), (0.05, 0.15)
 _EXPLAINED, _NATS = (0.01, 0.09), (0.05, 0.3)
+_TIMES = (LARGE, np.inf)
 
 _MORE = ("more simulations", "longer training")
 _BETTER_SUMMARIES = (*_MORE, "another summary network")
 _NOT_PARAMETERS = (LOG_Q, RANDOM_POINT, LOG_LIKELIHOOD)
 _THREE_P = "3 min p of mean-z, spread-z, ECDF"
+_SHARPER = ("posterior.refine(y_obs, simulator)", "more simulations")
+_BOUND = "P(S >= s) <= exp(-s), exact bound"
 _COVERAGES = {
     LOG_Q: ("coverage", "highest-density regions"),
     RANDOM_POINT: ("coverage, TARP", "balls around random points"),
@@ -76,6 +80,7 @@ class Measurements:
     dependence: Sequence[Dependence]
     normalisation: Normalisation | None = None
     gain: Gain | None = None
+    resolved: Sequence[Resolution] = ()
 
 
 def measure(
@@ -116,6 +121,8 @@ def apply_tests(measured: Measurements, false_alarm: float = FALSE_ALARM) -> lis
     ]
     if measured.normalisation is not None:
         tests.append(partial(_density, measured.normalisation))
+    if measured.resolved:
+        tests.append(partial(_resolution, measured.resolved))
     found = [test(false_alarm / len(tests)) for test in tests]
     found = [_passed(outcome) if outcome.level == "trust" else outcome for outcome in found]
     if measured.gain is not None:
@@ -160,9 +167,24 @@ def misspecification_outcome(verdict: Verdict) -> Outcome:
     """The verdict on whether one observation looks like the simulations, as a row of the table."""
     sentence = verdict.text.split(". ")[0].rstrip(".")
     advice = ("a look at the data and their units, then at the prior and the simulator",)
+    level = verdict.of_data or verdict.level
     return Outcome(
         *("misspecification", "y_obs", verdict.quantile, 0.99, "quantile ~ U(0, 1)"),
-        *(not verdict.ok, verdict.quantile, verdict.level, sentence, advice),
+        *(level != "trust", verdict.quantile, level, sentence, advice),
+    )
+
+
+def local_resolution_outcome(names: Sequence[str], evidence: Float[np.ndarray, " d"]) -> Outcome:
+    """The bets on the data sets nearest to one observation, one sum for each parameter: "caution" at 1%."""
+    worst, limit = int(np.argmax(evidence)), float(np.log(len(names) / AT_OBSERVATION[0]))
+    lost = bool(evidence[worst] >= limit)
+    does = "predicts" if lost else "does not predict"
+    sentence = (
+        f"{names[worst]}: near the observation a linear regression {does} the truth better than the posterior"
+    )
+    return Outcome(
+        *("resolution at y_obs", names[worst], float(evidence[worst]), limit, _BOUND),
+        *(lost, float(evidence[worst]), "caution" if lost else "trust", sentence, _SHARPER),
     )
 
 
@@ -256,6 +278,20 @@ def _density(found: Normalisation, alpha: float) -> Outcome:
     advice = "avoiding log_prob, which lacks a Jacobian or a constant or is not that of the draws"
     null = f"t({found.degrees})"
     return Outcome("density is that of the draws", LOG_Q, found.t, limit, null, *graded, sentence, (advice,))
+
+
+def _resolution(found: Sequence[Resolution], alpha: float) -> Outcome:
+    """At most "caution": a posterior that its network limits loses information, but may be calibrated."""
+    limit = float(np.log(len(found) / alpha))
+    worst = max(found, key=lambda one: (one.evidence > limit and one.factor > LARGE, one.evidence))
+    graded = _graded(worst.evidence > limit, worst.factor, _TIMES)
+    sentence = f"{worst.quantity}: in {worst.bets:.0%} of the data sets a linear regression is narrower"
+    if graded[2] != "trust":
+        times = f"the posterior is {worst.factor:.3g} times as wide as its errors"
+        sentence = f"{sentence}, and right: {times}, so the network limits it, not the data"
+    return Outcome(
+        *("resolution", worst.quantity, worst.evidence, limit, _BOUND, *graded, sentence, _SHARPER)
+    )
 
 
 def _gain(found: Gain, alpha: float) -> Outcome:

@@ -191,6 +191,29 @@ def _training_ended(stopped: str, epochs: int, best_loss: float, best_epoch: int
     return f"training{whose} {ENDED[stopped]} after {epochs} epochs; {best}"
 
 
+def _how_much(names: list[str], factors: list[float]) -> str:
+    return " and ".join(
+        f"{name} about {factor:,.{0 if factor >= 10 else 1}f} times as precisely"
+        for name, factor in zip(names, factors, strict=True)
+    )
+
+
+def _not_resolved(names: list[str], factors: list[float]) -> str:
+    return (
+        f"the network limits how narrow the posterior of {' and '.join(names)} is: from held-out data, a "
+        f"linear regression on simulations near them predicts {_how_much(names, factors)}. Ask "
+        "posterior.refine(y_obs, simulator) for one observation, or simulate more"
+    )
+
+
+def _not_resolved_here(names: list[str], factors: list[float]) -> str:
+    return (
+        f"the network, not the data, limits how narrow the posterior of {' and '.join(names)} is here: from "
+        f"simulated data like these, a linear regression predicts {_how_much(names, factors)}. Ask "
+        "posterior.refine(y_obs, simulator), or simulate more"
+    )
+
+
 def _networks_disagree(apart: float, p: float | None = None, usual: float | None = None) -> str:
     here = f"its networks disagree: their means differ by {apart:.2f} sd"
     if p is not None:
@@ -251,6 +274,8 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "nothing learned": "the fit learned nothing from y: on held-out simulations its log density is "
     "{gain:.3f} ± {error:.3f} nats above the prior's. Say what y is, with data=sf.Series(), sf.Set() or "
     "sf.Grid() in @sf.simulator, or simulate more; if y hardly depends on the parameters, this is the answer",
+    "not resolved": _not_resolved,
+    "not resolved here": _not_resolved_here,
     "verdict covers": "This is about the data. On held-out simulations the posterior gained {gain:.2f} nats "
     "over the prior; whether it is calibrated, sf.check tests.",
     "likelihood untested": "The log-likelihood is not tested: {reason}.",

@@ -25,6 +25,7 @@ from sbi_flows.notes import Note
 from sbi_flows.npe.network import Ensemble
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.density import Density
+from sbi_flows.posterior.unresolved import Unresolved
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.patterns import Observe
@@ -44,6 +45,7 @@ class Amortised:
     made_of: what y is; None where nothing but its shape is known. observe: the patterns of gaps and lengths
     that it was trained for.
     noise_shift, noise_scale: mean and sd of the noise after `sf.recalibrate`, else None.
+    unresolved: parameters of which the network is known to lose what the data tell; None if there are none.
     """
 
     prior: Prior
@@ -62,6 +64,7 @@ class Amortised:
     noise_scale: F | None = None
     made_of: Events | None = None
     observe: Observe | None = None
+    unresolved: Unresolved | None = None
     _density: Density = field(init=False, repr=False)
 
     @torch_defaults()
@@ -117,8 +120,7 @@ class Amortised:
         seed = check_seed(seed)
         stack, single = self._stack(y_obs)
         n = _draws_that_fit(n, len(stack) * self.prior.d)
-        contexts, recognised = self._recognised(stack)
-        verdicts = [self._covering(verdict) for verdict in recognised]
+        contexts, verdicts = self._judged(stack)
         theta = self._density.draw(contexts, n, seed)
         scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         facts = {name: self.facts[name] for name in ("simulations", "simulator")}
@@ -162,6 +164,16 @@ class Amortised:
         return np.asarray(self._density.log_prob(theta[:, None], self._density.contexts(y))[:, 0])
 
     @torch_defaults()
+    def summaries_of(self, y: F) -> F:
+        """s(y) of a stack of m events as they travel, without checks, (m, k)."""
+        return np.asarray(self._density.contexts(y).numpy())
+
+    @torch_defaults()
+    def draws_of(self, y: F, n: int, seed: int) -> F:
+        """n draws for each of m events as they travel, without checks or verdicts, (m, n, d)."""
+        return self._density.draw(self._density.contexts(y), n, seed)
+
+    @torch_defaults()
     def summaries(self, y_obs: Any) -> F:
         """s(y), what the networks learned to look at, for use in ABC: (k,) for one event, (m, k) for a stack.
 
@@ -174,7 +186,7 @@ class Amortised:
     @torch_defaults()
     def verdicts(self, y_obs: Any) -> tuple[Verdict, ...]:
         """The verdict on each event of a stack, or on one event, without drawing."""
-        return tuple(map(self._covering, self._recognised(self._stack(y_obs)[0])[1]))
+        return tuple(self._judged(self._stack(y_obs)[0])[1])
 
     @torch_defaults()
     def verdict_on_data(self, y: F) -> Verdict:
@@ -208,7 +220,7 @@ class Amortised:
         return values[None] if single else values, single
 
     def _recognised(self, stack: F) -> tuple[Tensor, list[Verdict]]:
-        """The summaries of a stack, and the verdict on each event."""
+        """The summaries of a stack, and the verdict on the data of each event."""
         contexts, verdicts = [], []
         for part in self._density.summarised(stack):
             contexts.append(part.summaries)
@@ -219,9 +231,15 @@ class Amortised:
             verdicts += self.detector.verdicts(features, np.column_stack(unlike))
         return torch.cat(contexts), verdicts
 
-    def _covering(self, verdict: Verdict) -> Verdict:
+    def _judged(self, stack: F) -> tuple[Tensor, list[Verdict]]:
+        """The summaries of a stack, and the verdict on each answer."""
+        contexts, verdicts = self._recognised(stack)
+        lost = [None] * len(stack) if self.unresolved is None else self.unresolved.at(contexts.numpy())
+        return contexts, [self._covering(*pair) for pair in zip(verdicts, lost, strict=True)]
+
+    def _covering(self, verdict: Verdict, lost: Note | None) -> Verdict:
         """The verdict with what it covers: the data alone, and how much the fit learned. It is never better
-        than "caution" where that is nothing.
+        than "caution" where that is nothing, or less than the data tell (lost).
         """
         gain, error = (float(self.facts.get(name, np.nan)) for name in ("gain", "gain_error"))
         if not np.isfinite(gain):
@@ -231,8 +249,12 @@ class Amortised:
             return replace(
                 verdict,
                 level=level,
+                of_data=verdict.level,
                 text=f"{verdict.text} But {Note('nothing learned', gain=gain, error=error)}.",
             )
+        if lost is not None and verdict.level != "do not trust":
+            text = f"{verdict.text} But {lost}."
+            return replace(verdict, level="caution", of_data=verdict.level, text=text)
         if verdict.level != "trust":
             return verdict
         return replace(verdict, text=f"{verdict.text} {Note('verdict covers', gain=gain)}")

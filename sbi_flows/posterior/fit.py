@@ -33,6 +33,7 @@ from sbi_flows.npe.online.start import starting_set
 from sbi_flows.npe.request import Request
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.posterior.amortised import nothing_learned
+from sbi_flows.posterior.betting import unresolved
 from sbi_flows.posterior.gain import gain_over_prior
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.problem.events import Events
@@ -296,7 +297,7 @@ def _posterior(simulator: Simulator, fitted: _Fitted, request: Request, minutes:
         made_of=simulator.events.with_missing() if masked else simulator.events,
         observe=request.observe,
     )
-    return _with_gain(posterior, fitted, request)
+    return _with_resolution(_with_gain(posterior, fitted, request), fitted, request)
 
 
 def _with_gain(posterior: Posterior, fitted: _Fitted, request: Request) -> Posterior:
@@ -310,3 +311,15 @@ def _with_gain(posterior: Posterior, fitted: _Fitted, request: Request) -> Poste
     notes = Notes(request.say)
     notes.note("nothing learned", gain=found.mean, error=found.error)
     return replace(posterior, facts=facts, notes=(*posterior.notes, *notes))
+
+
+def _with_resolution(posterior: Posterior, fitted: _Fitted, request: Request) -> Posterior:
+    """The posterior, with the parameters of which its network loses what the data tell; a note names them."""
+    rows = fitted.estimate.train_rows, fitted.estimate.held_out_rows
+    with torch_threads(1):
+        lost = unresolved(posterior, fitted.simulations, *rows, request.seed)
+    if lost is None:
+        return posterior
+    notes = Notes(request.say)
+    notes.note("not resolved", names=list(lost.names), factors=list(lost.factors))
+    return replace(posterior, unresolved=lost, notes=(*posterior.notes, *notes))

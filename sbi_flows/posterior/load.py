@@ -39,6 +39,7 @@ from sbi_flows.npe.design import Design
 from sbi_flows.npe.settings import DENSITIES, FitSettings
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.posterior.record import POSTERIOR_FILE
+from sbi_flows.posterior.unresolved import Unresolved
 from sbi_flows.problem.events import Events
 from sbi_flows.problem.patterns import observe_from_json
 from sbi_flows.problem.plugins import find_plugin
@@ -186,6 +187,9 @@ def _rebuilt(record: Manifest, arrays: Arrays, given: _Given) -> Posterior:
         noise_scale=noise.get("scale"),
         made_of=events,
         observe=observe,
+        unresolved=Unresolved.from_file(record["unresolved"], under("unresolved", arrays))
+        if "unresolved" in record
+        else None,
     )
 
 

@@ -18,7 +18,7 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.settings import Place
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Posterior(Amortised):
     """An amortised posterior. Made by `sf.fit` and `sf.load`.
 

@@ -51,6 +51,8 @@ def save(posterior: Amortised, path: str | os.PathLike[str]) -> None:
     }
     if declared is not None:
         leaves["declared"] = declared.arrays()
+    if posterior.unresolved is not None:
+        leaves["unresolved"] = posterior.unresolved.arrays()
     checks = {"theta": theta, "y": y, "log_prob": posterior.log_prob_of(theta, y)}
     POSTERIOR_FILE.save(path, _record(posterior), leaves, checks)
 
@@ -75,6 +77,7 @@ def _record(posterior: Amortised) -> dict[str, Any]:
         "facts": dict(posterior.facts),
         "distortions": list(posterior.detector.kinds),
         "notes": [note.to_json() for note in posterior.notes],
+        **({} if posterior.unresolved is None else {"unresolved": posterior.unresolved.to_json()}),
     }
 
 

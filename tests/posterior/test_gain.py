@@ -23,7 +23,7 @@ def model(*, informative: bool, missing: bool = False) -> sf.Simulator:
     @sf.simulator(sf.Prior(a=norm(0, 1), b=uniform(0, 1)), event_shape=(3,), missing=missing)
     def model(theta: Any, rng: np.random.Generator) -> np.ndarray:
         noise = rng.standard_normal((len(theta["a"]), 3))
-        return np.asarray(theta["a"][:, None] + 0.1 * noise) if informative else noise
+        return np.asarray(theta["a"][:, None] + 0.6 * noise) if informative else noise
 
     return model
 
