@@ -216,7 +216,7 @@ def _target(models: Models, banks: Mapping[str, Simulations], shared: Summaries 
     """What ABC aims at: the summaries that all models declare, else y itself."""
     name = models.names[0]
     simulator = models.simulators[name] if shared is not None else stand_in(banks[name])
-    return Target(simulator, models.observed)
+    return Target(simulator, models.observed, shared)
 
 
 def _by_abc(
