@@ -14,6 +14,7 @@ from rich.text import Text
 
 from sbi_flows.cli.check_verbs import check_verb, compare_verb, learning_curve_verb, recalibrate_verb
 from sbi_flows.cli.fit_verbs import demo_verb, fit_verb, infer_verb
+from sbi_flows.cli.refine_verb import refine_verb
 from sbi_flows.cli.simulate_verbs import list_verb, simulate_verb
 from sbi_flows.cli.terminal import NOTHING_SAVED, console, printed, show_warning
 from sbi_flows.errors import SbiFlowsError
@@ -59,7 +60,7 @@ def main(debug: bool) -> None:
 
 
 for _verb in (
-    *(list_verb, simulate_verb, fit_verb, infer_verb),
+    *(list_verb, simulate_verb, fit_verb, infer_verb, refine_verb),
     *(check_verb, compare_verb, recalibrate_verb, learning_curve_verb, demo_verb),
 ):
     _verb.callback = printed(_verb.callback)

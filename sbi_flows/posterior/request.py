@@ -12,7 +12,7 @@ from sbi_flows.errors import SettingsError
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.at import check_where
-from sbi_flows.simulation.settings import Place, SimulateSettings, check_place
+from sbi_flows.simulation.settings import Place, SimulateSettings, check_place, check_workers
 from sbi_flows.simulation.simulations import Simulations
 
 Method = Literal["closed form", "likelihood", "rounds"]
@@ -85,3 +85,4 @@ class RefineRequest:
         if self.store is not None:
             check_place(self.store)
         check_where(self.where)
+        check_workers(self.where.get("executor"), self.where.get("workers"))

@@ -91,16 +91,7 @@ class Request:
         object.__setattr__(self, "seed", check_seed(self.seed))
         if self.store is not None:
             check_place(self.store)
-        if isinstance(self.executor, type) or not (
-            self.executor is None or isinstance(self.executor, Executor) or callable(self.executor)
-        ):
-            raise SettingsError(
-                "executor must be a concurrent.futures.Executor or a function that makes one, got "
-                f"{self.executor!r}. Of a Dask client, pass client.get_executor(pure=False); for local "
-                "processes, workers=8."
-            )
-        if self.workers is not None:
-            integer("workers", self.workers)
+        check_workers(self.executor, self.workers)
         if self.time_limit is not None:
             real("time_limit, in seconds,", self.time_limit, positive=True, most=_LONGEST_LIMIT)
         real("max_failures", self.max_failures, most=1)
@@ -114,6 +105,19 @@ class Request:
     def isolate(self) -> bool:
         """Whether the simulator is called in a child process from the start."""
         return self.time_limit is not None if self.settings.isolate is None else self.settings.isolate
+
+
+def check_workers(executor: object, workers: object) -> None:
+    """Raise `SettingsError` unless these say where to work."""
+    if isinstance(executor, type) or not (
+        executor is None or isinstance(executor, Executor) or callable(executor)
+    ):
+        raise SettingsError(
+            f"executor must be a concurrent.futures.Executor or a function that makes one, got {executor!r}. "
+            "Of a Dask client, pass client.get_executor(pure=False); for local processes, workers=8."
+        )
+    if workers is not None:
+        integer("workers", workers)
 
 
 def usual_rows(event_shape: tuple[int, ...]) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import sbi_flows as sf
-from sbi_flows.comparison.exact import exact_draws
 from simulators.ricker import ricker
 
 pytestmark = pytest.mark.slow
@@ -51,9 +50,8 @@ def test_importance_sampling_from_the_neural_posterior_gives_the_exact_one(
     """Means within 5 standard errors of both samples together (false-alarm rate 3e-6 for six of them), sd
     within a quarter.
     """
-    draws = exact_draws(ricker, posterior, EXACT[f"{name}/x_obs"].astype(float), 1500, seed=2)
-    assert draws is not None
-    assert draws.ess > 200, draws.verdict
+    draws = posterior.refine(EXACT[f"{name}/x_obs"].astype(float), ricker, n=1500, seed=2)
+    assert draws.facts["exact"], draws.verdict
     mean, sd = EXACT[f"{name}/mean"], EXACT[f"{name}/sd"]
     summary = draws.summary()
     error = sd * np.sqrt(1 / draws.ess + 1 / 1500)
