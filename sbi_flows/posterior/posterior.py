@@ -58,8 +58,7 @@ class Posterior(Amortised):
             these that the simulator allows.
         n_simulations, minutes: limits on the work: evaluations of the likelihood, or simulations. Without
             them the likelihood is asked until the effective sample size is that of `settings`, and at most 50
-            times as often; rounds make 10,000
-            simulations.
+            times as often; rounds make 10,000 simulations.
         store: a folder for the simulations of "rounds", from which the same call resumes.
         say: called with a line of text as the work goes on.
         where: `executor`, `workers`, `time_limit`, `max_failures`, as of `sf.simulate`.
