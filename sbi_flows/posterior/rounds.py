@@ -50,7 +50,17 @@ Reason = Literal["rounds", "stays", "region", "time"]
 
 
 def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: RefineRequest) -> Draws:
-    """Draws from a posterior trained on for y (*event,), which amortises no more.
+    """Draws from a posterior that was trained again for y (*event,), and is good for no other.
+
+    `facts`: simulations, and simulations_in_all with those of the fit; failed, by cause; apart, the KL
+    divergence of the amortised posterior from the draws, in nats; rounds, a record of each:
+        simulations, failed, rows         made, lost, and trained on
+        share_of_prior, drawn_by, lost    the region: its prior mass, how it was drawn from, and how much of
+                                          the posterior before lies outside
+        leak, weight, gain, gain_error    the new network: its mass outside at y, its mixture weight, and what
+                                          the round added to the held-out log density in the region, in nats
+        moved                             KL divergence of the posterior before from that after, in nats
+        epochs, seconds_simulating, seconds_training
 
     Raises `SettingsError` for too few simulations, and what simulating and training raise.
     """
