@@ -73,18 +73,24 @@ def likeness(target: Target, distance: Distance, y: NDArray[Any], share: float) 
     events = np.asarray(as_observed(y, target.observed), dtype=np.float64).reshape(len(y), -1)
     events, summaries = events[finite][:, there], summaries[finite]
     scaler, values = Scaler.from_data(events, shared=False), observed[there][None]
-    offsets = np.concatenate([distance.offsets(summaries), distance.offsets(target.summaries[None])])
+    scaled = _scaled(np.concatenate([summaries, target.summaries[None]]), distance)
     rank = max(int(np.ceil(share * len(events))), _NEIGHBOURS)
-    far, broken = [_remoteness(offsets, rank)], False
-    seen = [np.arcsinh(offsets)] if target.function is not None else []
+    far, broken = [_remoteness(scaled, rank)], False
+    seen = [np.arcsinh(scaled)] if target.function is not None else []
     if events.shape[1] <= _MOST_COLUMNS:
         broken = _breaks(events, values[0])
         seen.append(np.concatenate([scaler(events), scaler(values)]))
     if seen:
-        features = np.nan_to_num(np.concatenate(seen, axis=1), nan=0.0)
+        features = _limited(np.concatenate(seen, axis=1), nan=0.0)
         far.append(_remoteness(_whitened(features)[0], _NEIGHBOURS, local=True))
     quantile, p_value, times = _ranked(np.concatenate(far))
     return Likeness(quantile, p_value, times, scaler.unlike(values)[0], broken)
+
+
+def _scaled(summaries: Float[np.ndarray, "p+1 k"], distance: Distance) -> F:
+    """In the units of the distance, about the median of the first p rows."""
+    used = summaries[:, distance.used]
+    return np.asarray((used - np.median(used[:-1], axis=0)) / distance.scales[distance.used])
 
 
 def _ranked(far: Float[np.ndarray, "kinds m+1"]) -> tuple[float, float, float]:
@@ -103,7 +109,7 @@ def _remoteness(points: Float[np.ndarray, "p+1 r"], rank: int, *, local: bool = 
     themselves out, and of the last point, (1, m + 1). With `local` a second row, in which it is divided by
     the mean of that of the nearest 5 of the m.
     """
-    points = np.clip(np.nan_to_num(points, posinf=_MOST, neginf=-_MOST), -_MOST, _MOST).astype(np.float32)
+    points = _limited(points, nan=_MOST).astype(np.float32)
     p = len(points) - 1
     chosen = np.linspace(0, p - 1, min(_DATA_SETS, p)).astype(np.int64)
     asked = np.append(chosen, p)
@@ -119,6 +125,11 @@ def _remoteness(points: Float[np.ndarray, "p+1 r"], rank: int, *, local: bool = 
         usual[rows] = far[_nearest(squares, few)].mean(axis=1)
     least = np.median(far) * _SMALL + np.finfo(np.float64).tiny
     return np.stack([far, far / np.maximum(usual, least)])
+
+
+def _limited(values: F, *, nan: float) -> F:
+    """Values in units of their spread, not beyond 1e6, so that squares do not leave float32."""
+    return np.clip(np.nan_to_num(values, nan=nan, posinf=_MOST, neginf=-_MOST), -_MOST, _MOST)
 
 
 def _nearest(squares: NDArray[np.float32], few: int) -> Rows:

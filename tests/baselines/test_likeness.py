@@ -113,6 +113,12 @@ def test_relations_are_not_judged_where_simulations_are_few_or_rare_events_break
     assert not judged(gaussian, rare, np.append(rare[5, :5], np.ones(8))).broken
 
 
+def test_an_observation_far_away_does_not_hide_how_the_simulations_differ() -> None:
+    found = judged(gaussian, made(gaussian, 2000, 1), [1e12, 0, 0, 0, 0])
+    assert found.p_value < 0.001
+    assert 1000 < found.times < np.inf
+
+
 def test_what_is_not_observed_is_not_judged() -> None:
     y = made(duplicated, 4000, 1)
     assert data_verdict(judged(duplicated, y, [0.5, np.nan, 0.4])).ok
