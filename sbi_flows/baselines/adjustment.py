@@ -6,7 +6,7 @@ leaves the prior, with Epanechnikov weights K = 1 - (distance / tolerance)^2:
     neural          z_i* = m(s(y)) + (z_i - m(s_i)) sigma(s(y)) / sigma(s_i)  (Blum & Francois 2010)
 
 (Genetics 162:2025; Statistics and Computing 20:63.) Ridge is linear with a penalty, for many or nearly
-collinear summaries (Blum, Nunes, Prangle & Sisson 2013); `baselines.regression` has the fits.
+collinear summaries (Blum, Nunes, Prangle & Sisson 2013); `baselines.regression` and `networks` have the fits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sbi_flows.arrays import F
-from sbi_flows.baselines.regression import fit_linear, fit_networks, fit_ridge
+from sbi_flows.baselines.regression import fit_linear, fit_ridge
 from sbi_flows.errors import ObservationError, SettingsError
 from sbi_flows.problem.prior import Prior
 
@@ -69,6 +69,8 @@ def adjusted(
     z, _ = prior.to_unconstrained(theta)
     here = np.zeros((1, offsets.shape[1]))
     if adjust == "neural":
+        from sbi_flows.baselines.networks import fit_networks
+
         networks = fit_networks(offsets, z, kernel, seed, members=_MEMBERS, spreads=True)
         (mean, log_sd), (mean_here, log_sd_here) = networks(offsets), networks(here)
         return prior.from_unconstrained(mean_here + (z - mean) * np.exp(log_sd_here - log_sd))

@@ -14,19 +14,14 @@ generation, accepted or not (Prangle 2017, Bayesian Analysis 12:289).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 
-from sbi_flows.machine import torch_defaults, torch_threads
-
 _ROWS_AT_ONCE = 8192  # they stay in the processor's cache
-_LANES = 64  # rows that are scaled as if they were one: broadcasting is slow along short ones
-_DIRECTLY = "donot_use_mm_for_euclid_dist"
+_LANES = 64  # rows that are taken as if they were one: broadcasting is slow along short ones
+_LARGE = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,33 +51,37 @@ class Distance:
 
     def __call__(self, summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         """d of each row; inf where a summary is not finite, also one that is left out."""
-        k = len(self.target)
-        inverse = np.where(self.used, 1 / self.scales, 0.0)
-        units, out = np.tile(inverse, _LANES), np.empty(len(summaries))
-        scaled = np.empty(min(len(summaries), _ROWS_AT_ONCE) * k)
-        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
-            target = torch.from_numpy(self.target * inverse)[None]
+        k, used = len(self.target), self.used
+        if not ((self.scales[used] > 1 / _LARGE) & (self.scales[used] < _LARGE)).all():
+            return self._carefully(summaries)
+        weights = np.where(used, np.square(1 / self.scales), 0.0)
+        several, out = np.tile(self.target, _LANES), np.empty(len(summaries))
+        squares = np.empty(min(len(summaries), _ROWS_AT_ONCE) * k)
+        with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(summaries), _ROWS_AT_ONCE):
                 part = np.ascontiguousarray(summaries[start : start + _ROWS_AT_ONCE])
                 rows = len(part)
                 wide = math.gcd(rows, _LANES) * k
-                np.multiply(part.reshape(-1, wide), units[:wide], out=scaled[: rows * k].reshape(-1, wide))
-                points = torch.from_numpy(scaled[: rows * k].reshape(rows, k))
-                out[start : start + rows] = torch.cdist(points, target, compute_mode=_DIRECTLY)[:, 0].numpy()
-        out[np.isnan(out)] = np.inf
+                block = squares[: rows * k].reshape(-1, wide)
+                np.subtract(part.reshape(-1, wide), several[:wide], out=block)
+                np.multiply(block, block, out=block)
+                np.matmul(block.reshape(rows, k), weights, out=out[start : start + rows])
+        np.sqrt(out, out=out)
+        again = np.flatnonzero(~np.isfinite(out))
+        if len(again):
+            out[again] = self._carefully(summaries[again])
         return out
+
+    def _carefully(self, summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+        """The same where squares leave floating point before they are scaled."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = np.linalg.norm(self.offsets(summaries), axis=1)
+        return np.where(np.isfinite(summaries).all(axis=1), found, np.inf)
 
     def offsets(self, summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n used"]:
         """(s - s(y)) / c of the summaries that are used: d is the length of a row."""
         used = self.used
         return np.asarray((summaries[:, used] - self.target[used]) / self.scales[used])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch for short operations on the CPU, without gradients, whatever the caller has set."""
-    with torch_defaults(), torch_threads(1), torch.inference_mode():
-        yield
 
 
 def spreads(summaries: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

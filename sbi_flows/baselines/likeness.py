@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F, spread
-from sbi_flows.baselines.distance import Distance, one_thread
+from sbi_flows.baselines.distance import Distance
 from sbi_flows.baselines.target import Target
 from sbi_flows.nets.scaling import Scaler
 from sbi_flows.problem.observation import as_observed
@@ -150,13 +149,11 @@ def _squares(
     lengths = np.square(points[among]).sum(axis=1, keepdims=True)
     left = np.concatenate([-2 * points[asked], np.ones((len(asked), 1), dtype=np.float32)], axis=1)
     right = np.ascontiguousarray(np.concatenate([points[among], lengths], axis=1).T)
-    others = torch.from_numpy(right)
     squares = np.empty((_ROWS_AT_ONCE, len(among)), dtype=np.float32)
     for start in range(0, len(asked), _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, len(asked)))
         part = squares[: rows.stop - start]
-        with one_thread():
-            torch.mm(torch.from_numpy(left[rows]), others, out=torch.from_numpy(part))
+        np.matmul(left[rows], right, out=part)
         there = np.flatnonzero(own[rows] >= 0)
         part[there, own[rows][there]] = np.inf
         yield rows, part

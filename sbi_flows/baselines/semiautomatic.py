@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sbi_flows.arrays import F
 from sbi_flows.baselines.distance import spreads
 from sbi_flows.baselines.nearest import Part
-from sbi_flows.baselines.regression import fit_networks, fit_ridge
+from sbi_flows.baselines.regression import fit_ridge
 from sbi_flows.baselines.target import Target
 from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.nets.scaling import Scaler
@@ -99,6 +99,8 @@ def learn_posterior_mean(target: Target, part: Part, seed: int) -> PosteriorMean
 
     Raises `TooFewSimulationsError` where too few have finite summaries.
     """
+    from sbi_flows.baselines.networks import fit_networks
+
     features = Features.of(target, part.y)
     u = features(as_observed(part.y, target.observed))
     z, _ = target.simulator.prior.to_unconstrained(part.theta)

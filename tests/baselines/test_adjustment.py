@@ -8,7 +8,8 @@ from scipy.stats import norm, uniform
 
 import sbi_flows as sf
 from sbi_flows.baselines.adjustment import ADJUSTMENTS, Adjustment, adjusted, epanechnikov
-from sbi_flows.baselines.regression import fit_linear, fit_networks, fit_ridge
+from sbi_flows.baselines.networks import fit_networks
+from sbi_flows.baselines.regression import fit_linear, fit_ridge
 from sbi_flows.errors import ObservationError, TooFewSimulationsError
 from simulators.gaussian import make_gaussian, posterior_moments
 
@@ -51,6 +52,7 @@ def test_an_adjustment_is_nearer_at_a_coarse_tolerance_than_plain_draws(
     assert sd < 0.08
 
 
+@pytest.mark.slow
 def test_the_neural_adjustment_follows_a_spread_that_changes_with_the_data() -> None:
     """y = a + exp(a) e / 2, at y = -1.5 and the nearest half: linear draws keep the average spread."""
 
@@ -58,7 +60,7 @@ def test_the_neural_adjustment_follows_a_spread_that_changes_with_the_data() -> 
     def widening(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         return (theta["a"] + 0.5 * np.exp(theta["a"]) * rng.standard_normal(len(theta["a"])))[:, None]
 
-    bank = sf.simulate(widening, 20_000, seed=1)
+    bank = sf.simulate(widening, 10_000, seed=1)
     grid = np.linspace(-6, 6, 4001)
     for y in (1.0, -0.5):
         weight = norm.pdf(grid) * norm.pdf(y, grid, 0.5 * np.exp(grid))
@@ -109,6 +111,7 @@ def test_ridge_takes_equal_and_constant_columns() -> None:
     assert found.coefficients[:, 0] == pytest.approx([1, 1, 0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_networks_learn_a_curved_mean_and_the_spread() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-2, 2, (3000, 1))
