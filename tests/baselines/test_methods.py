@@ -92,6 +92,20 @@ def test_the_seed_alone_decides_the_draws(method: str) -> None:
     assert not same(first, quick(method, seed=2))
 
 
+@pytest.mark.parametrize("observed", [[0.5, 0.4, 5.0, 0.4], [0.5, 0.4, 1.0, 0.8], [90.0, 0.4, 1.0, 0.4]])
+@pytest.mark.parametrize("method", METHODS)
+def test_data_that_no_simulation_can_give_are_not_trusted(method: str, observed: list[float]) -> None:
+    """A column that is always 1, two that are always equal, and a value far away."""
+
+    @sf.simulator(edge.prior, event_shape=(4,))
+    def related(theta: Theta, rng: np.random.Generator) -> np.ndarray:
+        y = edge.function(theta, rng)
+        return np.concatenate([y, np.ones((len(y), 1)), y[:, 1:]], axis=1)
+
+    draws = quick(method, related, observed, n_simulations=1_200 + 2 * SMALL[method])
+    assert draws.verdict.level == "do not trust", draws.verdict
+
+
 @pytest.mark.parametrize("method", ["smc", "synthetic_likelihood"])
 def test_workers_do_not_change_the_draws(method: str) -> None:
     settings = sf.ABCSettings(
