@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 
 from sbi_flows.cli import options
 from sbi_flows.cli.inputs import Observed, load_posterior, load_simulator
@@ -34,6 +36,11 @@ class Refining:
     def place(self) -> Place:
         """Where it runs."""
         return Place() if self.workers is None else Place(workers=self.workers)
+
+
+def _in_json(fact: Any) -> Any:
+    """JSON has no infinity: k-hat of too few draws is null."""
+    return None if isinstance(fact, float) and not np.isfinite(fact) else fact
 
 
 @click.command("refine")
@@ -99,6 +106,6 @@ def refine_verb(
         "verdict": verdict,
         "origin": draws.origin,
         "draws": output,
-        **draws.facts,
+        **{name: _in_json(fact) for name, fact in draws.facts.items()},
     }
     return Answer(record, (table_text(summary, ".4g", index=True),), verdict)

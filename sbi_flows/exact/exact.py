@@ -72,7 +72,7 @@ class _Run:
         self.of_q: dict[str, float] = {}
 
     def finish(self) -> Exact:
-        adapted, pool = self._weighted()
+        adapted, pool, k = self._weighted()
         log_weights = pool.log_weights()
         if not np.isfinite(log_weights.max()):
             raise SimulatorContractError(
@@ -80,7 +80,6 @@ class _Run:
                 "which come from the posterior and the prior: as if the data were impossible. Look at the "
                 "likelihood and at the data."
             )
-        k = pool.k_hat()
         chains = self._chains(pool, adapted) if k > K_HAT else None
         diagnostics = None if chains is None else chains.diagnostics
         found = MonteCarlo(effective(log_weights), k, len(pool), diagnostics)
@@ -101,9 +100,9 @@ class _Run:
         }
         return Exact(theta, weights, found, facts)
 
-    def _weighted(self) -> tuple[Adapted, Pool]:
-        """The proposal and its draws. Draws whose k-hat is bad teach another proposal, as often as
-        `_ADAPTED_BY` says.
+    def _weighted(self) -> tuple[Adapted, Pool, float]:
+        """The proposal, its draws and their k-hat. Draws whose k-hat is bad teach another proposal, as often
+        as `_ADAPTED_BY` says; if it stays bad, whatever pool has the largest effective size is returned.
         """
         budget, rng = self.likelihood.budget, self.rng
         budget.share = _ADAPTED_BY[0]
@@ -129,20 +128,23 @@ class _Run:
             learned.take(pool)
             mixture = fitted(learned, to_fit(learned)[1], rng)
         budget.share = 1.0
-        return adapted, next(found for found in (pool, learned, first) if len(found))
+        k = pool.k_hat() if len(pool) else np.inf
+        if k > K_HAT:
+            pool = max((found for found in (pool, learned, first) if len(found)), key=Pool.ess)
+        return adapted, pool, k
 
     def _fill(self, pool: Pool, adapted: Adapted) -> None:
         """Draw from the fixed proposal until the effective size is reached, or the stage's share is spent."""
         budget = self.likelihood.budget
         while budget.left and not self._enough(pool):
-            ess = effective(pool.log_weights()) if len(pool) else 0.0
+            ess = pool.ess() if len(pool) else 0.0
             rate = ess / len(pool) if ess else max(adapted.efficiency, 1e-3)
             size = int(np.clip(_AHEAD * (self.wanted.ess - ess) / rate, _LEAST_CHUNK, _LARGEST_CHUNK))
             pool.propose(min(size, budget.left), adapted.mixture, self.likelihood, self.rng)
-            self.notes.say("exact draws", evaluations=budget.evaluations, ess=effective(pool.log_weights()))
+            self.notes.say("exact draws", evaluations=budget.evaluations, ess=pool.ess())
 
     def _enough(self, pool: Pool) -> bool:
-        return bool(len(pool)) and effective(pool.log_weights()) >= self.wanted.ess
+        return bool(len(pool)) and pool.ess() >= self.wanted.ess
 
     def _chains(self, pool: Pool, adapted: Adapted) -> Chains | None:
         def tell(evaluations: int, found: ChainDiagnostics) -> None:

@@ -82,6 +82,10 @@ class Pool:
         """log(p^ p / g_r) of all draws for each mixture g_r."""
         return [self._weighed([g]) for g in self._log_g]
 
+    def ess(self) -> float:
+        """The effective sample size."""
+        return effective(self.log_weights())
+
     def k_hat(self) -> float:
         """Of the weights; infinite where all are zero."""
         log_weights = self.log_weights()

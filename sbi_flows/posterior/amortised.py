@@ -111,7 +111,7 @@ class Amortised:
         """
         seed = check_seed(seed)
         stack, single = self._stack(y_obs)
-        n = _draws_that_fit(n, len(stack) * self.prior.d)
+        n = draws_that_fit(n, len(stack) * self.prior.d)
         contexts, recognised = self._recognised(stack)
         verdicts = [self._covering(verdict) for verdict in recognised]
         theta = self._density.draw(contexts, n, seed)
@@ -184,7 +184,7 @@ class Amortised:
         """
         seed = check_seed(seed)
         values = as_observation(y_obs, self.events)
-        n = _draws_that_fit(n, len(self.estimator.members) * self.prior.d)
+        n = draws_that_fit(n, len(self.estimator.members) * self.prior.d)
         return self._density.draw_members(self._density.contexts(values[None]), n, seed)
 
     @torch_defaults()
@@ -243,7 +243,7 @@ def nothing_learned(gain: Gain) -> bool:
     return bool(np.isfinite(gain.mean) and gain.mean <= _ERRORS * gain.error)
 
 
-def _draws_that_fit(n: int, numbers_per_draw: int) -> int:
+def draws_that_fit(n: int, numbers_per_draw: int) -> int:
     """n, if it is a positive integer and n draws of that many float64 fit into the free memory."""
     wanted = 8 * integer("n", n) * numbers_per_draw
     if wanted > _ALWAYS_FREE and wanted > (free := free_memory()):

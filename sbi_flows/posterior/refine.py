@@ -14,7 +14,7 @@ from sbi_flows.exact.closed_form import closed_form
 from sbi_flows.exact.exact import sample_exact
 from sbi_flows.exact.settings import Wanted
 from sbi_flows.notes import Note
-from sbi_flows.posterior.amortised import Amortised
+from sbi_flows.posterior.amortised import Amortised, draws_that_fit
 from sbi_flows.posterior.proposal import NeuralProposal
 from sbi_flows.posterior.request import METHODS, Method, RefineRequest
 from sbi_flows.posterior.rounds import refine_by_rounds
@@ -30,6 +30,7 @@ _EVALUATIONS_A_DRAW, _LEAST_DRAWS = 50, 2000
 def refine(posterior: Amortised, y_obs: Any, simulator: Simulator, request: RefineRequest) -> Draws:
     """`Posterior.refine`, of a simulator that is the posterior's."""
     y = _one(posterior, y_obs)
+    draws_that_fit(request.n, posterior.prior.d)
     method = _method(simulator, request.method)
     if method == "rounds":
         return refine_by_rounds(posterior, y, simulator, request)

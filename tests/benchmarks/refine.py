@@ -65,7 +65,7 @@ def cases(task: str, folder: Path, only: list[str], n: int) -> Iterator[tuple[st
         return
     published = folder / "benchmark"
     for number in only or [str(i) for i in range(1, 11)]:
-        exact = reference(task, number, published=published if n <= _PUBLISHED else None)
+        exact = reference(task, number, published=published if n <= _PUBLISHED else None, n=n)
         yield number, sf.load_simulator(task).data(number), {"draws": exact.draws[:n]}
 
 

@@ -80,6 +80,7 @@ def test_what_does_not_fit_is_refused_in_words(
     [
         {"n": 0},
         {"n": 2.5},
+        {"n": 10**12},
         {"n_simulations": 0},
         {"minutes": 0},
         {"minutes": np.nan},
