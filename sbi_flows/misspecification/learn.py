@@ -86,12 +86,12 @@ def learn(
     if inputs.masked:
         values[np.tile(np.isnan(train_y), (_COPIES, *(1 for _ in train_y.shape[1:])))] = np.nan
     values = view.seen(values, stream(seed, "observed corrupted"))
-    spoilt, _ = features_at(inputs.forgiving(), values)
-    usable = np.isfinite(spoilt).all(axis=1)
+    of_corrupted, _ = features_at(inputs.forgiving(), values)
+    usable = np.isfinite(of_corrupted).all(axis=1)
     examples = Examples(
         train=train,
         held_out=features_at(inputs, view.seen(held_out_y, stream(seed, "observed held out")))[0],
-        corrupted=spoilt[usable],
+        corrupted=of_corrupted[usable],
         labels=labels[usable],
         kinds=kinds_of(scaler),
         learned=view.learned,
