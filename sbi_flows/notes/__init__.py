@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.notes.of_abc import OF_ABC
+from sbi_flows.notes.of_comparison import OF_COMPARISON
+from sbi_flows.notes.of_exact import OF_EXACT
 from sbi_flows.notes.of_models import SENTENCES_OF_MODELS
 from sbi_flows.notes.of_rounds import OF_ROUNDS
 
@@ -57,19 +60,6 @@ def _summary_network(network: str, reason: str, table: str = "") -> str:
 def _encoder_scaling(rms: float, alike: bool) -> str:
     unlike = "" if alike else "; the simulations are UNLIKE THE DATA THAT IT WAS TRAINED ON, where this is 1"
     return f"scaling of y: the encoder's; root mean square of the scaled simulations {rms:.3g}{unlike}"
-
-
-_THE = {"exact": "the exact posterior", "neural posterior": "the neural posterior"}
-
-
-def _believe(method: str, level: str, alike: list[str]) -> str:
-    """Which method to believe."""
-    named = _THE.get(method, method)
-    if level == "do not trust":
-        return f"Believe none of these answers until their verdicts are understood. Least doubtful: {named}"
-    found = f"Believe {named}" if level == "trust" else f"No answer is beyond doubt. Take {named}, with care"
-    others = " and ".join(_THE.get(one, one) for one in alike)
-    return f"{found}. {others[:1].upper()}{others[1:]} can hardly be told from it" if alike else found
 
 
 LEFT_OUT = {"switch": "declared_summaries=False", "constant": "none of them varies"}
@@ -214,18 +204,6 @@ def _not_resolved_here(names: list[str], factors: list[float]) -> str:
     )
 
 
-def _networks_disagree(apart: float, p: float | None = None, usual: float | None = None) -> str:
-    here = f"its networks disagree: their means differ by {apart:.2f} sd"
-    if p is not None:
-        here += f" (p = {p:.2g}; {usual:.2f} sd on simulated data)"
-    return f"{here}. Simulate more"
-
-
-def _budget_spent(what: str, dropped: int | None) -> str:
-    left = "" if dropped is None else f"; generation {dropped} was not completed and is left out"
-    return f"the budget of {what} is spent{left}"
-
-
 SENTENCES: dict[str, str | Callable[..., str]] = {
     "text": "{text}",
     "failures": "{text}",
@@ -280,75 +258,10 @@ SENTENCES: dict[str, str | Callable[..., str]] = {
     "over the prior; whether it is calibrated, sf.check tests.",
     "likelihood untested": "The log-likelihood is not tested: {reason}.",
     "predictions untested": "Predictions at the observation are not tested: {reason}.",
-    "ABC left out": "ABC: {reason}",
-    "no exact method": "exact: the simulator declares neither log_likelihood nor exact_posterior",
-    "exact left out": "exact: log_likelihood or exact_posterior of the simulator failed with {reason}",
-    "believe": _believe,
-    "method left out": "{method}: {reason}",
-    "predictions left out": "posterior predictive of {method}: the simulator raised {reason}",
-    "predictive check left out": "posterior predictive check: {reason}",
-    "predictions not finite": lambda failed, n: (
-        f"posterior predictive check: {failed:,} of {n:,} predicted data sets are not finite and left out; "
-        f"the simulator fails at {failed / n:.1%} of the neural posterior's draws"
-    ),
+    **OF_EXACT,
+    **OF_ABC,
+    **OF_COMPARISON,
     **OF_ROUNDS,
-    "exact round": "proposal {round}: {evaluations:,} evaluations of the likelihood, efficiency "
-    "{efficiency:.1%}",
-    "exact draws": "{evaluations:,} evaluations of the likelihood, {ess:,.0f} effective draws",
-    "exact chains": "chains: {evaluations:,} evaluations of the likelihood, R-hat {rhat:.3f}, {ess:,.0f} "
-    "effective draws",
-    "data of another model": "But the data are unlike the simulations, and draws that are exact under this "
-    "model say nothing of whether it is right: {text}",
-    "exact, closed form": "draws from the posterior in closed form",
-    "exact, weights": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} "
-    "effective of {draws:,} draws, k-hat {k_hat:.2f})",
-    "exact, chains": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} effective "
-    "draws of Markov chains, R-hat {rhat:.3f})",
-    "not exact, few draws": "not exact yet: means to {error:.2f} posterior sd ({ess:,.0f} effective of "
-    "{draws:,} draws, k-hat {k_hat:.2f}). Give more minutes, or n_simulations",
-    "not exact, k-hat": "not exact: k-hat {k_hat:.2f} is above 0.7, so the {draws:,} weighted draws may miss "
-    "part of the posterior, or the likelihood's estimate is too noisy. Give more minutes or n_simulations, "
-    "or a less noisy likelihood",
-    "not exact, chains": "not exact: R-hat {rhat:.3f} should be below 1.01, and {ess:,.0f} effective draws "
-    "of the Markov chains at least 400. Give more minutes or n_simulations, or a less noisy likelihood",
-    "unlikely data": "it predicts data unlike those observed (p = {p:.2g}; worst predicted: {worst}). Check "
-    "the simulator",
-    "networks disagree": _networks_disagree,
-    "networks disagree everywhere": "its networks disagree on simulated data too: their means differ by "
-    "{usual:.2f} sd there, and by {apart:.2f} here. Simulate more",
-    "unlike exact": lambda c2st, few, neural=True: (
-        f"a classifier tells {'the neural' if neural else 'these'} draws from exact ones with accuracy "
-        f"{c2st:.2f}{', though the exact ones are few' if few else ''}. "
-        f"{'Train longer, or use' if neural else 'Use'} the exact draws"
-    ),
-    "networks apart": "the means of the ensemble's networks differ by {apart:.2f} posterior sd here, and by "
-    "{usual:.2f} (median) on {n} simulated data sets: p = {p:.2g}",
-    "tolerance reached": "the tolerance that was asked for is reached: {tolerance:.3g}",
-    "tolerance stays": "the tolerance cannot fall below {tolerance:.3g}: too many simulations are equally "
-    "far",
-    "data met": "the simulated summaries equal the observed ones: the tolerance is 0",
-    "budget spent": _budget_spent,
-    "acceptance too low": "fewer than {least:.2g} of the proposals of generation {dropped} were accepted, so "
-    "it was not completed",
-    "relations broken": "its values break linear relations that all simulations obey",
-    "far from simulations": lambda quantile, times: (
-        f"it lies {times:.3g} times as far from the simulations as the furthest of simulated data sets"
-        if times > 1
-        else f"it lies further from the simulations than {quantile:.1%} of simulated data sets do"
-    ),
-    "check data": "Check the data and their units, then the prior and the simulator",
-    "near simulations": "the data lie as near to the simulations as simulated data sets do (quantile "
-    "{quantile:.3f} of their distances)",
-    "large share": lambda accepted, usable: (
-        f"{accepted:,} of {usable:,} simulations were accepted, so these "
-        f"{'are' if accepted == usable else 'may be closer to'} draws from the prior"
-    ),
-    "learned summaries": lambda method, rows, error: (
-        f"summaries: E[theta | y] by {method}, learned from {rows:,} simulations that are not accepted; on "
-        f"held-out ones its mean squared error is {error:.3g} of the prior's variance"
-    ),
-    "importance proposal": "the neural posterior as an importance proposal here: efficiency "
-    "{efficiency:.1%}, Pareto k {pareto_k:.2f} (below 0.7 is reliable; likelihood noise counts too)",
     **SENTENCES_OF_MODELS,
 }
 
