@@ -112,8 +112,9 @@ class Likelihood:
                 a_block = (time.perf_counter() - began) / done
                 if a_block * (len(blocks) - done) > _WORTH_WORKERS_SECONDS:
                     break
-        if done < len(blocks) and workers > 1 and (executor := self._open(workers)) is not None:
-            yield from self._by_workers(executor, first + done, blocks[done:])
+        executor = self._open(workers) if done < len(blocks) and workers > 1 else None
+        if executor is not None:
+            yield from self._by_workers(executor, first + done, blocks[done:], workers)
             return
         for i in range(done, len(blocks)):
             yield self._here(first + i, blocks[i])
@@ -126,7 +127,7 @@ class Likelihood:
         return 1 if multiprocessing.current_process().daemon else usable_cores()
 
     def _open(self, workers: int) -> Executor | None:
-        """The executor. None for a simulator that cannot be sent to one, and stays in this process."""
+        """The executor, or None: a simulator that cannot be sent to another process stays in this one."""
         if self._executor is not None:
             return self._executor
         try:
@@ -141,8 +142,8 @@ class Likelihood:
     def _here(self, k: int, theta: F) -> F:
         return evaluate(self.simulator, self._y, theta, stream(self._seed, "likelihood", k))
 
-    def _by_workers(self, executor: Executor, first: int, blocks: list[F]) -> Iterator[F]:
-        size = max(1, -(-len(blocks) // (_JOBS_A_WORKER * self._wanted_workers())))
+    def _by_workers(self, executor: Executor, first: int, blocks: list[F], workers: int) -> Iterator[F]:
+        size = max(1, -(-len(blocks) // (_JOBS_A_WORKER * workers)))
         futures: list[Future[list[F] | str]] = []
         try:
             for i in range(0, len(blocks), size):
