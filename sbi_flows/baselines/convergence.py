@@ -39,7 +39,8 @@ _GOOD_RHAT, _POOR_RHAT, _GOOD_ESS, _POOR_ESS = 1.01, 1.05, 400, 100
 
 class Remaining(NamedTuple):
     """How far mean and sd of a coordinate are yet to go when the tolerance falls to 0: the largest over
-    coordinates, in present sd and as a share of it, where it exceeds its error; else 0.
+    coordinates (of sd also the mean over them), in present sd and as a share of it, where it exceeds its
+    error; else 0.
     """
 
     mean: float
@@ -59,7 +60,10 @@ def remaining(records: Sequence[dict[str, Any]]) -> Remaining | None:
     to_go, error = _to_zero(x, means / np.sqrt(present), 1 / np.sqrt(ess))
     mean = np.where(np.abs(to_go) > bar * error, np.abs(to_go), 0.0)
     to_go, error = _to_zero(x, variances / present, np.sqrt(2 / ess))
-    fall = np.where(to_go < -bar * error, 1 - np.sqrt(np.maximum(1 + to_go, 0)), 0.0)
+    together = to_go.mean(keepdims=True)
+    bars = np.concatenate([np.full(len(to_go), bar), norm.isf([_FALSE_ALARM / 4]) / np.sqrt(len(to_go))])
+    to_go = np.concatenate([to_go, together])
+    fall = np.where(to_go < -bars * error, 1 - np.sqrt(np.maximum(1 + to_go, 0)), 0.0)
     return Remaining(float(mean.max()), float(fall.max()))
 
 

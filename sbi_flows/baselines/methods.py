@@ -22,7 +22,7 @@ from sbi_flows.baselines.own_set import reject, simulate_and_reject
 from sbi_flows.baselines.pmc import pmc_step
 from sbi_flows.baselines.runs import Progress, Runs, running
 from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC
-from sbi_flows.baselines.sequential import Ended, from_prior, run_generations, several_sets
+from sbi_flows.baselines.sequential import Ended, from_prior, rows_from_prior, run_generations, several_sets
 from sbi_flows.baselines.settings import ABCSettings, Method
 from sbi_flows.baselines.smc import smc_step
 from sbi_flows.baselines.stored import Store, identity
@@ -111,18 +111,9 @@ def _generations(
         start = Generation.of(*found, runs.target.summaries)
     else:
         particles, m = settings.particles or 0, settings.data_sets or 1
-        first = (
-            0
-            if simulations is not None
-            else np.ceil(particles / (settings.alpha or 1.0))
-            if m == 1
-            else particles
-        )
-        check_some_budget(
-            runs.budget,
-            int(first) + particles * m,
-            f"a generation of {particles:,} particles and one before it",
-        )
+        first = rows_from_prior(settings) * m if simulations is None else 0
+        what = f"a generation of {particles:,} particles and one before it"
+        check_some_budget(runs.budget, first + particles * m, what)
         runs.text = "generation 0"
         start = from_prior(runs, settings, simulations) if m == 1 else several_sets(runs, settings)
         save(start)
@@ -131,7 +122,10 @@ def _generations(
 
 def _checked(method: object, settings: object, where: Place, store: object, progress: object) -> ABCSettings:
     if settings is not None and not isinstance(settings, ABCSettings):
-        raise SettingsError(f"settings must be sf.ABCSettings(...), got {type(settings).__name__}.")
+        raise SettingsError(
+            f"settings must be sf.ABCSettings(...), got {type(settings).__name__}. sf.SimulateSettings goes "
+            "in its simulate=."
+        )
     settings = settings or ABCSettings()
     settings.check_method(method)
     check_where(where)

@@ -117,10 +117,18 @@ def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSe
     return PriorSet(z[usable], y[usable], summaries[usable])
 
 
+def rows_from_prior(settings: ABCSettings) -> int:
+    """How many draws from the prior the first generation takes: particles / alpha, or, where each has several
+    data sets, particles.
+    """
+    share = (settings.alpha or 1.0) if (settings.data_sets or 1) == 1 else 1.0
+    return math.ceil((settings.particles or 0) / share)
+
+
 def from_prior(runs: Runs, settings: ABCSettings, simulations: Simulations | None) -> Generation:
     """The nearest of particles / alpha draws from the prior, or of simulations that are there."""
     wanted = settings.particles or 0
-    first = prior_set(runs, math.ceil(wanted / (settings.alpha or 1.0)), simulations)
+    first = prior_set(runs, rows_from_prior(settings), simulations)
     distance = Distance.of(first.summaries, runs.target.summaries)
     distances = distance(first.summaries)
     tolerance = max(float(np.sort(distances)[min(wanted, len(distances)) - 1]), settings.epsilon or 0.0)
