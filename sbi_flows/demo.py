@@ -12,7 +12,7 @@ from sbi_flows.comparison.result import Comparison, write_report
 
 _CLASSIC_TRUTH = {"log_r": 3.8, "sigma": 0.3, "rho": 10.0}
 _GREAT_TITS_SHARE = 0.3
-_SIMULATIONS = 200_000  # of each method that simulates for one series
+_MINUTES_EACH = 0.4  # of each method that simulates for one series
 _WITHOUT_ROUNDS = ("neural", "rejection", "linear", "smc", "synthetic_likelihood", "exact")
 
 
@@ -42,7 +42,7 @@ def run_demo(
             simulator.data(data),
             simulator,
             methods=methods,
-            n_simulations=_SIMULATIONS,
+            minutes=_MINUTES_EACH,
             truth=truth,
             seed=seed,
             say=say,
