@@ -112,8 +112,9 @@ class Likelihood:
                 a_block = (time.perf_counter() - began) / done
                 if a_block * (len(blocks) - done) > _WORTH_WORKERS_SECONDS:
                     break
-        if done < len(blocks) and workers > 1 and self._open(workers):
-            yield from self._by_workers(first + done, blocks[done:], workers)
+        executor = self._open(workers) if done < len(blocks) and workers > 1 else None
+        if executor is not None:
+            yield from self._by_workers(executor, first + done, blocks[done:], workers)
             return
         for i in range(done, len(blocks)):
             yield self._here(first + i, blocks[i])
@@ -125,29 +126,28 @@ class Likelihood:
             return _WORKERS_UNKNOWN
         return 1 if multiprocessing.current_process().daemon else usable_cores()
 
-    def _open(self, workers: int) -> bool:
-        """Whether there is an executor. A simulator that cannot be sent to one stays in this process."""
+    def _open(self, workers: int) -> Executor | None:
+        """The executor, or None: a simulator that cannot be sent to another process stays in this one."""
         if self._executor is not None:
-            return True
+            return self._executor
         try:
             self._payload = self._payload or packed((self.simulator, self._y, self._seed))
         except SettingsError:
             if self._executors is not None or self._workers is not None:
                 raise
-            return False
+            return None
         self._executor = self._stack.enter_context(opened(self._executors or local_workers(workers)))
-        return True
+        return self._executor
 
     def _here(self, k: int, theta: F) -> F:
         return evaluate(self.simulator, self._y, theta, stream(self._seed, "likelihood", k))
 
-    def _by_workers(self, first: int, blocks: list[F], workers: int) -> Iterator[F]:
+    def _by_workers(self, executor: Executor, first: int, blocks: list[F], workers: int) -> Iterator[F]:
         size = max(1, -(-len(blocks) // (_JOBS_A_WORKER * workers)))
         futures: list[Future[list[F] | str]] = []
         try:
-            assert self._executor is not None
             for i in range(0, len(blocks), size):
-                futures.append(self._executor.submit(compute, self._payload, first + i, blocks[i : i + size]))
+                futures.append(executor.submit(compute, self._payload, first + i, blocks[i : i + size]))
             for future in futures:
                 found = future.result()
                 if isinstance(found, str):
