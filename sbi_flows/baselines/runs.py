@@ -99,8 +99,11 @@ class Runs:
         self._count(counts, made.records[0].cause if made.records else "")
         return made.flat_y, made.ok
 
-    def summarised(self, y: NDArray[Any], ok: NDArray[np.bool_]) -> F:
-        """Summaries (n, k) of simulations; NaN in rows that are not ok, or of which one is not finite."""
+    def summarised(self, y: NDArray[Any], ok: NDArray[np.bool_], *, counted: bool = True) -> F:
+        """Summaries (n, k) of simulations; NaN in rows that are not ok, or of which one is not finite.
+
+        counted: whether they are of this run, and not made before.
+        """
         if self.target.fill is None and ok.any():
             self.target = self.target.filled_from(y[ok])
         summaries = np.full((len(y), len(self.target.summaries)), np.nan)
@@ -109,7 +112,7 @@ class Runs:
                 summaries[ok] = self.target.summarise(y[ok])
         unusable = ~np.isfinite(summaries).all(axis=1)
         summaries[unusable] = np.nan
-        if count := int((unusable & ok).sum()):
+        if (count := int((unusable & ok).sum())) and counted:
             self._count({NOT_FINITE: count, STATUS[OK]: -count}, "a summary is NaN or infinite")
         return summaries
 

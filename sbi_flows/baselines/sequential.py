@@ -106,7 +106,7 @@ def prior_set(runs: Runs, rows: int, simulations: Simulations | None) -> PriorSe
     else:
         first = np.arange(min(len(simulations), _MOST_GIVEN))
         (theta, y), ok = simulations.gather(first), simulations.ok[first]
-    summaries = runs.summarised(y, ok)
+    summaries = runs.summarised(y, ok, counted=simulations is None)
     z, _ = prior.to_unconstrained(theta)
     usable = np.isfinite(summaries).all(axis=1) & np.isfinite(z).all(axis=1)
     if usable.sum() < LEAST_PARTICLES:

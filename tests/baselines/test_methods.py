@@ -203,6 +203,18 @@ def test_simulations_that_are_there_stand_for_the_first(method: str) -> None:
     assert not same(draws, quick(method))
 
 
+@pytest.mark.parametrize("method", AGAIN)
+def test_what_failed_before_is_not_counted_again(method: str) -> None:
+    def partial(y: np.ndarray) -> np.ndarray:
+        return np.where(y > 2, np.nan, y)
+
+    settings = sf.ABCSettings(summaries=partial, **({"pilot": 200} if method in QUICK else {}))
+    simulations = sf.simulate(edge, 1_000, seed=4)
+    draws = quick(method, simulations=simulations, settings=settings)
+    assert set(draws.facts["failures"]) <= {"summaries not finite"}
+    assert all(count > 0 for count in draws.facts["failures"].values())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_settings_of_other_methods_are_refused(method: str) -> None:
     values: dict[str, Any] = {

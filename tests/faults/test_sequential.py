@@ -94,6 +94,7 @@ def _files(store: Path) -> int:
 def test_a_simulator_that_fails_and_hangs_ends_and_says_what_was_lost(method: str) -> None:
     """5% of the rows raise, 1% hang until their time limit."""
     settings = sf.ABCSettings(
+        simulate=sf.SimulateSettings(warn_failures=0.02),
         particles=None if method == "synthetic_likelihood" else 100,
         pilot=100 if method == "synthetic_likelihood" else None,
         chains=2 if method == "synthetic_likelihood" else None,
