@@ -19,6 +19,7 @@ from sbi_flows.errors import (
     ObservationError,
     SettingsError,
     ShapeError,
+    SimulatorContractError,
     TooFewSimulationsError,
     TooManyFailuresError,
 )
@@ -169,7 +170,7 @@ class _Results:
         return found
 
 
-_OF_ABC: tuple[type[Exception], ...] = (TooFewSimulationsError, ObservationError)
+_OF_ABC: tuple[type[Exception], ...] = (TooFewSimulationsError, ObservationError, SimulatorContractError)
 _NOTED: dict[str, tuple[type[Exception], ...]] = {
     "neural": (),
     "exact": (Exception,),  # of the user's function

@@ -40,7 +40,7 @@ def simulate_at(
 
     Raises `ShapeError` for theta outside the prior's support, and otherwise as `sf.simulate`.
     """
-    check_where(where)
+    check_where(where, Where)
     theta = np.ascontiguousarray(theta, dtype=np.float64)
     if theta.ndim != 2 or theta.shape[1] != simulator.prior.d or not simulator.prior.inside(theta).all():
         raise ShapeError(
@@ -63,12 +63,15 @@ def simulate_at(
     return run(request)
 
 
-def check_where(where: Place) -> None:
-    """Raise `SettingsError` for what `sf.simulate` does not know."""
-    if unknown := where.keys() - Where.__annotations__.keys():
-        known = ", ".join(Where.__annotations__)
+def check_where(where: Place, kind: type = Place) -> None:
+    """Raise `SettingsError` for what `sf.simulate`, or the method that asks, does not know. kind: `Place`, or
+    `Where` for a method without settings of its own.
+    """
+    known = [*Place.__annotations__, *(Where.__annotations__ if kind is Where else ())]
+    if unknown := where.keys() - set(known):
         raise SettingsError(
-            f"there is no option {', '.join(sorted(unknown))}; for simulating there are {known}."
+            f"there is no option {', '.join(sorted(unknown))}; for simulating there are "
+            f"{', '.join(dict.fromkeys(known))}."
         )
 
 
