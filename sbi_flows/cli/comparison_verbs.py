@@ -102,7 +102,16 @@ def compare_verb(
         "methods": comparison.methods,
         "distances": comparison.distances,
     }
-    record = {"report": output, **tables_shown, "verdict": comparison.verdict}
+    record = {
+        "report": output,
+        "export": contest.export,
+        **tables_shown,
+        "preferred": comparison.preferred.method,
+        "verdict": comparison.verdict,
+        "verdicts": comparison.verdicts,
+        "left_out": [str(note) for note in comparison.left_out],
+        "predictive_p": checked.p if (checked := comparison.predictive_check) is not None else None,
+    }
     lines = (
         table_text(comparison.table, ".4g"),
         table_text(comparison.methods, ".3g"),

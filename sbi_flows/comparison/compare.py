@@ -61,11 +61,12 @@ def compare(
         `exact_posterior`.
     simulations: for rejection ABC; None repeats those that the posterior was trained on (at most 100,000).
         With those that were made elsewhere no simulator is needed; what would be simulated is then left out.
-    n_simulations, minutes: what each method that simulates for this observation may spend, the same for all.
+    n_simulations, minutes: what each method that simulates for this observation may spend, the same for all;
+        of both, the tighter one. None: 10,000 simulations. The bank of rejection ABC has as many, or takes
+        as long, unless `simulations` are given.
     truth: theta, where it is known.
     n: the number of neural draws.
-    say: called with a line of text before each step.
-    where: `workers`, `executor`, `time_limit`, `max_failures`, as for `sf.simulate`.
+    say: called with text before each step. where: `workers`, `executor`, ..., as for `sf.simulate`.
 
     Raises `SettingsError` for a simulator that is not the posterior's, and what the methods raise. What a
     user's likelihood or simulator raises is not lost: `Comparison.left_out` says it.
@@ -77,12 +78,12 @@ def compare(
     _check_simulations(simulations)
     known = None if truth is None else _one_truth(simulator, truth)
     seed, y = check_seed(seed), as_observation(y_obs, posterior.events)
-    budget, tell = Budget(n_simulations=n_simulations, minutes=minutes), say or (lambda text: None)
-    bench = Bench(posterior, simulator, budget, simulations, where, tell)
+    budget = Budget(n_simulations=n_simulations, minutes=minutes)
+    bench = Bench(posterior, simulator, budget, simulations, where, say or _silent)
     results = _Results(bench, y, seed)
-    for name in names:
-        results.run(name, n)
+    results.run_all(names, n)
     predictive = results.predict()
+    checked = results.checked(predictive.get(NEURAL))
     return Comparison(
         simulator=simulator,
         posterior=posterior,
@@ -94,9 +95,13 @@ def compare(
         truth=known,
         left_out=tuple(results.left_out),
         seed=seed,
-        predictive_check=results.checked(predictive.get(NEURAL)),
+        predictive_check=checked,
         agreement=agreement(posterior, simulator, y, seed),
     )
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
 
 
 def _check_simulations(simulations: object) -> None:
@@ -115,6 +120,11 @@ class _Results:
         self.seconds: dict[str, float] = {}
         self.before: dict[str, float] = {}
         self.left_out = Notes(lambda text: bench.tell(f"left out: {text}"))
+
+    def run_all(self, names: tuple[str, ...], n: int) -> None:
+        """Add the draws of each method."""
+        for name in names:
+            self.run(name, n)
 
     def run(self, name: str, n: int) -> None:
         """Add the draws of a method, or why there are none. What the neural posterior raises is raised."""
@@ -174,9 +184,9 @@ _OF_ABC: tuple[type[Exception], ...] = (TooFewSimulationsError, ObservationError
 _NOTED: dict[str, tuple[type[Exception], ...]] = {
     "neural": (),
     "exact": (Exception,),  # of the user's function
-    "smc": (*_OF_ABC, TooManyFailuresError),
-    "synthetic_likelihood": (*_OF_ABC, TooManyFailuresError),
-    "refined": (*_OF_ABC, TooManyFailuresError, NonFiniteLossError),
+    "smc": (*_OF_ABC, SettingsError, TooManyFailuresError),  # a budget that is too small is a SettingsError
+    "synthetic_likelihood": (*_OF_ABC, SettingsError, TooManyFailuresError),
+    "refined": (*_OF_ABC, SettingsError, TooManyFailuresError, NonFiniteLossError),
 }
 
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 from sbi_flows.arrays import F, integer, real
 from sbi_flows.baselines.methods import abc
 from sbi_flows.baselines.rejection import rejection_abc
-from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError
+from sbi_flows.machine import free_memory
 from sbi_flows.notes import Say
 from sbi_flows.posterior.posterior import Posterior
 from sbi_flows.posterior.refine import exact_draws
@@ -43,6 +43,8 @@ USUAL = ("neural", "rejection", "linear", "exact")
 _ABC_SIMULATIONS = 100_000
 _ABC_QUANTILE, _LEAST_ACCEPTED = 0.01, 200
 _EXACT_DRAWS = 2000
+_FEW, _FEW_ALONE, _TIMED_SEED = 2_000, 20, 1_000_003
+_SHARE_OF_TIME, _SHARE_OF_MEMORY, _MOST_BY_THE_CLOCK = 0.8, 4, 5_000_000
 
 Methods = Literal["all"] | Sequence[str] | None
 
@@ -51,7 +53,9 @@ Methods = Literal["all"] | Sequence[str] | None
 class Budget:
     """What each method that simulates for one observation may spend: the same for all of them.
 
-    n_simulations: at most. minutes: of wall-clock time. None: each method's own default.
+    n_simulations: at most. minutes: of wall-clock time. Of both, the tighter one. None: each method's own
+        default, 10,000 simulations; of rejection those that the posterior was trained on. Rejection ABC with
+        and without adjustment share one bank, made once.
     """
 
     n_simulations: int | None = None
@@ -124,7 +128,9 @@ class Bench:
             began = time.monotonic()
             facts = self.posterior.facts
             total = self.budget.n_simulations
-            if total is None:
+            if self.budget.minutes is not None:
+                total = min(total or _MOST_BY_THE_CLOCK, self._in_time(60 * self.budget.minutes))
+            elif total is None:
                 total = min(facts["simulations"] + facts["failed"], _ABC_SIMULATIONS)
             self.tell(f"simulating {total:,} for ABC ...")
             rows = SimulateSettings(block_size=facts.get("block_size"))
@@ -134,6 +140,16 @@ class Bench:
             self.bank_seconds = time.monotonic() - began
         return self.simulations
 
+    def _in_time(self, seconds: float) -> int:
+        """How many simulations take that long, as measured on a few, and fit into memory."""
+        few = _FEW if self.simulator.vectorized else _FEW_ALONE
+        simulate(self.simulator, few, seed=_TIMED_SEED, **self.where)
+        began = time.monotonic()
+        timed = simulate(self.simulator, few, seed=_TIMED_SEED + 1, **self.where)
+        each = (time.monotonic() - began) / few
+        fits = free_memory() // (_SHARE_OF_MEMORY * (timed.n_bytes // few + 1))
+        return int(max(few, min(_SHARE_OF_TIME * seconds / each, fits, _MOST_BY_THE_CLOCK)))
+
 
 def chosen(methods: Methods) -> tuple[str, ...]:
     """The names of methods, in the order of `LABELS`, with "neural". Raises `SettingsError`."""
@@ -141,7 +157,11 @@ def chosen(methods: Methods) -> tuple[str, ...]:
         return USUAL
     if methods == "all":
         return tuple(LABELS)
-    wanted = (methods,) if isinstance(methods, str) else tuple(methods)
+    wanted = (methods,) if isinstance(methods, str) else methods
+    if not isinstance(wanted, Sequence) or not wanted or not all(isinstance(one, str) for one in wanted):
+        raise SettingsError(
+            f"methods must be 'all' or names of methods, such as ['neural', 'smc'], got {methods!r}."
+        )
     if unknown := [name for name in wanted if name not in LABELS]:
         raise SettingsError(
             f"there is no method {', '.join(map(repr, unknown))}; there are "
@@ -176,12 +196,7 @@ def _linear(bench: Bench, y: F, n: int, seed: int) -> Draws:
 
 
 def _of_bank(bench: Bench, y: F, adjust: Literal["linear"] | None, seed: int) -> Draws:
-    """Rejection ABC; limited in time, it simulates for this observation."""
-    if bench.budget.minutes is not None and bench.simulations is None:
-        settings = ABCSettings(adjust=adjust)
-        return abc(
-            bench.simulator, bench.given(y), settings=settings, seed=seed, **bench.budget.said, **bench.where
-        )
+    """Rejection ABC."""
     bank = bench.bank
     quantile = min(1.0, max(_ABC_QUANTILE, _LEAST_ACCEPTED / max(int(bank.ok.sum()), 1)))
     return rejection_abc(bench.simulator, bench.given(y), simulations=bank, quantile=quantile, adjust=adjust)

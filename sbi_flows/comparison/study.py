@@ -69,7 +69,7 @@ def study(
     theta, y, failed = _pairs(simulator, m, seed, where)
     bench = Bench(posterior, simulator, budget, None, where, tell)
     scale = simulator.prior.sample(_PRIOR_DRAWS, stream(seed, "prior of a study")).std(axis=0)
-    shelf = _Shelf.at(store, _identity(posterior, names, budget, n, m, seed))
+    shelf = _Shelf.at(store, _identity(posterior, names, budget, n, seed))
     records = []
     for i in range(m):
         record = shelf.read(i)
@@ -124,7 +124,9 @@ def _one(bench: Bench, names: tuple[str, ...], pair: _Pair, n: int, seed: int) -
                 raise
             notes.note("method left out", method=LABELS[name], reason=f"{type(error).__name__}: {error}")
             continue
-        if found is not None:
+        if found is None:
+            notes.note("no exact method")
+        else:
             answers[LABELS[name]] = found
     return {
         "observation": pair.i,
@@ -167,20 +169,22 @@ def _brief(row: dict[str, Any]) -> str:
     return f"{row['method']} {row['energy']:.3f} in {row['seconds']:.2g} s"
 
 
-def _identity(posterior: Posterior, names: tuple[str, ...], budget: Budget, *numbers: int) -> str:
-    """What makes a study this one and no other."""
+def _identity(
+    posterior: Posterior, names: tuple[str, ...], budget: Budget, n: int, seed: int
+) -> dict[str, Any]:
+    """What makes a study this one and no other; more observations extend it."""
     facts = {name: str(value) for name, value in posterior.facts.items() if name != "versions"}
-    return fingerprint([facts, list(names), budget.said, list(numbers)])
+    return {"posterior": fingerprint(facts), "methods": list(names), **budget.said, "n": n, "seed": seed}
 
 
 class _Shelf(NamedTuple):
     """A folder with one file for each observation; or none."""
 
     folder: Path | None
-    identity: str
+    identity: dict[str, Any]
 
     @classmethod
-    def at(cls, store: str | os.PathLike[str] | None, identity: str) -> _Shelf:
+    def at(cls, store: str | os.PathLike[str] | None, identity: dict[str, Any]) -> _Shelf:
         if store is None:
             return cls(None, identity)
         make_folder(store)
@@ -196,11 +200,15 @@ class _Shelf(NamedTuple):
             return None
         try:
             found = json.loads(path.read_bytes())
-            identity, record = found["identity"], found["record"]
+            identity, record = dict(found["identity"]), found["record"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(f"{path}: is not a record of a study ({error}). Remove it.") from error
-        if identity != self.identity:
-            raise BankMismatchError(f"{path} is of another study. Choose another folder for store=.")
+        if different := [name for name in self.identity if identity.get(name) != self.identity[name]]:
+            what = ", ".join(
+                "another posterior" if name == "posterior" else f"{name} {identity.get(name)!r}"
+                for name in different
+            )
+            raise BankMismatchError(f"{path} is of another study ({what}). Choose another folder for store=.")
         return dict(record)
 
     def write(self, i: int, record: dict[str, Any]) -> None:

@@ -51,8 +51,15 @@ def lead(draws: Draws) -> str:
     """The answer of the method to believe."""
     means = draws.summary()[["mean", "sd"]].to_numpy()
     shown = zip(draws.names[:_MOST_IN_LEAD], means, strict=False)
-    values = ", ".join(f"{name} = {mean:.3g} ± {sd:.2g}" for name, (mean, sd) in shown)
-    return f"It gives {values} (mean ± sd)."
+    return f"It gives {', '.join(_value(name, mean, sd) for name, (mean, sd) in shown)} (mean ± sd)."
+
+
+def _value(name: str, mean: float, sd: float) -> str:
+    """Two digits of the sd, and as many decimals of the mean."""
+    if not (np.isfinite(sd) and 1e-9 < sd < 1e9):
+        return f"{name} = {mean:.6g} ± {sd:.2g}"
+    decimals = max(1 - int(np.floor(np.log10(sd))), 0)
+    return f"{name} = {mean:,.{decimals}f} ± {sd:,.{decimals}f}"
 
 
 def notes_on(members: Agreement | None, exact: Draws | None) -> list[Note]:

@@ -12,7 +12,12 @@ def _believe(method: str, level: str, alike: list[str]) -> str:
     named = _THE.get(method, method)
     if level == "do not trust":
         return f"Believe none of these answers until their verdicts are understood. Least doubtful: {named}"
-    found = f"Believe {named}" if level == "trust" else f"No answer is beyond doubt. Take {named}, with care"
+    found = (
+        f"Believe {named}: of the answers that can be trusted it makes the fewest approximations"
+        if level == "trust"
+        else f"No answer is beyond doubt. Take {named}, with care: of the least doubtful it makes the fewest "
+        "approximations"
+    )
     others = " and ".join(_THE.get(one, one) for one in alike)
     return f"{found}. {others[:1].upper()}{others[1:]} can hardly be told from it" if alike else found
 

@@ -35,6 +35,13 @@ class Unresolved:
     summaries: Float[np.ndarray, "m k"]
     log_e: Float[np.ndarray, "m a"]
 
+    def __repr__(self) -> str:
+        each = ", ".join(
+            f"{name} {factor:.3g} times too wide"
+            for name, factor in zip(self.names, self.factors, strict=True)
+        )
+        return f"Unresolved({each})"
+
     @classmethod
     def of(cls, found: Sequence[Resolution], summaries: Float[np.ndarray, "m k"]) -> Unresolved | None:
         """The parameters whose posterior is at least three times too wide where the regression bets, with a

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import binom
 
 from sbi_flows.arrays import F
@@ -32,6 +33,9 @@ def scores_figure(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> D
                 seconds, found.energy.mean(), error, color=colours[name], fmt="o", ms=6, lw=1.4, capsize=0
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
         axes.set(xlabel="seconds for one data set", ylabel="energy score (prior sd)")
         axes.grid(color=RULE, lw=0.5, alpha=0.6)
         tick(axes.yaxis, 5)

@@ -92,10 +92,10 @@ def test_what_was_chosen_is_said_and_kept(bounded: sf.Simulator) -> None:
     said: list[Any] = []
     posterior = sf.fit(bounded, n_simulations=400, seed=1, settings=QUICK, say=said.append)
     assert [note.kind for note in said] == [
-        "simulations held", "summary network", "scaling", "flow", "training ended"
+        "simulations held", "summary network", "scaling", "flow", "training ended", "not resolved"
     ]  # fmt: skip
     assert (said[0].values["buffers"], said[0].values["needed"]) == (False, 400 * (5 * 8 + 5 * 4))
-    assert posterior.notes == tuple(said[1:4])
+    assert posterior.notes == (*said[1:4], said[5])
     assert posterior.notes[0].values["network"] == "vector"
     assert (said[3].values["flow"], said[3].values["layers"], said[3].values["width"]) == (
         "nsf_natural",

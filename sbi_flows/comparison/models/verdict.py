@@ -17,6 +17,7 @@ Reason = tuple[Level, Note]
 _APART, _ERRORS, _GOOD_K = 0.1, 3.0, 0.7
 _UNCERTAIN = 0.2
 _OFTEN = 0.05
+_FAR_IN_LOGITS = 2.0
 
 
 def verdict_on(
@@ -29,8 +30,9 @@ def verdict_on(
     """Whether to believe the classifier's probabilities. failed: the share of failed simulations by model."""
     best = best_verdict(likeness)
     closest = likeness[best]
+    unlike = _of_likeness(names, methods[CLASSIFIER], likeness)
     reasons = [
-        *_of_likeness(names, methods[CLASSIFIER], likeness),
+        *unlike,
         *_of_calibration(calibration),
         *_of_methods(names, methods),
         *_of_errors(names, methods[CLASSIFIER]),
@@ -46,7 +48,8 @@ def verdict_on(
         said.append(Note("models look like the data", models=like))
     if calibration.level == "trust":
         said.append(Note("classifier calibrated", n=calibration.n, p=calibration.p))
-    said += [note for _, note in reasons]
+    said += [note for _, note in reasons[len(unlike) :]]
+    said = [*(note for _, note in unlike), *said]
     text = ". ".join(note[0].upper() + note[1:] for note in said)
     return Verdict(level, f"{text}.", closest.quantile)
 
@@ -80,7 +83,9 @@ def _of_calibration(found: ClassCalibration) -> list[Reason]:
 
 
 def _of_methods(names: tuple[str, ...], methods: Mapping[str, ModelChoice]) -> list[Reason]:
-    """Evidence that differs is a reason for caution, or not to trust; ABC that differs is said alone."""
+    """Evidence that differs is a reason for caution, or not to trust; ABC that differs, for caution where it
+    is far from the classifier.
+    """
     classifier, reasons = methods[CLASSIFIER], list[Reason]()
     for method, choice in methods.items():
         if method == CLASSIFIER:
@@ -94,8 +99,13 @@ def _of_methods(names: tuple[str, ...], methods: Mapping[str, ModelChoice]) -> l
         note = Note("methods differ", method=method, model=names[k], p=p, other=other)
         exact = method == EVIDENCE and max(choice.facts["k_hat"]) <= _GOOD_K
         opposite = exact and (p - 0.5) * (other - 0.5) < 0 and apart[k] > 0.5
-        reasons.append(("do not trust" if opposite else "caution" if exact else "trust", note))
+        doubtful = exact or (method == ADJUSTED and abs(_logit(p) - _logit(other)) > _FAR_IN_LOGITS)
+        reasons.append(("do not trust" if opposite else "caution" if doubtful else "trust", note))
     return reasons
+
+
+def _logit(p: float) -> float:
+    return float(np.log(max(p, 1e-300) / max(1 - p, 1e-300)))
 
 
 def _of_errors(names: tuple[str, ...], choice: ModelChoice) -> list[Reason]:

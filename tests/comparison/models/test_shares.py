@@ -31,7 +31,9 @@ MODELS = {"near": one_number(1.0, 0.0), "far": one_number(1.0, 2.0)}
 def nearest(y: float, n: int, quantile: float, seed: int = 1) -> tuple[Nearest, np.ndarray]:
     models = checked_models(MODELS, [y], None, None, None)
     pool = Pool.of(simulations_of(models, n, 0, seed, Notes(), None), models, seed)
-    return Nearest(pool, Target(MODELS["near"], models.observed), quantile), models.prior
+    return Nearest(
+        pool, Target(MODELS["near"], models.observed, MODELS["near"].declared_summaries), quantile
+    ), models.prior
 
 
 def exact(y: float) -> float:
@@ -82,13 +84,13 @@ def test_too_few_simulations_and_summaries_that_are_not_finite_are_refused() -> 
         MODELS["near"].function, MODELS["near"].prior, event_shape=(1,), summaries=lambda y: y * np.nan
     )
     with pytest.raises(ObservationError, match="not finite"):
-        Nearest(pool, Target(of_nothing, models.observed), 0.1)
+        Nearest(pool, Target(of_nothing, models.observed, of_nothing.declared_summaries), 0.1)
 
 
 def test_the_nearest_of_a_model_are_its_own_in_order() -> None:
     models = checked_models(MODELS, [0.5], None, None, None)
     pool = Pool.of(simulations_of(models, 1000, 0, 1, Notes(), None), models, 1)
-    found = Nearest(pool, Target(MODELS["near"], models.observed), 0.2)
+    found = Nearest(pool, Target(MODELS["near"], models.observed, MODELS["near"].declared_summaries), 0.2)
     distances = np.abs(found.nearest_of(pool, 1)[:, 0] - 0.5)
     assert len(distances) == 200
     assert (np.diff(distances) >= 0).all()
