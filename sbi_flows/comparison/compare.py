@@ -80,8 +80,7 @@ def compare(
     seed, y = check_seed(seed), as_observation(y_obs, posterior.events)
     budget = Budget(n_simulations=n_simulations, minutes=minutes)
     bench = Bench(posterior, simulator, budget, simulations, where, say or _silent)
-    results = _Results(bench, y, seed)
-    results.run_all(names, n)
+    results = _Results(bench, y, seed).filled(names, n)
     predictive = results.predict()
     checked = results.checked(predictive.get(NEURAL))
     return Comparison(
@@ -121,10 +120,11 @@ class _Results:
         self.before: dict[str, float] = {}
         self.left_out = Notes(lambda text: bench.tell(f"left out: {text}"))
 
-    def run_all(self, names: tuple[str, ...], n: int) -> None:
-        """Add the draws of each method."""
+    def filled(self, names: tuple[str, ...], n: int) -> _Results:
+        """The same, with the draws of each method."""
         for name in names:
             self.run(name, n)
+        return self
 
     def run(self, name: str, n: int) -> None:
         """Add the draws of a method, or why there are none. What the neural posterior raises is raised."""
