@@ -29,6 +29,7 @@ from sbi_flows.baselines.nearest import Nearest, absolute_deviations, nearest_sh
 from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_mean, rows_to_learn_from
 from sbi_flows.baselines.target import Target
 from sbi_flows.baselines.verdict import rejection_verdict
+from sbi_flows.baselines.width import never_better, of_accepted, of_adjusted
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
 from sbi_flows.notes import Note
@@ -68,9 +69,9 @@ def rejection_abc(
         or a function of events (n, *event) to (n, k).
 
     `facts` holds the tolerance and the numbers of summaries used and simulations accepted. The verdict says
-    whether the observation looks like the simulations (`baselines.likeness`), and whether too many were
-    accepted. Raises `SettingsError`, `ShapeError`, `ObservationError`, `TooFewSimulationsError`, and
-    `SimulatorContractError` where nothing varies.
+    whether the observation looks like the simulations (`baselines.likeness`), whether too many were accepted,
+    and whether the draws are too wide (`baselines.width`). Raises `SettingsError`, `ShapeError`,
+    `ObservationError`, `TooFewSimulationsError`, and `SimulatorContractError` where nothing varies.
     """
     rule = Acceptance(quantile, epsilon, nearest)
     check_adjustment(adjust)
@@ -80,13 +81,15 @@ def rejection_abc(
     found = search.accept(rule, least_accepted(adjust, int(search.distance.used.sum())))
     tolerance = float(found.distances[-1]) if epsilon is None else float(epsilon)
     values, weights = found.theta, None
-    prior = target.simulator.prior
-    if adjust is not None:
+    prior, offsets = target.simulator.prior, search.distance.offsets(found.summaries)
+    if adjust is None:
+        wide = of_accepted(prior.to_unconstrained(values)[0], offsets)
+    else:
         kernel = epanechnikov(found.distances, tolerance)
-        offsets = search.distance.offsets(found.summaries)
         values = adjusted(prior, values, offsets, kernel, adjust, simulations.seed)
         weights = kernel / kernel.sum()
-    verdict = search.verdict(found)
+        wide = of_adjusted(prior.to_unconstrained(values)[0])
+    verdict = never_better(search.verdict(found), wide)
     return Draws(
         values=values,
         groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),

@@ -12,6 +12,9 @@ def _budget_spent(what: str, dropped: int | None) -> str:
 
 OF_ABC: dict[str, str | Callable[..., str]] = {
     "tolerance reached": "the tolerance that was asked for is reached: {tolerance:.3g}",
+    "tolerance too large": lambda sd, mean: (
+        f"the tolerance is too large: at 0 the mean would move by {mean:.2f} sd, and the sd fall by {sd:.0%}"
+    ),
     "tolerance stays": "the tolerance cannot fall below {tolerance:.3g}: too many simulations are equally "
     "far",
     "data met": "the simulated summaries equal the observed ones: the tolerance is 0",
