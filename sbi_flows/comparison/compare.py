@@ -23,7 +23,7 @@ from sbi_flows.errors import (
     TooFewSimulationsError,
     TooManyFailuresError,
 )
-from sbi_flows.notes import Notes, Say
+from sbi_flows.notes import Notes, Say, check_say
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
@@ -73,6 +73,7 @@ def compare(
     simulator = simulator_or_stand_in(simulator, simulations, "compare")
     check_pair(posterior, simulator, "compare")
     check_where(where)
+    check_say(say)
     n, names = integer("n", n, _LEAST_DRAWS), chosen(methods)
     _check_simulations(simulations)
     known = None if truth is None else _one_truth(simulator, truth)

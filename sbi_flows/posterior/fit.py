@@ -24,7 +24,7 @@ from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.learn import View, learn, rows_to_learn_from, seconds_to_learn
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.inputs import Inputs
-from sbi_flows.notes import Notes
+from sbi_flows.notes import Notes, check_say
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.estimate import estimate
 from sbi_flows.npe.network import Ensemble
@@ -104,6 +104,7 @@ def fit(
     minutes = _checked_ways(simulator, simulations, n_simulations, minutes)
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
     _check_kinds(simulations, settings)
+    check_say(say)
     settings = settings or FitSettings()
     own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
     request = Request(
