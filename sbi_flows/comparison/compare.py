@@ -73,9 +73,8 @@ def compare(
     simulator = simulator_or_stand_in(simulator, simulations, "compare")
     check_pair(posterior, simulator, "compare")
     check_where(where)
-    check_say(say)
     n, names = integer("n", n, _LEAST_DRAWS), chosen(methods)
-    _check_simulations(simulations)
+    _check_kinds(simulations, say)
     known = None if truth is None else _one_truth(simulator, truth)
     seed, y = check_seed(seed), as_observation(y_obs, posterior.events)
     budget, tell = Budget(n_simulations=n_simulations, minutes=minutes), say or (lambda text: None)
@@ -100,7 +99,8 @@ def compare(
     )
 
 
-def _check_simulations(simulations: object) -> None:
+def _check_kinds(simulations: object, say: object) -> None:
+    check_say(say)
     if simulations is not None and not isinstance(simulations, Simulations):
         raise SettingsError(
             f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."

@@ -103,8 +103,7 @@ def fit(
     """
     minutes = _checked_ways(simulator, simulations, n_simulations, minutes)
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
-    _check_kinds(simulations, settings)
-    check_say(say)
+    _check_kinds(simulations, settings, say)
     settings = settings or FitSettings()
     own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
     request = Request(
@@ -136,7 +135,8 @@ def _checked_ways(simulator: object, simulations: object, n: object, minutes: fl
     return None if minutes is None else real("minutes", minutes, positive=True)
 
 
-def _check_kinds(simulations: object, settings: object) -> None:
+def _check_kinds(simulations: object, settings: object, say: object) -> None:
+    check_say(say)
     if settings is not None and not isinstance(settings, FitSettings):
         raise SettingsError(
             f"settings must be sf.FitSettings(...), got {type(settings).__name__}; training goes in its "
