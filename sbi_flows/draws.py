@@ -84,8 +84,11 @@ class Draws:
 
     @property
     def ess(self) -> float:
-        """Effective number of draws: n, or 1 / sum(weights^2) (Kish 1965)."""
-        return float(len(self)) if self.weights is None else float(1 / np.square(self.weights).sum())
+        """Effective number of draws: n, or 1 / sum(weights^2) (Kish 1965); no more than facts["ess"], of
+        the Markov chains or weighted draws that they were taken from.
+        """
+        own = float(len(self)) if self.weights is None else float(1 / np.square(self.weights).sum())
+        return min(own, float(self.facts.get("ess", own)))
 
     def to_numpy(self) -> Float[np.ndarray, "*m n d"]:
         """Equally weighted draws, (n, d) or (m, n, d)."""

@@ -183,7 +183,8 @@ def _exact(simulator: Simulator, seed: int) -> Outcome:
     y, rng = _seen(simulator, 1, seed)[0], np.random.default_rng(seed)
     values, wanted = np.asarray(simulator.exact_posterior(y, _DRAWS, rng)), (_DRAWS, simulator.prior.d)
     inside = values.shape == wanted and bool(simulator.prior.inside(values).all())
-    return inside, f"shape {values.shape}, wanted {wanted} inside the prior"
+    vary = inside and bool((np.ptp(values, axis=0) > 0).all())
+    return vary, f"shape {values.shape}, wanted {wanted} inside the prior that vary"
 
 
 def _observed(simulator: Simulator, seed: int) -> Outcome:

@@ -5,6 +5,7 @@ sample.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ def test_the_effective_number_of_draws_is_that_of_kish() -> None:
     weights = np.r_[np.full(25, 1 / 25), np.zeros(25)]
     assert Draws(np.zeros((50, 1)), {"x": 0}, ("x",), TRUST, "test", weights).ess == pytest.approx(25)
     assert make_draws(50).ess == 50
+
+
+def test_draws_of_chains_or_of_few_weighted_draws_are_worth_no_more_than_those() -> None:
+    few = replace(make_draws(50), facts={"ess": 7.0})
+    assert few.ess == 7
+    assert (few.summary()["ess"] == 7).all()
+    assert replace(make_draws(50), facts={"ess": 900.0}).ess == 50
 
 
 def test_summary_holds_the_moments_and_quantiles_by_name() -> None:

@@ -27,6 +27,7 @@ from sbi_flows.errors import (
 )
 from sbi_flows.npe.settings import training_for
 from sbi_flows.problem.observed import read_observed
+from simulators.gaussian import make_gaussian
 from simulators.ricker import ricker
 
 from .conftest import QUICK
@@ -247,3 +248,15 @@ def test_the_prior_that_is_passed_to_load_is_compared_with_that_of_the_file(
     name = next(iter(marginals))
     with pytest.raises(PriorError, match=f"{name} uniform.*{name} norm"):
         sf.load(path, prior=sf.Prior(**{**marginals, name: norm(3, 4)}))
+
+
+def test_what_is_told_needs_a_function(gaussian_posterior: sf.Posterior) -> None:
+    gaussian: Any = make_gaussian(2)
+    for call in (
+        lambda: sf.fit(gaussian, n_simulations=500, say=3),  # type: ignore[arg-type]
+        lambda: sf.compare(gaussian_posterior, [0.0, 0.0], gaussian, say=3),  # type: ignore[arg-type]
+        lambda: sf.study(gaussian_posterior, gaussian, say=3),  # type: ignore[arg-type]
+        lambda: sf.compare_models({"a": gaussian, "b": gaussian}, [0.0, 0.0], say=3),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(SettingsError, match="say must be a function"):
+            call()

@@ -131,6 +131,7 @@ def test_another_shape_than_declared_is_caught() -> None:
         ("log_likelihood", lambda theta, y, rng: theta["a"][:, None], "log_likelihood"),
         ("exact_posterior", lambda y, n, rng: PRIOR.sample(n, rng)[:, :2], "exact_posterior"),
         ("exact_posterior", lambda y, n, rng: PRIOR.sample(n, rng) + 2, "exact_posterior"),
+        ("exact_posterior", lambda y, n, rng: PRIOR.sample(1, rng).repeat(n, axis=0), "exact_posterior"),
         ("observed", {"short": np.zeros(3)}, "observed data"),
         ("observed", {"missing": np.full(4, np.nan)}, "observed data"),
     ],

@@ -23,7 +23,7 @@ from sbi_flows.errors import (
     TooFewSimulationsError,
     TooManyFailuresError,
 )
-from sbi_flows.notes import Notes, Say
+from sbi_flows.notes import Notes, Say, check_say
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.observation import as_observation, as_observed
 from sbi_flows.problem.simulator import Simulator
@@ -75,7 +75,7 @@ def compare(
     check_pair(posterior, simulator, "compare")
     check_where(where)
     n, names = integer("n", n, _LEAST_DRAWS), chosen(methods)
-    _check_simulations(simulations)
+    _check_kinds(simulations, say)
     known = None if truth is None else _one_truth(simulator, truth)
     seed, y = check_seed(seed), as_observation(y_obs, posterior.events)
     budget = Budget(n_simulations=n_simulations, minutes=minutes)
@@ -103,7 +103,8 @@ def _silent(text: str) -> None:
     """Say nothing."""
 
 
-def _check_simulations(simulations: object) -> None:
+def _check_kinds(simulations: object, say: object) -> None:
+    check_say(say)
     if simulations is not None and not isinstance(simulations, Simulations):
         raise SettingsError(
             f"simulations must come from sf.simulate or sf.read_bank(path), got {type(simulations).__name__}."

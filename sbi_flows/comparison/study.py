@@ -22,7 +22,7 @@ from sbi_flows.comparison.study_result import Study
 from sbi_flows.diagnostics.distances import c2st
 from sbi_flows.errors import BankMismatchError, CorruptFileError, SbiFlowsError, TooManyFailuresError
 from sbi_flows.files import fingerprint, make_folder, write_bytes
-from sbi_flows.notes import Notes, Say
+from sbi_flows.notes import Notes, Say, check_say
 from sbi_flows.posterior.posterior import Posterior, check_pair
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import check_seed, stream
@@ -62,6 +62,7 @@ def study(
     """
     check_pair(posterior, simulator, "study")
     check_where(where)
+    check_say(say)
     m = integer("observations", observations, _LEAST_OBSERVATIONS)
     n, seed, names = integer("n", n, _LEAST_DRAWS), check_seed(seed), chosen(methods)
     budget = Budget(n_simulations=n_simulations, minutes=minutes)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-_LEAST_TAIL, _PRIOR_WEIGHTS, _ZERO = 5, 10, 1e-9
+_LEAST_TAIL, _PRIOR_WEIGHTS, _ZERO, _NOTHING = 5, 10, 1e-9, 1e-200
 
 
 def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
@@ -27,7 +27,9 @@ def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
 
 
 def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"]:
-    """k-hat of each row of log weights: NaN if s < 25, -inf where the largest weights do not differ."""
+    """k-hat of each row of log weights: NaN if s < 25, -inf where the largest weights do not differ, inf
+    where fewer than five are not zero beside the largest.
+    """
     rows, s = log_weights.shape
     tail = int(min(s / 5, 3 * np.sqrt(s)))
     if tail < _LEAST_TAIL:
@@ -45,7 +47,7 @@ def pareto_k(log_weights: Float[np.ndarray, " s"]) -> float:
 
 def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """Log weights of which the M largest are replaced by the expected order statistics of the fitted GPD, and
-    none is above the largest before; as they are if s < 25 or the largest do not differ.
+    none is above the largest before; as they are if s < 25, or the largest do not differ or some are zero.
     """
     s = len(log_weights)
     tail = int(min(s / 5, 3 * np.sqrt(s)))
@@ -55,7 +57,7 @@ def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     largest = log_weights[order[-1]]
     weights = np.exp(log_weights[order[-tail - 1 :]] - largest)
     k, sigma = _tail(weights[1:] - weights[0])
-    if not np.isfinite(k):
+    if not sigma > 0:
         return log_weights
     at = -np.log1p(-(np.arange(tail) + 0.5) / tail)  # quantiles of an exponential distribution
     excesses = sigma * (np.expm1(k * at) / k if abs(k) > _ZERO else at)
@@ -65,11 +67,18 @@ def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
 
 
 def _tail(tail: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """k and sigma of a GPD fitted to ascending numbers, none below 0; k is -inf where they do not differ."""
-    n = len(tail)
-    quartile = tail[int(n / 4 + 0.5) - 1]
-    if not quartile > 0 or not tail[-1] > 0:
+    """k and sigma of a GPD fitted to ascending numbers, none below 0; k is -inf where they do not differ.
+
+    Numbers that are nothing beside the largest are left out, and sigma is then 0: the rest has a shape, but
+    is no tail to be smoothed. k is inf where fewer than five are left.
+    """
+    if not tail[-1] > 0:
         return -np.inf, 0.0
+    whole, tail = len(tail), tail[tail > _NOTHING * tail[-1]]
+    n = len(tail)
+    if n < _LEAST_TAIL:
+        return np.inf, 0.0
+    quartile = tail[int(n / 4 + 0.5) - 1]
     points = 30 + int(np.sqrt(n))
     b = 1 / tail[-1] + (1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))) / (3 * quartile)
     b = b[b != 0]
@@ -78,4 +87,5 @@ def _tail(tail: Float[np.ndarray, " n"]) -> tuple[float, float]:
     weights = np.exp(log_profile - log_profile.max())
     best = float((weights * b).sum() / weights.sum())
     found = float(np.log1p(-best * tail).mean())
-    return (n * found + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS), -found / best
+    shape = (n * found + 0.5 * _PRIOR_WEIGHTS) / (n + _PRIOR_WEIGHTS)
+    return shape, -found / best if n == whole else 0.0

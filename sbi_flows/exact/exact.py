@@ -82,7 +82,7 @@ class _Run:
             )
         chains = self._chains(pool, adapted) if k > K_HAT else None
         diagnostics = None if chains is None else chains.diagnostics
-        found = MonteCarlo(effective(log_weights), k, len(pool), diagnostics)
+        found = MonteCarlo(effective(log_weights), k, len(pool), self.wanted.n, diagnostics)
         if chains is None:
             rows, weights = select(normalised(smoothed(log_weights)), self.wanted.n, self.rng)
             theta = pool.at.theta[rows]

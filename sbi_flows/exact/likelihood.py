@@ -205,7 +205,7 @@ def evaluate(simulator: Simulator, y: F, theta: F, rng: np.random.Generator) -> 
         row = int(wrong.argmax())
         raise SimulatorContractError(
             f"{simulator.name}.log_likelihood: wanted numbers, or -inf where the data are impossible; got "
-            f"{values[row]} at {_named(simulator, theta[row])} ({int(wrong.sum())} of {len(theta)} rows are "
+            f"{values[row]} at {named(simulator, theta[row])} ({int(wrong.sum())} of {len(theta)} rows are "
             "wrong)."
         )
     return values
@@ -227,9 +227,10 @@ def _first_that_raises(simulator: Simulator, y: F, theta: F) -> str:
         try:
             _called(simulator, y, theta[i : i + 1], np.random.default_rng(0))
         except Exception:
-            return f"at {_named(simulator, theta[i])}"
+            return f"at {named(simulator, theta[i])}"
     return f"for {len(theta)} rows of theta at once, and for none of them alone"
 
 
-def _named(simulator: Simulator, row: F) -> str:
+def named(simulator: Simulator, row: F) -> str:
+    """One theta (d,), in words."""
     return ", ".join(f"{name} = {value:.6g}" for name, value in zip(simulator.prior.names, row, strict=True))

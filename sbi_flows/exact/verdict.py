@@ -18,12 +18,13 @@ _GOOD_ESS, _POOR_ESS, _POOR_RHAT = 400, 100, 1.05
 @dataclass(frozen=True)
 class MonteCarlo:
     """ess: effective sample size of the weighted draws, of which there are `draws`. k_hat: of their weights.
-    chains: what ran instead where k-hat is above 0.7.
+    given: how many are taken from them. chains: what ran instead where k-hat is above 0.7.
     """
 
     ess: float
     k_hat: float
     draws: int
+    given: int
     chains: ChainDiagnostics | None = None
 
     @property
@@ -57,7 +58,7 @@ class MonteCarlo:
             if self.k_hat > K_HAT:
                 return Note("not exact, k-hat", **values)
             kind = "exact, weights" if self.level == "trust" else "not exact, few draws"
-            return Note(kind, **values, error=self.error)
+            return Note(kind, **values, given=self.given, error=self.error)
         kind = "exact, chains" if self.level == "trust" else "not exact, chains"
         return Note(kind, rhat=self.chains.rhat, ess=self.chains.ess, k_hat=self.k_hat, error=self.error)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sbi_flows.errors import SettingsError
 from sbi_flows.notes.of_abc import OF_ABC
 from sbi_flows.notes.of_comparison import OF_COMPARISON
 from sbi_flows.notes.of_exact import OF_EXACT
@@ -303,11 +304,18 @@ class Note(str):
         return cls._with(record["kind"], record["values"], record["text"])
 
 
+def check_say(say: object) -> None:
+    """Raise `SettingsError` unless it takes a line of text, or is None."""
+    if not (say is None or callable(say)):
+        raise SettingsError(f"say must be a function of a line of text, such as print, or None; got {say!r}.")
+
+
 class Notes(list[Note]):
     """Notes in the order in which they were made, each said at once."""
 
     def __init__(self, say: Say | None = None) -> None:
         super().__init__()
+        check_say(say)
         self._say = say or (lambda text: None)
 
     def note(self, kind: str, /, **values: Any) -> None:

@@ -13,12 +13,19 @@ OF_EXACT: dict[str, str | Callable[..., str]] = {
     "data of another model": "But the data are unlike the simulations, and draws that are exact under this "
     "model say nothing of whether it is right: {text}",
     "exact, closed form": "draws from the posterior in closed form",
+    "closed form, no spread": lambda names, draws: (
+        f"the {draws:,} draws of {' and '.join(names)} in closed form are all equal, as if the data left "
+        "nothing open, which no density says: look at exact_posterior"
+    ),
+    "other simulator": "The posterior was trained on {trained!r}, and these draws are of {given!r}: they "
+    "sharpen it only where the two are the same model",
     "exact, weights": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} "
-    "effective of {draws:,} draws, k-hat {k_hat:.2f})",
+    "effective of {draws:,} weighted draws, k-hat {k_hat:.2f}; {given:,} taken from them)",
     "exact, chains": "exact up to Monte Carlo error: means to {error:.3f} posterior sd ({ess:,.0f} effective "
     "draws of Markov chains, R-hat {rhat:.3f})",
     "not exact, few draws": "not exact yet: means to {error:.2f} posterior sd ({ess:,.0f} effective of "
-    "{draws:,} draws, k-hat {k_hat:.2f}). Give more minutes, or n_simulations",
+    "{draws:,} weighted draws, k-hat {k_hat:.2f}; {given:,} taken from them). Give more "
+    "minutes, or n_simulations",
     "not exact, k-hat": "not exact: k-hat {k_hat:.2f} is above 0.7, so the {draws:,} weighted draws may miss "
     "part of the posterior, or the likelihood's estimate is too noisy. Give more minutes or n_simulations, "
     "or a less noisy likelihood",

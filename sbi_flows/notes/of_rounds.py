@@ -11,6 +11,13 @@ ROUNDS_ENDED = {
     "time": "the time is up",
 }
 
+CUT_SHORT = {
+    "region": "The rounds stopped before round {next}: where the posterior of these data has its mass, too "
+    "little of the prior is left to draw parameters from. If no simulation is like the data, look at them, "
+    "widen the prior, or mend the simulator",
+    "time": "The rounds stopped before round {next}: the time is up. Give more minutes",
+}
+
 
 def _region(round: int, share: float, way: str, lost: float) -> str:
     drawn = "draws of the prior" if way == "prior" else "uniform draws in an ellipsoid"
@@ -40,6 +47,13 @@ OF_ROUNDS: dict[str, str | Callable[..., str]] = {
         f"Refined by {simulations:,} simulations in {rounds} round{'s' * (rounds != 1)}: the amortised "
         f"posterior is {apart:.2f} nats from it"
     ),
+    "not refined": lambda rounds, simulations: (
+        f"{simulations:,} simulations in {rounds} round{'s' * (rounds != 1)} gave no network that is better "
+        "on held-out simulations than the amortised posterior's, so these are its draws"
+        if rounds
+        else "No round was made, so these are draws of the amortised posterior"
+    ),
+    "rounds cut short": lambda rounds, reason: CUT_SHORT[reason].format(next=rounds + 1),
     "still changing": "The last round still changed it by {moved:.2f} nats: give more simulations",
     "failures in rounds": lambda failed, made: (
         f"{failed:,} of {made:,} simulations failed and are left out: where they fail, the prior is cut"

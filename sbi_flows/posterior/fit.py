@@ -24,7 +24,7 @@ from sbi_flows.misspecification.detector import Detector
 from sbi_flows.misspecification.learn import View, learn, rows_to_learn_from, seconds_to_learn
 from sbi_flows.nets.encoder import TrainedEncoder
 from sbi_flows.nets.inputs import Inputs
-from sbi_flows.notes import Notes
+from sbi_flows.notes import Notes, check_say
 from sbi_flows.npe.design import Estimate
 from sbi_flows.npe.estimate import estimate
 from sbi_flows.npe.network import Ensemble
@@ -103,7 +103,7 @@ def fit(
     """
     minutes = _checked_ways(simulator, simulations, n_simulations, minutes)
     simulator = simulator_or_stand_in(simulator, simulations, "fit")
-    _check_kinds(simulations, settings)
+    _check_kinds(simulations, settings, say)
     settings = settings or FitSettings()
     own = summary if isinstance(summary, nn.Module) and not hasattr(summary, "as_summary") else None
     request = Request(
@@ -135,7 +135,8 @@ def _checked_ways(simulator: object, simulations: object, n: object, minutes: fl
     return None if minutes is None else real("minutes", minutes, positive=True)
 
 
-def _check_kinds(simulations: object, settings: object) -> None:
+def _check_kinds(simulations: object, settings: object, say: object) -> None:
+    check_say(say)
     if settings is not None and not isinstance(settings, FitSettings):
         raise SettingsError(
             f"settings must be sf.FitSettings(...), got {type(settings).__name__}; training goes in its "

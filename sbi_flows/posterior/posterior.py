@@ -56,7 +56,8 @@ class Posterior(Amortised):
             draws are exact up to a Monte Carlo error that the verdict states, or the verdict says that they
             are not; "rounds" simulates where the posterior has its mass and trains on. None: the first of
             these that the simulator allows.
-        n_simulations, minutes: limits on the work: evaluations of the likelihood, or simulations. Without
+        n_simulations, minutes: limits on the work: evaluations of the likelihood, or simulations; not for a
+            closed form. Without
             them the likelihood is asked until the effective sample size is that of `settings`, and at most 50
             times as often; rounds make 10,000 simulations.
         store: a folder for the simulations of "rounds", from which the same call resumes.
@@ -66,10 +67,12 @@ class Posterior(Amortised):
         `facts` of exact draws: log_evidence and log_evidence_error in nats; ess, k_hat, error (of a mean, in
         posterior sd), noise (variance of the log-likelihood's estimate), evaluations, seconds; rhat,
         bulk_ess and tail_ess where Markov chains ran; efficiency and pareto_k of this posterior alone as a
-        proposal. The verdict has the worse level of the Monte Carlo error's and of the data's.
+        proposal. The verdict has the worse level of the Monte Carlo error's and of the data's, and says where
+        the posterior was trained on a simulator of another name.
 
-        Raises `SettingsError`, also for a stack of observations, `ShapeError`, `ObservationError`, and
-        `SimulatorContractError` for a likelihood that breaks its contract.
+        Raises `SettingsError`, also for a stack of observations and for options that the method has no use
+        for, `ShapeError`, `ObservationError`, and `SimulatorContractError` for a likelihood or a closed form
+        that breaks its contract.
         """
         request = RefineRequest(
             method=method,

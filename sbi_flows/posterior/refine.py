@@ -10,10 +10,10 @@ from typing import Any
 from sbi_flows.arrays import F
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import SettingsError
-from sbi_flows.exact.closed_form import closed_form
+from sbi_flows.exact.closed_form import closed_form, verdict_on
 from sbi_flows.exact.exact import sample_exact
 from sbi_flows.exact.settings import Wanted
-from sbi_flows.notes import Note
+from sbi_flows.notes import Note, Notes
 from sbi_flows.posterior.amortised import Amortised, draws_that_fit
 from sbi_flows.posterior.proposal import NeuralProposal
 from sbi_flows.posterior.request import METHODS, Method, RefineRequest
@@ -22,6 +22,7 @@ from sbi_flows.problem.observation import as_observation
 from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
+from sbi_flows.simulation.from_arrays import GIVEN
 from sbi_flows.verdict import LEVELS, Verdict
 
 _EVALUATIONS_A_DRAW, _LEAST_DRAWS = 50, 2000
@@ -32,10 +33,26 @@ def refine(posterior: Amortised, y_obs: Any, simulator: Simulator, request: Refi
     y = _one(posterior, y_obs)
     draws_that_fit(request.n, posterior.prior.d)
     method = _method(simulator, request.method)
+    request.check_for(method)
+    other = _other(posterior, simulator, Notes(request.say))
     if method == "rounds":
-        return refine_by_rounds(posterior, y, simulator, request)
-    draws = exact_draws(posterior, y, simulator, replace(request, method=method))
-    return replace(draws, verdict=_with_data(draws.verdict, posterior.verdict_on_data(y)))
+        draws = refine_by_rounds(posterior, y, simulator, request)
+        verdict = draws.verdict
+    else:
+        draws = exact_draws(posterior, y, simulator, replace(request, method=method))
+        verdict = _with_data(draws.verdict, posterior.verdict_on_data(y))
+    if other is not None:
+        verdict = replace(verdict, text=f"{verdict.text} {other}.")
+    return replace(draws, verdict=verdict, verdicts=(verdict,))
+
+
+def _other(posterior: Amortised, simulator: Simulator, notes: Notes) -> Note | None:
+    """A note, said at once, where the posterior was trained on a simulator of another name."""
+    trained = posterior.facts["simulator"]
+    if trained in (GIVEN, simulator.name):
+        return None
+    notes.note("other simulator", trained=trained, given=simulator.name)
+    return notes[0]
 
 
 def exact_draws(posterior: Amortised, y: F, simulator: Simulator, request: RefineRequest) -> Draws:
@@ -50,7 +67,7 @@ def exact_draws(posterior: Amortised, y: F, simulator: Simulator, request: Refin
         raise SettingsError(f"{simulator.name} declares neither log_likelihood nor exact_posterior.")
     if method == "closed form":
         theta = closed_form(simulator, y, request.n, stream(request.seed, "exact"))
-        verdict = Verdict("trust", f"{Note('exact, closed form')}.")
+        verdict = verdict_on(theta, posterior.prior.names)
         return _draws(posterior, theta, None, "exact, closed form", verdict, {})
     ess = request.settings.ess or 2 * request.n
     wanted = Wanted(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from sbi_flows.arrays import integer, real
 from sbi_flows.errors import SettingsError
+from sbi_flows.notes import check_say
 from sbi_flows.npe.settings import FitSettings
 from sbi_flows.rng import check_seed
 from sbi_flows.simulation.at import check_where
@@ -20,6 +21,15 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _LEAST_ESS, _MOST_ESS = 2, 10_000_000
 _MOST_CHAINS = 64
 _MOST_ROUNDS = 20
+_OF_ROUNDS = ("rounds", "fit", "simulations", "simulate")
+_NOT_FOR: Mapping[Method, tuple[str, ...]] = {
+    "closed form": (
+        *("n_simulations", "minutes", "store", "time_limit", "max_failures"),
+        *("ess", "chains", *_OF_ROUNDS),
+    ),
+    "likelihood": ("store", "time_limit", "max_failures", *_OF_ROUNDS),
+    "rounds": ("ess", "chains"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,5 +94,33 @@ class RefineRequest:
             raise SettingsError(f"settings must be sf.RefineSettings(...), got {got}.")
         if self.store is not None:
             check_place(self.store)
+        check_say(self.say)
         check_where(self.where)
         check_workers(self.where.get("executor"), self.where.get("workers"))
+
+    def check_for(self, method: Method) -> None:
+        """Raise `SettingsError` for options that were given and that this method has no use for."""
+        given: dict[str, object] = {
+            "n_simulations": self.n_simulations,
+            "minutes": self.minutes,
+            "store": self.store,
+            "time_limit": self.where.get("time_limit"),
+            "max_failures": self.where.get("max_failures"),
+        }
+        usual = {setting.name: setting.default for setting in fields(RefineSettings)}
+        for name in _NOT_FOR[method]:
+            of_settings = name in usual
+            value = getattr(self.settings, name) if of_settings else given[name]
+            default = usual.get(name)
+            if value is default or (isinstance(value, int) and value == default):
+                continue
+            said = f"settings=sf.RefineSettings({name}=...)" if of_settings else f"{name}="
+            raise SettingsError(
+                f"{said} has no part in method={method!r}, by which this is refined: leave it out, or ask "
+                f"for {_used_by(name)}."
+            )
+
+
+def _used_by(name: str) -> str:
+    """The methods that have a use for an option, in words."""
+    return " or ".join(f"method={method!r}" for method in METHODS if name not in _NOT_FOR[method])

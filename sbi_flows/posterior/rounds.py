@@ -53,7 +53,9 @@ def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: 
     """Draws from a posterior that was trained again for y (*event,), and is good for no other.
 
     `facts`: simulations, and simulations_in_all with those of the fit; failed, by cause; apart, the KL
-    divergence of the amortised posterior from the draws, in nats; rounds, a record of each:
+    divergence of the amortised posterior from the draws, in nats; ended, why there were no more rounds:
+    "rounds", all were made, "stays", the region no longer shrank, "region", too little of the prior is in it
+    to be drawn from, "time"; rounds, a record of each:
         simulations, failed, rows         made, lost, and trained on
         share_of_prior, drawn_by, lost    the region: its prior mass, how it was drawn from, and how much of
                                           the posterior before lies outside
@@ -72,7 +74,7 @@ def refine_by_rounds(posterior: Amortised, y: F, simulator: Simulator, request: 
         reason = rounds.run(sizes)
         values, leak = draws_inside(rounds.state.local, rounds.state.truncated, request.n, request.seed)
     notes.note("rounds ended", reason=reason, rounds=len(rounds.table), simulations=rounds.pool.made)
-    return rounds.draws(values, leak)
+    return rounds.draws(values, leak, reason)
 
 
 def planned(d: int, request: RefineRequest) -> list[int]:
@@ -260,13 +262,13 @@ class _Rounds:
     def _seed(self, what: str, k: int) -> int:
         return int(stream(self.request.seed, f"rounds {what}", k).integers(2**31))
 
-    def draws(self, values: F, leak: float) -> Draws:
+    def draws(self, values: F, leak: float, reason: Reason) -> Draws:
         """The draws, with what was done and whether to believe them."""
         prior, pool = self.posterior.prior, self.pool
         apart = float(
             np.mean(self.state.local.log_prob(values) - self._amortised().log_prob(values)) - np.log1p(-leak)
         )
-        verdict = self._verdict(apart)
+        verdict = self._verdict(apart, reason)
         scalars = {name: marginal.scalar for name, marginal in prior.marginals.items()}
         return Draws(
             values=values,
@@ -285,20 +287,26 @@ class _Rounds:
                 "failed": dict(pool.failed),
                 "rounds": self.table,
                 "apart": apart,
+                "ended": reason,
                 "seed": self.request.seed,
                 "seconds": time.monotonic() - self.began,
                 "notes": [str(note) for note in self.notes],
             },
         )
 
-    def _verdict(self, apart: float) -> Verdict:
-        """That on the data; never better than caution where the last round still changed the posterior."""
+    def _verdict(self, apart: float, reason: Reason) -> Verdict:
+        """That on the data; never better than caution where the last round still changed the posterior, or
+        the rounds were cut short before any of them did.
+        """
         given = self.posterior.verdict_on_data(self.y)
-        texts = [
-            given.text,
-            f"{Note('refined', rounds=len(self.table), simulations=self.pool.made, apart=apart)}.",
-        ]
-        level, last = given.level, self.table[-1]["moved"] if self.table else 0.0
+        done = {"rounds": len(self.table), "simulations": self.pool.made}
+        refined, short = any(row["weight"] > 0 for row in self.table), reason in ("region", "time")
+        said = Note("refined", **done, apart=apart) if refined else Note("not refined", **done)
+        texts, level = [given.text, f"{said}."], given.level
+        if short:
+            texts.append(f"{Note('rounds cut short', rounds=len(self.table), reason=reason)}.")
+            level = "caution" if level == "trust" and not refined else level
+        last = self.table[-1]["moved"] if self.table else 0.0
         if last > _UNSETTLED:
             level = "caution" if level == "trust" else level
             texts.append(f"{Note('still changing', moved=last)}.")

@@ -37,6 +37,24 @@ def test_the_shape_is_that_of_the_tail() -> None:
         assert abs(pareto_k(log_weights) - k) < 0.2
 
 
+def test_one_weight_above_all_others_by_any_factor_has_no_finite_shape() -> None:
+    """The others are nothing in floating point, tiny, or zero."""
+    spread = np.random.default_rng(1).random(1000)
+    for scale in (1e3, 1e4, 1e6):
+        assert pareto_k(-scale * spread) > 1
+    few = np.full(1000, -np.inf)
+    few[:3] = [0.0, -1.0, -2.0]
+    assert pareto_k(few) == np.inf
+    np.testing.assert_array_equal(smoothed(few), few)
+
+
+def test_weights_that_are_zero_or_one_are_bounded_and_zero_stays_zero() -> None:
+    for ones in (20, 80, 500):
+        log_weights = np.where(np.arange(1000) < ones, 0.0, -np.inf)
+        assert pareto_k(log_weights) < 0
+        np.testing.assert_array_equal(smoothed(log_weights), log_weights)
+
+
 def test_few_or_equal_weights_are_left_as_they_are() -> None:
     for log_weights in (np.zeros(100), np.random.default_rng(1).random(20)):
         np.testing.assert_array_equal(smoothed(log_weights), log_weights)

@@ -93,6 +93,7 @@ def test_a_good_amortised_posterior_is_not_given_up_for_a_few_simulations(model:
     good = sf.fit(model, n_simulations=3_000, seed=1, settings=longer, say=None)
     draws = good.refine(Y, model, method="rounds", n_simulations=200, seed=1, settings=SETTINGS)
     assert draws.facts["rounds"][0]["weight"] == 0
+    assert "so these are its draws" in draws.verdict.text
     assert draws.facts["apart"] == pytest.approx(0, abs=1e-3)
     assert apart(draws, Y) < apart(good.sample(Y), Y) + 0.02
 
@@ -172,12 +173,28 @@ def test_by_the_clock_it_makes_what_fits_and_not_more_than_it_is_told(
     assert 0 < draws.facts["simulations"] <= 900
     little = posterior.refine(Y, model, method="rounds", n=100, minutes=1e-6, seed=1, settings=SETTINGS)
     assert len(little) == 100
+    assert little.facts["ended"] == "time"
+    assert not little.verdict.ok
+    assert "No round was made" in little.verdict.text
+    assert "the time is up" in little.verdict.text
 
 
 def test_data_of_another_model_stay_what_they_are(model: sf.Simulator, posterior: sf.Posterior) -> None:
     far = [60.0, -60.0, 60.0]
     draws = posterior.refine(far, model, method="rounds", n=100, n_simulations=300, seed=1, settings=SETTINGS)
     assert draws.verdict.level == posterior.verdicts(far)[0].level == "do not trust"
+
+
+def test_rounds_that_cannot_reach_the_data_say_so_and_give_no_distance_as_if_it_were_agreement() -> None:
+    model = narrow(d=1)
+    posterior = sf.fit(model, n_simulations=500, seed=1, settings=QUICK, say=None)
+    draws = posterior.refine(
+        [60.0], model, method="rounds", n=100, n_simulations=500, seed=1, settings=SETTINGS
+    )
+    assert draws.facts["ended"] == "region"
+    assert "The rounds stopped before round" in draws.verdict.text
+    assert "too little of the prior is left" in draws.verdict.text
+    assert "nats from it" not in draws.verdict.text
 
 
 def test_rounds_are_of_one_size_and_never_too_small() -> None:
