@@ -28,7 +28,7 @@ from sbi_flows.baselines.likeness import likeness
 from sbi_flows.baselines.nearest import Nearest, absolute_deviations, nearest_share, sample, within
 from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_mean, rows_to_learn_from
 from sbi_flows.baselines.target import Target
-from sbi_flows.baselines.verdict import rejection_verdict
+from sbi_flows.baselines.verdict import rejection_verdict, with_failures
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
 from sbi_flows.notes import Note
@@ -72,6 +72,11 @@ def rejection_abc(
     accepted. Raises `SettingsError`, `ShapeError`, `ObservationError`, `TooFewSimulationsError`, and
     `SimulatorContractError` where nothing varies.
     """
+    if simulations is None:
+        raise SettingsError(
+            "rejection_abc takes its draws from simulations: pass simulations=sf.simulate(...), or let "
+            "sf.abc make them."
+        )
     rule = Acceptance(quantile, epsilon, nearest)
     check_adjustment(adjust)
     learn = isinstance(summaries, str) and summaries == SEMI_AUTOMATIC
@@ -199,7 +204,9 @@ class _Search:
     def verdict(self, found: Nearest) -> Verdict:
         share = len(found.distances) / found.usable
         alike = likeness(self.target, self.distance, self.sampled, share)
-        return rejection_verdict(alike, len(found.distances), found.usable)
+        on_draws = rejection_verdict(alike, len(found.distances), found.usable)
+        made = len(self.simulations)
+        return with_failures(on_draws, made - int(self.simulations.ok.sum()), made)
 
     def facts(self, found: Nearest, tolerance: float) -> dict[str, Any]:
         counts = {
@@ -210,7 +217,7 @@ class _Search:
         }
         learned = {} if self.note is None else {"learned": self.note}
         return {
-            "simulations": found.usable,
+            "simulations": len(self.simulations),
             "simulator": self.target.simulator.name,
             "accepted": len(found.distances),
             "tolerance": tolerance,
