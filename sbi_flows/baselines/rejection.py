@@ -72,11 +72,7 @@ def rejection_abc(
     accepted. Raises `SettingsError`, `ShapeError`, `ObservationError`, `TooFewSimulationsError`, and
     `SimulatorContractError` where nothing varies.
     """
-    if simulations is None:
-        raise SettingsError(
-            "rejection_abc takes its draws from simulations: pass simulations=sf.simulate(...), or let "
-            "sf.abc make them."
-        )
+    _check_given(simulations)
     rule = Acceptance(quantile, epsilon, nearest)
     check_adjustment(adjust)
     learn = isinstance(summaries, str) and summaries == SEMI_AUTOMATIC
@@ -103,6 +99,14 @@ def rejection_abc(
         verdicts=(verdict,),
         facts=search.facts(found, tolerance),
     )
+
+
+def _check_given(simulations: object) -> None:
+    if simulations is None:
+        raise SettingsError(
+            "rejection_abc takes its draws from simulations: pass simulations=sf.simulate(...), or let "
+            "sf.abc make them."
+        )
 
 
 @dataclass(frozen=True)
