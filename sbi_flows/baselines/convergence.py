@@ -25,13 +25,14 @@ from scipy.stats import norm
 
 from sbi_flows.arrays import F
 from sbi_flows.baselines.generations import Generation
+from sbi_flows.baselines.verdict import FEW, TOO_FEW
 from sbi_flows.draws import ChainDiagnostics
 from sbi_flows.verdict import LEVELS, Level, Verdict
 
 _USED = 4
 _MUCH_SD, _TOO_MUCH_SD, _MUCH_MEAN, _TOO_MUCH_MEAN = 0.1, 0.3, 0.2, 0.6
 _FALSE_ALARM = 1e-4
-_MOST_FALL, _EASY, _FEW, _TOO_FEW = 0.5, 0.3, 100, 25
+_MOST_FALL, _EASY = 0.5, 0.3
 _CAUTION_AT, _DISTRUST_AT = 0.01, 0.001
 _NO_SPREAD = 1e-10
 _GOOD_RHAT, _POOR_RHAT, _GOOD_ESS, _POOR_ESS = 1.01, 1.05, 400, 100
@@ -110,8 +111,8 @@ def verdict_of(last: Generation, target: F) -> Verdict:
     if p <= _CAUTION_AT:
         level: Level = "do not trust" if p <= _DISTRUST_AT else "caution"
         found.append((level, f"the data are unlike those simulated in the last generation (p = {p:.2g})."))
-    if ess < _FEW:
-        level = "do not trust" if ess < _TOO_FEW else "caution"
+    if ess < FEW:
+        level = "do not trust" if ess < TOO_FEW else "caution"
         found.append((level, f"there are only {ess:.0f} effective particles."))
     if to_go is None:
         found.append(("do not trust", "the budget ended before a generation after that from the prior."))

@@ -56,27 +56,16 @@ class Nearest:
 
 
 def sample(simulations: Simulations, n: int, use: str, without: NDArray[np.int64] | None = None) -> Part:
-    """n of the usable simulations at random, or all where they are fewer. Of a bank on disk whole blocks are
-    chosen, so that few are read. use: names the random stream. without: numbers of rows that are left out.
+    """n of the usable simulations at random, or all where they are fewer: the same in memory and on disk.
+    use: names the random stream. without: numbers of rows that are left out.
 
     Raises `TooFewSimulationsError` where no simulation can be used.
     """
     rng, ok = stream(simulations.seed, use), _usable(simulations, without)
     if not ok.any():
         raise TooFewSimulationsError("all simulations failed: print(simulations.failures()) shows why.")
-    if in_memory(simulations):
-        usable = np.flatnonzero(ok)
-        rows = usable if len(usable) <= n else np.sort(rng.choice(usable, n, replace=False))
-    else:
-        order = rng.permutation(simulations.n_blocks)
-        size, chosen, found = simulations.block_size, [], 0
-        for k in order:
-            chosen.append(k * size + np.flatnonzero(ok[k * size : (k + 1) * size]))
-            found += len(chosen[-1])
-            if found >= n:
-                break
-        rows = np.sort(np.concatenate(chosen))
-        rows = rows if len(rows) <= n else np.sort(rng.choice(rows, n, replace=False))
+    usable = np.flatnonzero(ok)
+    rows = usable if len(usable) <= n else np.sort(rng.choice(usable, n, replace=False))
     return Part(rows, *simulations.gather(rows))
 
 

@@ -28,7 +28,7 @@ from sbi_flows.baselines.likeness import likeness
 from sbi_flows.baselines.nearest import Nearest, absolute_deviations, nearest_share, sample, within
 from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_mean, rows_to_learn_from
 from sbi_flows.baselines.target import Target
-from sbi_flows.baselines.verdict import rejection_verdict
+from sbi_flows.baselines.verdict import rejection_verdict, with_failures
 from sbi_flows.baselines.width import never_better, of_accepted, of_adjusted
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
@@ -57,7 +57,7 @@ def rejection_abc(
     Distances are Euclidean on summaries, each divided by its median absolute deviation over the simulations
     (over 2,500 of them at random where there are more). Summaries that do not vary are left out of the
     distance. What is missing in the observation is left out of the simulations too. A bank on disk is read
-    once, a block at a time.
+    twice, a block at a time: for the units, and for the nearest.
 
     simulator: None for pairs that were made elsewhere.
     quantile: the share of simulations to accept, in (0, 1]; 0.01 where nothing else is said.
@@ -73,6 +73,7 @@ def rejection_abc(
     and whether the draws are too wide (`baselines.width`). Raises `SettingsError`, `ShapeError`,
     `ObservationError`, `TooFewSimulationsError`, and `SimulatorContractError` where nothing varies.
     """
+    _check_given(simulations)
     rule = Acceptance(quantile, epsilon, nearest)
     check_adjustment(adjust)
     learn = isinstance(summaries, str) and summaries == SEMI_AUTOMATIC
@@ -82,13 +83,12 @@ def rejection_abc(
     tolerance = float(found.distances[-1]) if epsilon is None else float(epsilon)
     values, weights = found.theta, None
     prior, offsets = target.simulator.prior, search.distance.offsets(found.summaries)
-    if adjust is None:
-        wide = of_accepted(prior.to_unconstrained(values)[0], offsets)
-    else:
+    if adjust is not None:
         kernel = epanechnikov(found.distances, tolerance)
         values = adjusted(prior, values, offsets, kernel, adjust, simulations.seed)
         weights = kernel / kernel.sum()
-        wide = of_adjusted(prior.to_unconstrained(values)[0])
+    z = prior.to_unconstrained(values)[0]
+    wide = of_accepted(z, offsets) if adjust is None else of_adjusted(z)
     verdict = never_better(search.verdict(found), wide)
     return Draws(
         values=values,
@@ -101,6 +101,14 @@ def rejection_abc(
         verdicts=(verdict,),
         facts=search.facts(found, tolerance),
     )
+
+
+def _check_given(simulations: object) -> None:
+    if simulations is None:
+        raise SettingsError(
+            "rejection_abc takes its draws from simulations: pass simulations=sf.simulate(...), or let "
+            "sf.abc make them."
+        )
 
 
 @dataclass(frozen=True)
@@ -202,18 +210,21 @@ class _Search:
     def verdict(self, found: Nearest) -> Verdict:
         share = len(found.distances) / found.usable
         alike = likeness(self.target, self.distance, self.sampled, share)
-        return rejection_verdict(alike, len(found.distances), found.usable)
+        on_draws = rejection_verdict(alike, len(found.distances), found.usable)
+        made = len(self.simulations)
+        return with_failures(on_draws, made - int(self.simulations.ok.sum()), made)
 
     def facts(self, found: Nearest, tolerance: float) -> dict[str, Any]:
         counts = {
             "simulations that failed": len(self.simulations) - int(self.simulations.ok.sum()),
             "simulations with summaries that are not finite": found.lost,
+            "values that were not observed": int(np.isnan(self.target.observed).sum()),
             "summaries that do not vary": int((~self.distance.used).sum()),
             "simulations that the summaries were learned from": len(self.learned_from),
         }
         learned = {} if self.note is None else {"learned": self.note}
         return {
-            "simulations": found.usable,
+            "simulations": len(self.simulations),
             "simulator": self.target.simulator.name,
             "accepted": len(found.distances),
             "tolerance": tolerance,

@@ -117,12 +117,23 @@ class ABCSettings:
                 f"alpha must be at most {_LARGEST_ALPHA:g}, or the tolerance would hardly fall; got "
                 f"{self.alpha:g}."
             )
+        if self.epsilon is not None and self.quantile is not None:
+            raise SettingsError("pass one of quantile and epsilon, got both.")
+        self._check_summaries()
         check_adjustment(self.adjust)
         _check_word("distance", self.distance, ("adaptive", "fixed"))
         _check_word("covariance", self.covariance, _COVARIANCES)
         if self.simulate is not None and not isinstance(self.simulate, SimulateSettings):
             raise SettingsError(
                 f"simulate must be sf.SimulateSettings(...), got {type(self.simulate).__name__}."
+            )
+
+    def _check_summaries(self) -> None:
+        given, words = self.summaries, ("declared", "data", "semi-automatic")
+        known = given in words if isinstance(given, str) else callable(getattr(given, "summaries", given))
+        if given is not None and not known:
+            raise SettingsError(
+                f"summaries must be {_listed(words)}, a function of events or a posterior, got {given!r}."
             )
 
     def check_method(self, method: object) -> None:

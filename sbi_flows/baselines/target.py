@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbi_flows.arrays import F
-from sbi_flows.errors import SettingsError
+from sbi_flows.errors import ObservationError, SettingsError
 from sbi_flows.problem.observation import as_observed
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.problem.summaries import Summaries
@@ -64,8 +64,7 @@ class Target:
         found = simulator_or_stand_in(simulator, simulations, who)
         if simulations is not None:
             simulations.check_matches(found.prior, found.event_shape)
-        function = _function(found, summaries)
-        return cls(found, found.check_observation(y_obs, gaps=True), function)
+        return cls(found, _observed(found, y_obs), _function(found, summaries))
 
     def seen_by(self, function: Callable[[NDArray[Any]], F] | None) -> Target:
         """The same observation by other summaries; None for y itself."""
@@ -122,3 +121,13 @@ def _function(simulator: Simulator, summaries: object) -> Callable[[NDArray[Any]
         )
     name = getattr(given, "__qualname__", type(given).__name__)
     return Summaries(given, name, simulator.events if simulator.events.named else None)
+
+
+def _observed(simulator: Simulator, y_obs: Any) -> F:
+    """The observation, in which values may be missing. Raises `ShapeError` for a shorter one, unless the
+    simulator says that values may be missing; `ObservationError`.
+    """
+    try:
+        return simulator.check_observation(y_obs)
+    except ObservationError:
+        return simulator.check_observation(y_obs, gaps=True)

@@ -8,6 +8,8 @@ from sbi_flows.notes import Note
 from sbi_flows.verdict import Level, Verdict
 
 _CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 2.0, 0.2
+FEW, TOO_FEW = 100, 25  # effective draws, of any method
+_MUCH_FAILED = 0.05
 _GRAVE = 2  # the first two of `UNLIKE` are a reason for caution, the third is more
 
 
@@ -33,9 +35,30 @@ def data_verdict(found: Likeness) -> Verdict:
 def rejection_verdict(found: Likeness, accepted: int, usable: int) -> Verdict:
     """On the data, and on how many of the simulations were accepted."""
     on_data = data_verdict(found)
-    if on_data.level == "do not trust" or accepted <= _LARGE_SHARE * usable:
+    if on_data.level == "do not trust":
         return on_data
+    if accepted <= _LARGE_SHARE * usable:
+        return _on_number(on_data, accepted)
     everything = accepted == usable
     share = str(Note("large share", accepted=accepted, usable=usable))
     text = share if on_data.ok else f"{on_data.text} {share}"
     return Verdict("do not trust" if everything else "caution", f"{text}. Simulate more.", found.quantile)
+
+
+def _on_number(verdict: Verdict, accepted: int) -> Verdict:
+    if accepted >= FEW:
+        return verdict
+    level: Level = "do not trust" if accepted < TOO_FEW else "caution"
+    text = f"Only {accepted} simulations were accepted. Simulate more."
+    return Verdict(level, text if verdict.ok else f"{verdict.text} {text}", verdict.quantile)
+
+
+def with_failures(verdict: Verdict, failed: int, made: int) -> Verdict:
+    """The verdict, with caution where more than 5% of the simulations failed: the draws are then those of the
+    prior given that a simulation does not fail.
+    """
+    if failed <= _MUCH_FAILED * made:
+        return verdict
+    text = f"{failed / made:.0%} of the simulations failed and count as rejected: the draws avoid such theta."
+    level: Level = "caution" if verdict.level == "trust" else verdict.level
+    return Verdict(level, f"{verdict.text} {text}", verdict.quantile)

@@ -132,7 +132,7 @@ def test_declared_summaries_do_not_hide_the_data() -> None:
     def simulator(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         return duplicated(theta["a"], rng)
 
-    simulations = sf.simulate(simulator, 4000, seed=1)
+    simulations = sf.simulate(simulator, 10_000, seed=1)
     draws = sf.rejection_abc(simulator, [0.5, 1.0, 0.4], simulations=simulations)
     assert draws.verdict.level == "do not trust"
     assert sf.rejection_abc(simulator, [0.5, 0.5, 0.4], simulations=simulations).verdict.ok

@@ -40,7 +40,7 @@ def test_of_many_columns_they_find_those_that_matter(simulations: sf.Simulations
     plain = sf.rejection_abc(noisy, y, simulations=simulations, quantile=0.02)
     assert float(learned.summary()["sd"].iloc[0]) == pytest.approx(1 / 3, rel=0.32)
     assert float(plain.summary()["sd"].iloc[0]) > 1.4 / 3
-    assert learned.facts["simulations"] == 6000
+    assert learned.facts["simulations"] == 8000
     assert "2000 simulations that the summaries were learned from" in learned.facts["left_out"]
     note = learned.facts["learned"]
     assert note.kind == "learned summaries"

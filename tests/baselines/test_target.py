@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 import sbi_flows as sf
 from sbi_flows.baselines.target import Target
+from sbi_flows.errors import ShapeError
 
 
 @sf.simulator(sf.Prior(a=norm(0, 1)), event_shape=(3,), missing=True)
@@ -62,3 +63,17 @@ def test_a_function_of_a_mapping_gets_a_mapping() -> None:
     assert sf.rejection_abc(several, observed, simulations=simulations).facts["summaries"] == 3
     learned = sf.rejection_abc(several, observed, simulations=simulations, summaries="semi-automatic")
     assert learned.facts["summaries"] == 1
+
+
+def test_a_shorter_observation_is_refused_unless_values_may_be_missing() -> None:
+    prior = sf.Prior(a=norm(0, 1))
+
+    def numbers(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return theta["a"][:, None] + rng.standard_normal((len(theta["a"]), 4))
+
+    strict = sf.simulator(prior, event_shape=4)(numbers)
+    simulations = sf.simulate(strict, 2000, seed=1)
+    with pytest.raises(ShapeError, match="shape"):
+        sf.rejection_abc(strict, [0.5, 0.2], simulations=simulations)
+    gappy = sf.rejection_abc(strict, [0.5, 0.2, np.nan, 0.1], simulations=simulations, quantile=0.1)
+    assert "1 values that were not observed" in gappy.facts["left_out"]
