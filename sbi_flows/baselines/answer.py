@@ -13,7 +13,7 @@ from sbi_flows.baselines.runs import Runs
 from sbi_flows.baselines.sequential import Ended
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.baselines.synthetic import Sampled
-from sbi_flows.baselines.verdict import with_failures
+from sbi_flows.baselines.verdict import with_failures, with_filled
 from sbi_flows.draws import Draws, diagnose_chains, groups_of
 from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.notes import Note
@@ -77,6 +77,7 @@ def _draws(
 ) -> Draws:
     prior = runs.simulator.prior
     verdict = with_failures(verdict, sum(runs.failed.values()), runs.budget.made)
+    verdict = with_filled(verdict, runs.target.filled)
     stopped: Note = facts.pop("stopped")
     return Draws(
         values=values,

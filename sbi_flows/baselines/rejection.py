@@ -28,7 +28,7 @@ from sbi_flows.baselines.likeness import likeness
 from sbi_flows.baselines.nearest import Nearest, absolute_deviations, nearest_share, sample, within
 from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_mean, rows_to_learn_from
 from sbi_flows.baselines.target import Target
-from sbi_flows.baselines.verdict import rejection_verdict, with_failures
+from sbi_flows.baselines.verdict import rejection_verdict, with_failures, with_filled
 from sbi_flows.baselines.width import never_better, of_accepted, of_adjusted
 from sbi_flows.draws import Draws, groups_of
 from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
@@ -89,7 +89,7 @@ def rejection_abc(
         weights = kernel / kernel.sum()
     z = prior.to_unconstrained(values)[0]
     wide = of_accepted(z, offsets) if adjust is None else of_adjusted(z)
-    verdict = never_better(search.verdict(found), wide)
+    verdict = with_filled(never_better(search.verdict(found), wide), search.target.filled)
     return Draws(
         values=values,
         groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),

@@ -27,13 +27,14 @@ class Target:
     observed: y as it travels, with NaN where nothing was observed.
     function: y (n, *event) -> (n, k); None for y itself, of which the summaries are the values observed.
     fill: (k,) what stands for a value of y that a simulation leaves out; None for the median of those that
-        are summarised together.
+        are summarised together. filled: the share of values for which it stands, where that is known.
     """
 
     simulator: Simulator
     observed: F
     function: Callable[[NDArray[Any]], F] | None
     fill: F | None = None
+    filled: float = 0.0
     summaries: F = field(init=False)
     _there: NDArray[np.bool_] = field(init=False)
 
@@ -68,7 +69,7 @@ class Target:
 
     def seen_by(self, function: Callable[[NDArray[Any]], F] | None) -> Target:
         """The same observation by other summaries; None for y itself."""
-        return replace(self, function=function, fill=None)
+        return replace(self, function=function, fill=None, filled=0.0)
 
     def filled_from(self, y: NDArray[Any]) -> Target:
         """The same, where a value that a simulation leaves out is the median of that value in y, so that
@@ -77,7 +78,7 @@ class Target:
         if self.function is not None or not self.simulator.missing:
             return self
         values = self._computed(as_observed(y, self.observed))[:, self._there]
-        return replace(self, fill=_medians(values))
+        return replace(self, fill=_medians(values), filled=float(np.isnan(values).mean()))
 
     def summarise(self, y: NDArray[Any]) -> F:
         """Summaries (n, k) of simulations (n, *event), of which what is missing in the observation is left

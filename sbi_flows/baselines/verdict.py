@@ -9,7 +9,7 @@ from sbi_flows.verdict import Level, Verdict
 
 _CAUTION_AT, _DISTRUST_AT, _FAR, _LARGE_SHARE = 0.01, 0.001, 2.0, 0.2
 FEW, TOO_FEW = 100, 25  # effective draws, of any method
-_MUCH_FAILED = 0.05
+_MUCH_FILLED, _MUCH_FAILED = 0.05, 0.05
 _GRAVE = 2  # the first two of `UNLIKE` are a reason for caution, the third is more
 
 
@@ -62,3 +62,11 @@ def with_failures(verdict: Verdict, failed: int, made: int) -> Verdict:
     text = f"{failed / made:.0%} of the simulations failed and count as rejected: the draws avoid such theta."
     level: Level = "caution" if verdict.level == "trust" else verdict.level
     return Verdict(level, f"{verdict.text} {text}", verdict.quantile)
+
+
+def with_filled(verdict: Verdict, share: float) -> Verdict:
+    """The verdict, with caution where the median stands for more than 5% of the values that are compared."""
+    if share <= _MUCH_FILLED:
+        return verdict
+    level: Level = "caution" if verdict.level == "trust" else verdict.level
+    return Verdict(level, f"{verdict.text} {Note('values filled', share=share)}", verdict.quantile)

@@ -55,3 +55,18 @@ def test_rejection_without_simulations() -> None:
 def test_settings_are_checked_when_they_are_set(given: Any) -> None:
     with pytest.raises(SettingsError):
         sf.ABCSettings(**given)
+
+
+@pytest.mark.parametrize("method", ["rejection", "smc"])
+def test_values_that_simulations_lack_are_in_the_verdict(method: Any) -> None:
+    """The median stands for 30% of the values, so the draws are too wide."""
+
+    @sf.simulator(PRIOR, missing=True)
+    def gappy(theta: Any, rng: Any) -> Any:
+        y = theta["mu"][:, None] + rng.normal(size=(len(theta["mu"]), 4))
+        y[rng.random(y.shape) < 0.3] = np.nan
+        return y
+
+    found = sf.abc(gappy, np.array([0.5, np.nan, 0.2, 0.7]), method=method, n_simulations=20_000, seed=1)
+    assert found.verdict.level == "caution"
+    assert "the median stands" in found.verdict.text
