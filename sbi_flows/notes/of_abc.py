@@ -12,8 +12,8 @@ def _budget_spent(what: str, dropped: int | None) -> str:
 
 OF_ABC: dict[str, str | Callable[..., str]] = {
     "tolerance reached": "the tolerance that was asked for is reached: {tolerance:.3g}",
-    "values filled": "The simulations lack {share:.0%} of the values that are compared, and the median stands "
-    "for them: the draws are too wide. Give summaries that know gaps.",
+    "values filled": "The simulations lack {share:.0%} of the values that are compared, and the median "
+    "stands for them: the draws are too wide. Give summaries that know gaps.",
     "tolerance too large": lambda sd, mean: (
         f"the tolerance is too large: at 0 the mean would move by {mean:.2f} sd, and the sd fall by {sd:.0%}"
     ),
