@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
 from sbi_flows.files import write_bytes
+from sbi_flows.problem.prior import Prior
 from sbi_flows.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -57,6 +58,25 @@ class Draws:
     verdicts: tuple[Verdict, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        prior: Prior,
+        values: Float[np.ndarray, "*m n d"],
+        verdict: Verdict,
+        origin: str,
+        weights: Float[np.ndarray, " n"] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Draws:
+        """Draws of the parameters of `prior`, named as it names them."""
+        groups = {
+            name: columns if not prior.marginals[name].scalar else int(columns.start)
+            for name, columns in prior.slices.items()
+        }
+        return cls(
+            values, groups, prior.names, verdict, origin, weights, (verdict,), facts or {}, prior.labels
+        )
 
     def __len__(self) -> int:
         return int(self.values.shape[-2])
@@ -302,8 +322,3 @@ def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64],
     order = np.argsort(values)
     cumulative = np.cumsum(weights[order])
     return float(np.interp(p, cumulative - 0.5 * weights[order], values[order]))
-
-
-def groups_of(slices: Mapping[str, slice], scalars: Mapping[str, bool]) -> dict[str, slice | int]:
-    """Columns by parameter name: an int for a parameter, a slice for a block."""
-    return {name: columns.start if scalars[name] else columns for name, columns in slices.items()}

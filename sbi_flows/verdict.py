@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,8 +32,17 @@ class Verdict:
         """Whether the level is "trust"."""
         return self.level == "trust"
 
+    def at_most(self, level: Level, why: str) -> Verdict:
+        """The same, no better than `level`, with why."""
+        return replace(self, level=worse(self.level, level), text=f"{self.text} {why}")
+
     def __str__(self) -> str:
         return f"{self.level}: {self.text}"
+
+
+def worse(*levels: Level) -> Level:
+    """The worst of some levels."""
+    return max(levels, key=LEVELS.index)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -41,7 +50,7 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     if len(verdicts) == 1:
         return verdicts[0]
     levels = [verdict.level for verdict in verdicts]
-    level = max(levels, key=LEVELS.index)
+    level = worse(*levels)
     counts = ", ".join(f"{levels.count(name)} {name}" for name in LEVELS if name in levels)
     first = levels.index(level)
     text = f"of {len(verdicts)} observations: {counts}. Observation {first}: {verdicts[first].text}"

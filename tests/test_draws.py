@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from scipy.stats import norm
 
+import sbi_flows as sf
 from sbi_flows import files
-from sbi_flows.draws import Draws, groups_of, weighted_quantile
+from sbi_flows.draws import Draws, weighted_quantile
 from sbi_flows.errors import SettingsError, ShapeError, StorageError, UnknownParameterError
 from sbi_flows.verdict import Verdict, worst
 
@@ -53,7 +55,11 @@ def test_an_unknown_parameter_is_a_key_error_that_lists_what_there_is() -> None:
 
 
 def test_a_group_is_an_int_for_a_parameter_and_a_slice_for_a_block() -> None:
-    assert groups_of({"rate": slice(0, 1), "w": slice(1, 3)}, {"rate": True, "w": False}) == GROUPS
+    prior = sf.Prior(rate=norm(0, 1), w=sf.iid(norm(0, 1), 2))
+    found = Draws.of(prior, np.zeros((3, 3)), Verdict("trust", "."), "a test")
+    assert found.groups == GROUPS
+    assert found.names == prior.names
+    assert found.verdicts == (found.verdict,)
 
 
 def test_length_counts_draws_and_repr_says_what_they_are() -> None:

@@ -36,7 +36,7 @@ def check_adjustment(adjust: object) -> None:
 
 
 def least_accepted(adjust: Adjustment | None, summaries: int) -> int:
-    """How many draws an adjustment by so many summaries needs."""
+    """How many draws an adjustment by that number of summaries needs."""
     if adjust is None:
         return 0
     return LEAST_FOR_NETWORKS if adjust == "neural" else 2 * (summaries + 1) if adjust == "linear" else 0

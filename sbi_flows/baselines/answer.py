@@ -14,7 +14,7 @@ from sbi_flows.baselines.sequential import Ended
 from sbi_flows.baselines.settings import ABCSettings
 from sbi_flows.baselines.synthetic import Sampled
 from sbi_flows.baselines.verdict import with_failures, with_filled
-from sbi_flows.draws import Draws, diagnose_chains, groups_of
+from sbi_flows.draws import Draws, diagnose_chains
 from sbi_flows.errors import TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.verdict import Verdict
@@ -75,26 +75,16 @@ def of_chains(runs: Runs, sampled: Sampled) -> Draws:
 def _draws(
     runs: Runs, values: F, weights: F | None, verdict: Verdict, origin: str, facts: dict[str, Any]
 ) -> Draws:
-    prior = runs.simulator.prior
     verdict = with_failures(verdict, sum(runs.failed.values()), runs.budget.made)
     verdict = with_filled(verdict, runs.target.filled)
     stopped: Note = facts.pop("stopped")
-    return Draws(
-        values=values,
-        groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
-        names=prior.names,
-        labels=prior.labels,
-        verdict=verdict,
-        origin=origin,
-        weights=weights,
-        verdicts=(verdict,),
-        facts={
-            "simulations": runs.budget.made,
-            "simulator": runs.simulator.name,
-            "summaries": len(runs.target.summaries),
-            **facts,
-            "stopped": stopped,
-            "failures": dict(sorted(runs.failed.items())),
-            "seconds": runs.budget.used,
-        },
-    )
+    whole = {
+        "simulations": runs.budget.made,
+        "simulator": runs.simulator.name,
+        "summaries": len(runs.target.summaries),
+        **facts,
+        "stopped": stopped,
+        "failures": dict(sorted(runs.failed.items())),
+        "seconds": runs.budget.used,
+    }
+    return Draws.of(runs.simulator.prior, values, verdict, origin, weights, whole)

@@ -27,7 +27,7 @@ from sbi_flows.arrays import F
 from sbi_flows.baselines.generations import Generation
 from sbi_flows.baselines.verdict import FEW, TOO_FEW
 from sbi_flows.draws import ChainDiagnostics
-from sbi_flows.verdict import LEVELS, Level, Verdict
+from sbi_flows.verdict import Level, Verdict, worse
 
 _USED = 4
 _MUCH_SD, _TOO_MUCH_SD, _MUCH_MEAN, _TOO_MUCH_MEAN = 0.1, 0.3, 0.2, 0.6
@@ -165,7 +165,7 @@ def _together(told: str, found: list[tuple[Level, str]], p: float, before: Verdi
     if not found:
         text = f"{told}; the observed summaries lie among the simulated (p = {p:.2g})."
         return Verdict("trust", text, before.quantile)
-    level = max((level for level, _ in found), key=LEVELS.index)
+    level = worse(*(level for level, _ in found))
     reasons = " ".join(text[0].upper() + text[1:] for _, text in found)
     advice = "" if before.level != "trust" or p <= _CAUTION_AT else " Simulate more."
     return Verdict(level, f"{told}. {reasons}{advice}", before.quantile)

@@ -76,7 +76,7 @@ def pmc_step(present: Generation, runs: Runs, settings: ABCSettings) -> tuple[Ge
 
 
 def _nearest(distances: F, particles: int) -> float:
-    """The tolerance that accepts so many; fewer, where that many are equally far. Raises `StuckError`."""
+    """The tolerance that accepts that number; fewer, where several are equally far. Raises `StuckError`."""
     tolerance = float(np.sort(distances)[particles - 1])
     nearer = distances[distances < tolerance]
     if tolerance < distances.max() or len(distances) == particles:

@@ -30,7 +30,7 @@ from sbi_flows.baselines.semiautomatic import SEMI_AUTOMATIC, learn_posterior_me
 from sbi_flows.baselines.target import Target
 from sbi_flows.baselines.verdict import rejection_verdict, with_failures, with_filled
 from sbi_flows.baselines.width import never_better, of_accepted, of_adjusted
-from sbi_flows.draws import Draws, groups_of
+from sbi_flows.draws import Draws
 from sbi_flows.errors import ObservationError, SettingsError, SimulatorContractError, TooFewSimulationsError
 from sbi_flows.notes import Note
 from sbi_flows.problem.simulator import Simulator
@@ -61,7 +61,7 @@ def rejection_abc(
 
     simulator: None for pairs that were made elsewhere.
     quantile: the share of simulations to accept, in (0, 1]; 0.01 where nothing else is said.
-    epsilon: accept those within this distance. nearest: accept so many. Pass one of the three.
+    epsilon: accept those within this distance. nearest: accept that number. Pass one of the three.
     adjust: "linear", "ridge" or "neural" for regression adjustment; the draws then carry weights.
     summaries: None or "declared" for those that the simulator declares, and y itself where it declares none;
         "data" for y itself; "semi-automatic" for the posterior mean, learned from a quarter of the
@@ -90,17 +90,8 @@ def rejection_abc(
     z = prior.to_unconstrained(values)[0]
     wide = of_accepted(z, offsets) if adjust is None else of_adjusted(z)
     verdict = with_filled(never_better(search.verdict(found), wide), search.target.filled)
-    return Draws(
-        values=values,
-        groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
-        names=prior.names,
-        labels=prior.labels,
-        verdict=verdict,
-        origin="rejection ABC" if adjust is None else f"rejection ABC, {adjust} adjustment",
-        weights=weights,
-        verdicts=(verdict,),
-        facts=search.facts(found, tolerance),
-    )
+    origin = "rejection ABC" if adjust is None else f"rejection ABC, {adjust} adjustment"
+    return Draws.of(prior, values, verdict, origin, weights, search.facts(found, tolerance))
 
 
 def _check_given(simulations: object) -> None:
@@ -131,14 +122,15 @@ class Acceptance:
             integer("nearest", self.nearest)
 
     def share(self, usable: int) -> float:
-        """Of so many simulations, unless epsilon says it."""
+        """The share to accept of `usable` simulations, unless epsilon says it."""
         if self.nearest is not None:
             return min(self.nearest / usable, 1.0)
         return _QUANTILE if self.quantile is None else self.quantile
 
     def count(self, usable: int) -> int:
-        """How many of so many simulations to accept, unless epsilon says it. Raises
-        `TooFewSimulationsError`.
+        """The number to accept of `usable` simulations, unless epsilon says it.
+
+        Raises `TooFewSimulationsError`.
         """
         if self.nearest is None:
             return int(np.ceil(self.share(usable) * usable))

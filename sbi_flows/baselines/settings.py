@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sbi_flows.arrays import integer, real
 from sbi_flows.baselines.adjustment import Adjustment, check_adjustment
 from sbi_flows.errors import SettingsError
 from sbi_flows.simulation.settings import SimulateSettings
 
-METHODS = ("rejection", "smc", "pmc", "synthetic_likelihood")
 Method = Literal["rejection", "smc", "pmc", "synthetic_likelihood"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 _SEQUENTIAL = ("smc", "pmc")
 _SYNTHETIC = ("synthetic_likelihood",)

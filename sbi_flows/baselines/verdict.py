@@ -39,18 +39,15 @@ def rejection_verdict(found: Likeness, accepted: int, usable: int) -> Verdict:
         return on_data
     if accepted <= _LARGE_SHARE * usable:
         return _on_number(on_data, accepted)
-    everything = accepted == usable
-    share = str(Note("large share", accepted=accepted, usable=usable))
-    text = share if on_data.ok else f"{on_data.text} {share}"
-    return Verdict("do not trust" if everything else "caution", f"{text}. Simulate more.", found.quantile)
+    share = Note("large share", accepted=accepted, usable=usable)
+    return on_data.at_most("do not trust" if accepted == usable else "caution", f"{share}. Simulate more.")
 
 
 def _on_number(verdict: Verdict, accepted: int) -> Verdict:
     if accepted >= FEW:
         return verdict
-    level: Level = "do not trust" if accepted < TOO_FEW else "caution"
-    text = f"Only {accepted} simulations were accepted. Simulate more."
-    return Verdict(level, text if verdict.ok else f"{verdict.text} {text}", verdict.quantile)
+    why = Note("few accepted", accepted=accepted)
+    return verdict.at_most("do not trust" if accepted < TOO_FEW else "caution", f"{why}. Simulate more.")
 
 
 def with_failures(verdict: Verdict, failed: int, made: int) -> Verdict:
@@ -59,14 +56,11 @@ def with_failures(verdict: Verdict, failed: int, made: int) -> Verdict:
     """
     if failed <= _MUCH_FAILED * made:
         return verdict
-    text = f"{failed / made:.0%} of the simulations failed and count as rejected: the draws avoid such theta."
-    level: Level = "caution" if verdict.level == "trust" else verdict.level
-    return Verdict(level, f"{verdict.text} {text}", verdict.quantile)
+    return verdict.at_most("caution", f"{Note('many failed', share=failed / made)}.")
 
 
 def with_filled(verdict: Verdict, share: float) -> Verdict:
     """The verdict, with caution where the median stands for more than 5% of the values that are compared."""
     if share <= _MUCH_FILLED:
         return verdict
-    level: Level = "caution" if verdict.level == "trust" else verdict.level
-    return Verdict(level, f"{verdict.text} {Note('values filled', share=share)}", verdict.quantile)
+    return verdict.at_most("caution", str(Note("values filled", share=share)))

@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from sbi_flows.arrays import F
 from sbi_flows.notes import Note
-from sbi_flows.verdict import LEVELS, Level, Verdict
+from sbi_flows.verdict import Verdict
 
 _FALSE_ALARM = 1e-4
 _MUCH_SD, _TOO_MUCH_SD, _MUCH_MEAN, _TOO_MUCH_MEAN = 0.1, 0.3, 0.2, 0.6
@@ -83,7 +83,6 @@ def never_better(verdict: Verdict, found: TooWide) -> Verdict:
     if found.sd <= _MUCH_SD and found.mean <= _MUCH_MEAN:
         return verdict
     grave = found.sd > _TOO_MUCH_SD or found.mean > _TOO_MUCH_MEAN
-    level: Level = max(verdict.level, "do not trust" if grave else "caution", key=LEVELS.index)
     note = str(Note("tolerance too large", sd=found.sd, mean=found.mean))
-    text = f"{note[:1].upper()}{note[1:]}. Simulate more, or adjust."
-    return Verdict(level, f"{verdict.text} {text}" if not verdict.ok else text, verdict.quantile)
+    why = f"{note[:1].upper()}{note[1:]}. Simulate more, or adjust."
+    return verdict.at_most("do not trust" if grave else "caution", why)

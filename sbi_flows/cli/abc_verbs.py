@@ -9,7 +9,7 @@ import click
 
 import sbi_flows as sf
 from sbi_flows.baselines.adjustment import ADJUSTMENTS
-from sbi_flows.baselines.settings import METHODS
+from sbi_flows.baselines.settings import METHODS, Method
 from sbi_flows.cli import options
 from sbi_flows.cli.execution import Execution, execution, executor_of
 from sbi_flows.cli.inputs import Observed, advice_as_flags, load_bank, load_simulator
@@ -21,7 +21,7 @@ from sbi_flows.cli.terminal import NOTHING_SAVED, Answer, bar, on_stop, resumes_
 class _Run:
     """By which method, on what budget, from what, and where it is kept."""
 
-    method: str
+    method: Method
     n: int | None
     minutes: float | None
     bank: Path | None
@@ -86,7 +86,7 @@ def abc_verb(
         draws = sf.abc(
             loaded,
             observed.read(loaded.events),
-            method=run.method,  # type: ignore[arg-type]
+            method=run.method,
             n_simulations=run.n,
             minutes=run.minutes,
             simulations=None if run.bank is None else load_bank(run.bank, loaded.prior),

@@ -26,7 +26,7 @@ from sbi_flows.problem.simulator import Simulator
 from sbi_flows.simulation.engine import simulate
 from sbi_flows.simulation.settings import Place, SimulateSettings
 from sbi_flows.simulation.simulations import Simulations
-from sbi_flows.verdict import LEVELS, Verdict
+from sbi_flows.verdict import Verdict
 
 NEURAL, REFINED, EXACT = "neural posterior", "refined by rounds", "exact"
 ABC, ADJUSTED, SMC, SYNTHETIC = "rejection ABC", "ABC, linear adjustment", "SMC-ABC", "synthetic likelihood"
@@ -237,9 +237,7 @@ _SEES_ONLY_SUMMARIES = ("rejection", "linear", "smc", "synthetic_likelihood")
 
 def _on_the_data(draws: Draws, seen: Verdict) -> Draws:
     """The draws with the verdict of the neural posterior on the data, where that is the worse one."""
-    own = draws.verdict
     if seen.ok:
         return draws
-    level = max(own.level, seen.level, key=LEVELS.index)
-    verdict = Verdict(level, f"{own.text} The data: {seen.text}", seen.quantile)
+    verdict = replace(draws.verdict.at_most(seen.level, f"The data: {seen.text}"), quantile=seen.quantile)
     return replace(draws, verdict=verdict, verdicts=(verdict,))

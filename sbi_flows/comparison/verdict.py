@@ -9,7 +9,7 @@ from sbi_flows.comparison.agreement import Agreement, Reason
 from sbi_flows.diagnostics.predictive import PredictiveCheck
 from sbi_flows.diagnostics.tests import FALSE_ALARM
 from sbi_flows.notes import Note
-from sbi_flows.verdict import LEVELS, Verdict
+from sbi_flows.verdict import Verdict, worse
 
 NEAR, FAR, VERY_FAR = 0.55, 0.65, 0.85
 UNLIKELY, VERY_UNLIKELY = 0.01, 0.001
@@ -17,7 +17,7 @@ UNLIKELY, VERY_UNLIKELY = 0.01, 0.001
 
 def believe(at_observation: Verdict, reasons: list[Reason], *, predictions_tested: bool = True) -> Verdict:
     """The verdict on the observation, made worse by the reasons not to believe the posterior."""
-    level = max((at_observation.level, *(level for level, _ in reasons)), key=LEVELS.index)
+    level = worse(at_observation.level, *(level for level, _ in reasons))
     said = [at_observation.text.rstrip("."), *(note[0].upper() + note[1:] for _, note in reasons)]
     if at_observation.ok and reasons:
         said[1] = f"But {reasons[0][1]}"

@@ -16,7 +16,7 @@ from sbi_flows.verdict import Verdict
 def closed_form(simulator: Simulator, y: F, n: int, rng: np.random.Generator) -> F:
     """n draws (n, d) by the simulator's `exact_posterior`.
 
-    Raises `SimulatorContractError` for what it raises, and for draws that are no numbers or leave the prior.
+    Raises `SimulatorContractError` for what it raises, and for draws that are not numbers or leave the prior.
     """
     if simulator.exact_posterior is None:
         raise SettingsError(f"{simulator.name} has no exact_posterior.")

@@ -12,6 +12,8 @@ def _budget_spent(what: str, dropped: int | None) -> str:
 
 OF_ABC: dict[str, str | Callable[..., str]] = {
     "tolerance reached": "the tolerance that was asked for is reached: {tolerance:.3g}",
+    "few accepted": "Only {accepted} simulations were accepted",
+    "many failed": "{share:.0%} of the simulations failed and count as rejected: the draws avoid such theta",
     "values filled": "The simulations lack {share:.0%} of the values that are compared, and the median "
     "stands for them: the draws are too wide. Give summaries that know gaps.",
     "tolerance too large": lambda sd, mean: (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sbi_flows.arrays import F, integer
 from sbi_flows.diagnostics.recovery import Gain
-from sbi_flows.draws import Draws, groups_of
+from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError, ShapeError
 from sbi_flows.machine import free_memory, torch_defaults
 from sbi_flows.misspecification.detector import Detector
@@ -122,20 +122,13 @@ class Amortised:
         n = draws_that_fit(n, len(stack) * self.prior.d)
         contexts, verdicts = self._judged(stack)
         theta = self._density.draw(contexts, n, seed)
-        scalars = {name: marginal.scalar for name, marginal in self.prior.marginals.items()}
         facts = {name: self.facts[name] for name in ("simulations", "simulator")}
         if self.declared_summaries:
             facts["declared_summaries"] = self.declared_summaries
-        return Draws(
-            values=theta[0] if single else theta,
-            groups=groups_of(self.prior.slices, scalars),
-            names=self.names,
-            labels=self.prior.labels,
-            verdict=worst(verdicts),
-            origin="neural posterior",
-            verdicts=tuple(verdicts),
-            facts={**facts, "seed": seed},
-        )
+        values = theta[0] if single else theta
+        facts["seed"] = seed
+        draws = Draws.of(self.prior, values, worst(verdicts), "neural posterior", facts=facts)
+        return replace(draws, verdicts=tuple(verdicts))
 
     @torch_defaults()
     def log_prob(self, theta: ArrayLike | Mapping[str, ArrayLike], y_obs: Any) -> F:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from sbi_flows.arrays import F
-from sbi_flows.draws import Draws, groups_of
+from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError
 from sbi_flows.exact.closed_form import closed_form, verdict_on
 from sbi_flows.exact.exact import sample_exact
@@ -23,7 +23,7 @@ from sbi_flows.problem.plugins import find_plugin
 from sbi_flows.problem.simulator import Simulator
 from sbi_flows.rng import stream
 from sbi_flows.simulation.from_arrays import GIVEN
-from sbi_flows.verdict import LEVELS, Verdict
+from sbi_flows.verdict import Verdict
 
 _EVALUATIONS_A_DRAW, _LEAST_DRAWS = 50, 2000
 
@@ -68,7 +68,7 @@ def exact_draws(posterior: Amortised, y: F, simulator: Simulator, request: Refin
     if method == "closed form":
         theta = closed_form(simulator, y, request.n, stream(request.seed, "exact"))
         verdict = verdict_on(theta, posterior.prior.names)
-        return _draws(posterior, theta, None, "exact, closed form", verdict, {})
+        return Draws.of(posterior.prior, theta, verdict, "exact, closed form", facts={"simulations": 0})
     ess = request.settings.ess or 2 * request.n
     wanted = Wanted(
         n=request.n,
@@ -83,33 +83,16 @@ def exact_draws(posterior: Amortised, y: F, simulator: Simulator, request: Refin
     q = NeuralProposal(posterior, posterior.events.unpack(y))
     found = sample_exact(simulator, y, q, wanted)
     judged = found.monte_carlo
-    return _draws(posterior, found.theta, found.weights, judged.origin, judged.verdict, found.facts)
-
-
-def _draws(
-    posterior: Amortised, theta: F, weights: F | None, origin: str, verdict: Verdict, facts: dict[str, Any]
-) -> Draws:
-    prior = posterior.prior
-    return Draws(
-        values=theta,
-        groups=groups_of(prior.slices, {name: marginal.scalar for name, marginal in prior.marginals.items()}),
-        names=prior.names,
-        labels=prior.labels,
-        verdict=verdict,
-        origin=origin,
-        weights=weights,
-        verdicts=(verdict,),
-        facts={"simulations": 0, **facts},
-    )
+    facts = {"simulations": 0, **found.facts}
+    return Draws.of(posterior.prior, found.theta, judged.verdict, judged.origin, found.weights, facts)
 
 
 def _with_data(exactness: Verdict, data: Verdict) -> Verdict:
     """The verdict on the draws and that on the data, with the worse level of the two."""
     if data.ok:
         return replace(exactness, quantile=data.quantile)
-    level = max(exactness.level, data.level, key=LEVELS.index)
-    text = exactness.text[0].upper() + exactness.text[1:]
-    return Verdict(level, f"{text} {Note('data of another model', text=data.text)}", data.quantile)
+    found = replace(exactness, text=exactness.text[0].upper() + exactness.text[1:], quantile=data.quantile)
+    return found.at_most(data.level, str(Note("data of another model", text=data.text)))
 
 
 def found_simulator(posterior: Amortised, simulator: Simulator | None) -> Simulator:

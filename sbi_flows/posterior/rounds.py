@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from sbi_flows.arrays import F
-from sbi_flows.draws import Draws, groups_of
+from sbi_flows.draws import Draws
 from sbi_flows.errors import SettingsError
 from sbi_flows.machine import torch_defaults, usable_cores
 from sbi_flows.notes import Note, Notes
@@ -269,15 +269,11 @@ class _Rounds:
             np.mean(self.state.local.log_prob(values) - self._amortised().log_prob(values)) - np.log1p(-leak)
         )
         verdict = self._verdict(apart, reason)
-        scalars = {name: marginal.scalar for name, marginal in prior.marginals.items()}
-        return Draws(
-            values=values,
-            groups=groups_of(prior.slices, scalars),
-            names=prior.names,
-            labels=prior.labels,
-            verdict=verdict,
-            origin="neural posterior, refined by rounds",
-            verdicts=(verdict,),
+        return Draws.of(
+            prior,
+            values,
+            verdict,
+            "neural posterior, refined by rounds",
             facts={
                 "simulator": self.simulator.name,
                 "simulations": pool.made,

@@ -209,7 +209,7 @@ class Proposal:
         return rows
 
     def ready(self, n: int) -> bool:
-        """Find n draws, to be taken; whether there are so many."""
+        """Find n draws, to be taken; whether there are n."""
         parts, left = [self._waiting], n - len(self._waiting)
         while left > 0 and self._tried < self._most:
             candidates, one = next(self._candidates)

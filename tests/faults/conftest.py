@@ -67,6 +67,14 @@ class Group:
             start_new_session=True,
         )
 
+    def close(self) -> None:
+        """Kill what is left of it."""
+        for pid in self.left(0):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
     def send(self, number: int) -> None:
         """Signal the whole group."""
         os.killpg(self.process.pid, number)
@@ -112,11 +120,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Group]]:
 
     yield begin
     for group in groups:
-        for pid in group.left(0):
-            os.kill(pid, signal.SIGKILL)
-        group.process.wait()
-        if group.process.stderr is not None:
-            group.process.stderr.close()
+        group.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,10 @@ from scipy.stats import norm
 
 import sbi_flows as sf
 from sbi_flows.files import write_bytes
+from tests.conftest import QUICK
 
-QUICK = sf.FitSettings(
-    width=16,
-    layers=2,
-    summary_features=8,
-    members=1,
-    flow="maf",
-    train=sf.TrainSettings(epochs=10, batch_size=64),
-)
-SETTINGS = sf.RefineSettings(fit=QUICK, rounds=3, simulate=sf.SimulateSettings(block_size=25))
+FIT = replace(QUICK, flow="maf", train=sf.TrainSettings(epochs=10, batch_size=64))
+SETTINGS = sf.RefineSettings(fit=FIT, rounds=3, simulate=sf.SimulateSettings(block_size=25))
 Y = (0.8, -1.0)
 
 

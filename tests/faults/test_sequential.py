@@ -36,11 +36,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Group]]:
 
     yield start
     for group in groups:
-        for pid in group.left(0):
-            os.kill(pid, signal.SIGKILL)
-        group.process.wait()
-        if group.process.stderr is not None:
-            group.process.stderr.close()
+        group.close()
 
 
 @needs_proc

@@ -24,7 +24,7 @@ SETTINGS = FitSettings(
 
 
 def made(columns: int) -> sf.Simulator:
-    """Two columns about theta, then so many of noise."""
+    """Two columns about theta, then columns of noise."""
 
     @sf.simulator(sf.Prior(a=norm(0, 1), b=norm(0, 1)))
     def informative(theta: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:

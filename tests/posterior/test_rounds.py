@@ -18,16 +18,10 @@ from sbi_flows.errors import BankMismatchError, PriorError, SettingsError
 from sbi_flows.posterior.pool import Limits
 from sbi_flows.posterior.request import RefineRequest
 from sbi_flows.posterior.rounds import planned
+from tests.conftest import QUICK
 
-QUICK = sf.FitSettings(
-    width=16,
-    layers=2,
-    summary_features=8,
-    members=1,
-    flow="maf",
-    train=sf.TrainSettings(epochs=15, batch_size=64),
-)
-SETTINGS = sf.RefineSettings(fit=QUICK, rounds=2)
+FIT = replace(QUICK, flow="maf", train=sf.TrainSettings(epochs=15, batch_size=64))
+SETTINGS = sf.RefineSettings(fit=FIT, rounds=2)
 NOISE = 0.1
 
 
@@ -61,7 +55,7 @@ def model() -> sf.Simulator:
 
 @pytest.fixture(scope="module")
 def posterior(model: sf.Simulator) -> sf.Posterior:
-    return sf.fit(model, n_simulations=500, seed=1, settings=QUICK, say=None)
+    return sf.fit(model, n_simulations=500, seed=1, settings=FIT, say=None)
 
 
 Y = [0.8, -1.0, 0.3]
@@ -89,7 +83,7 @@ def test_it_is_nearer_to_the_exact_posterior_and_the_amortised_one_is_unchanged(
 
 
 def test_a_good_amortised_posterior_is_not_given_up_for_a_few_simulations(model: sf.Simulator) -> None:
-    longer = replace(QUICK, train=sf.TrainSettings(epochs=20, batch_size=64))
+    longer = replace(FIT, train=sf.TrainSettings(epochs=20, batch_size=64))
     good = sf.fit(model, n_simulations=3_000, seed=1, settings=longer, say=None)
     draws = good.refine(Y, model, method="rounds", n_simulations=200, seed=1, settings=SETTINGS)
     assert draws.facts["rounds"][0]["weight"] == 0
@@ -155,7 +149,7 @@ def test_one_draw_at_a_time_with_failures_and_hangs_ends_and_says_what_was_lost(
 def test_gaps_of_the_observation_are_those_of_the_rounds() -> None:
     model = narrow(missing=True)
     posterior = sf.fit(
-        model, n_simulations=600, seed=1, settings=QUICK, observe=sf.gaps(share=(0, 0.6)), say=None
+        model, n_simulations=600, seed=1, settings=FIT, observe=sf.gaps(share=(0, 0.6)), say=None
     )
     y = [0.8, np.nan, 0.3]
     draws = posterior.refine(y, model, method="rounds", n_simulations=600, seed=1, settings=SETTINGS)
@@ -187,7 +181,7 @@ def test_data_of_another_model_stay_what_they_are(model: sf.Simulator, posterior
 
 def test_rounds_that_cannot_reach_the_data_say_so_and_give_no_distance_as_if_it_were_agreement() -> None:
     model = narrow(d=1)
-    posterior = sf.fit(model, n_simulations=500, seed=1, settings=QUICK, say=None)
+    posterior = sf.fit(model, n_simulations=500, seed=1, settings=FIT, say=None)
     draws = posterior.refine(
         [60.0], model, method="rounds", n=100, n_simulations=500, seed=1, settings=SETTINGS
     )

@@ -35,7 +35,7 @@ _ROWS_SEEN, _MOST_EPOCHS, _BATCH = 200_000, 100, 128
 
 @dataclass(frozen=True)
 class EvidenceRequest:
-    """ess: the effective sample size wanted of each model. draws: at most so many evaluations of its
+    """ess: the effective sample size wanted of each model. draws: the most evaluations of its
     likelihood. seconds: for all models, None without a limit.
     """
 

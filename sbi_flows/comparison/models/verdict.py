@@ -10,7 +10,7 @@ from sbi_flows.comparison.models.choice import ModelChoice
 from sbi_flows.comparison.models.likeness import best_verdict
 from sbi_flows.diagnostics.classification import ClassCalibration
 from sbi_flows.notes import Note
-from sbi_flows.verdict import LEVELS, Level, Verdict
+from sbi_flows.verdict import Level, Verdict, worse
 
 CLASSIFIER, ABC, ADJUSTED, EVIDENCE = "classifier", "ABC", "ABC, logistic", "evidence"
 Reason = tuple[Level, Note]
@@ -39,7 +39,7 @@ def verdict_on(
         *_of_resolution(methods[CLASSIFIER], calibration.n),
         *_of_failures(failed),
     ]
-    level: Level = max((level for level, _ in reasons), key=LEVELS.index, default="trust")
+    level = worse("trust", *(level for level, _ in reasons))
     favoured = names[int(np.argmax(methods[CLASSIFIER].probabilities))]
     p, error = (float(column.max()) for column in _favoured(methods[CLASSIFIER]))
     said = [Note("model favoured", model=favoured, p=p, error=error)]

@@ -45,7 +45,7 @@ def model(trouble: Any = lambda y: y, *, vectorized: bool = True) -> sf.Simulato
 
 
 class Gate:
-    """Lets so many calls of a simulator through, then holds them up until it is opened."""
+    """Lets n calls of a simulator through, then holds them up until it is opened."""
 
     def __init__(self, calls: int) -> None:
         self.left, self.opened = calls, threading.Event()
