@@ -1,4 +1,4 @@
-"""The verbs that hold methods beside one another: compare, study."""
+"""The verbs that compare methods: compare, study."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def efficiency(log_weights: Float[np.ndarray, " s"]) -> float:
 
 def k_hat(log_weights: Float[np.ndarray, "rows s"]) -> Float[np.ndarray, " rows"]:
     """k-hat of each row of log weights: NaN if s < 25, -inf where the largest weights do not differ, inf
-    where fewer than five are not zero beside the largest.
+    where fewer than five are more than nothing relative to the largest.
     """
     rows, s = log_weights.shape
     tail = int(min(s / 5, 3 * np.sqrt(s)))
@@ -69,7 +69,7 @@ def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
 def _tail(tail: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """k and sigma of a GPD fitted to ascending numbers, none below 0; k is -inf where they do not differ.
 
-    Numbers that are nothing beside the largest are left out, and sigma is then 0: the rest has a shape, but
+    Numbers that are nothing relative to the largest are left out, and sigma is then 0: the rest has a shape, but
     is no tail to be smoothed. k is inf where fewer than five are left.
     """
     if not tail[-1] > 0:

@@ -3,7 +3,7 @@
     adapt        rounds of proposals learn a mixture g (`adaptation`)
     sample       g stays fixed; independent draws of it are weighted until their effective size is reached,
                  so that errors, evidence and k-hat are those of plain importance sampling (`pool`)
-    judge        k-hat of the weights (Vehtari et al. 2024, 1507.02646): above 0.7 no estimate from them can
+    test         k-hat of the weights (Vehtari et al. 2024, 1507.02646): above 0.7 no estimate from them can
                  be relied on. Then all draws so far teach a better g, up to three times
     or chains    where k-hat stays bad, particle Markov chains with g as one of their moves (`chains`)
 

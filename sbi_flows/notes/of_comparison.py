@@ -1,4 +1,4 @@
-"""Sentences on methods beside one another."""
+"""Sentences on methods compared with one another."""
 
 from __future__ import annotations
 

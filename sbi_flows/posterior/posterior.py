@@ -61,7 +61,7 @@ class Posterior(Amortised):
             them the likelihood is asked until the effective sample size is that of `settings`, and at most 50
             times as often; rounds make 10,000 simulations.
         store: a folder for the simulations of "rounds", from which the same call resumes.
-        say: called with a line of text as the work goes on.
+        say: called with a line of text at each step.
         where: `executor`, `workers`, `time_limit`, `max_failures`, as of `sf.simulate`.
 
         `facts` of exact draws: log_evidence and log_evidence_error in nats; ess, k_hat, error (of a mean, in

@@ -45,7 +45,7 @@ def test_the_first_count_is_seen_after_a_step_from_k() -> None:
 
 
 def test_the_filter_estimates_the_likelihood_without_bias() -> None:
-    """Against 400,000 paths drawn from the exact Gaussian law of log N: z-score below 4.5."""
+    """Against 400,000 paths drawn from the exact Gaussian distribution of log N: z-score below 4.5."""
     a, k, sigma, y = 0.5, 8.0, 0.5, np.array([5.0, 12.0, 9.0])
     estimates = np.exp(gompertz_log_likelihood(rows(400, a, k, sigma), y, np.random.default_rng(3), 100))
     steps = np.arange(1, 4)
