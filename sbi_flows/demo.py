@@ -1,4 +1,4 @@
-"""The Ricker model from end to end: neural inference compared with all other methods, on two observed series."""
+"""The Ricker model from end to end: neural inference and all other methods on two observed series."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def smoothed(log_weights: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
 def _tail(tail: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """k and sigma of a GPD fitted to ascending numbers, none below 0; k is -inf where they do not differ.
 
-    Numbers that are nothing relative to the largest are left out, and sigma is then 0: the rest has a shape, but
-    is no tail to be smoothed. k is inf where fewer than five are left.
+    Numbers that are nothing relative to the largest are left out, and sigma is then 0: the rest has a
+    shape, but is no tail to be smoothed. k is inf where fewer than five are left.
     """
     if not tail[-1] > 0:
         return -np.inf, 0.0
